@@ -1,0 +1,51 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up what it needs in .venv/ first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check unit bench js docs clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rtwidgets needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 has no venv module here (on Debian: apt-get install python3-venv)"; rm -rf $(VENV); exit 1; }
+
+.make/demo: pyproject.toml | $(PY)
+	@echo "setting up $(VENV) (first time: a minute or two)"
+	@$(PY) -m pip install -q --disable-pip-version-check -e '.[demo]'
+	@mkdir -p .make && touch $@
+
+.make/dev: pyproject.toml | $(PY)
+	@echo "setting up $(VENV) for tests (first time: a few minutes)"
+	@$(PY) -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@mkdir -p .make && touch $@ .make/demo
+
+demo: .make/demo  ## a live flight board in JupyterLab: real Postgres, real flights (ctrl-C stops all of it)
+	@$(BIN)/rtwidgets demo $(ARGS)
+
+check: .make/dev  ## lint, types, bundle, unit tests: under a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(PY) tools/js.py check
+	$(PY) -m pytest -q -m "not pg and not browser and not slow"
+
+test: check  ## everything: what check does, then real Postgres, real JupyterLab, real Chromium
+	$(PY) tools/browser.py
+	$(PY) -m pytest -m "pg or browser or slow"
+
+unit: .make/dev
+	$(PY) -m pytest -q -m "not pg and not browser and not slow"
+
+bench: .make/dev  ## side-by-side measurements, printed as ratios and percentiles
+	$(PY) -m bench
+
+js: .make/dev  ## rebuild the committed bundles under rtwidgets/static/
+	$(PY) tools/js.py build
+
+clean:
+	rm -rf .venv .make js/node_modules dist build
