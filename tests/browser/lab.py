@@ -1,0 +1,132 @@
+"""A real JupyterLab for the tests: its own folders, a random token, notebooks made of given cells."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nbformat
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Lab:
+    """JupyterLab in a folder, on a free port of 127.0.0.1."""
+
+    def __init__(self, root: Path, env: dict[str, str] | None = None) -> None:
+        self.root = root / "notebooks"
+        self.root.mkdir(parents=True)
+        self.port = free_port()
+        self.token = secrets.token_hex(16)
+        self.url = f"http://127.0.0.1:{self.port}"
+        settings = root / "settings"
+        tracker = settings / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+        tracker.parent.mkdir(parents=True)
+        # Every cell stays in the page, so that a test sees what a person would see after scrolling.
+        tracker.write_text(json.dumps({"windowingMode": "none"}))
+        self.log = (root / "lab.log").open("wb")
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "jupyterlab",
+                "--no-browser",
+                "--allow-root",
+                f"--ServerApp.root_dir={self.root}",
+                f"--ServerApp.port={self.port}",
+                "--ServerApp.port_retries=0",
+                f"--IdentityProvider.token={self.token}",
+                "--LabApp.expose_app_in_browser=True",
+                "--LabApp.news_url=None",
+                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            ],
+            cwd=self.root,
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
+            env={
+                **os.environ,
+                **(env or {}),
+                "JUPYTER_CONFIG_DIR": str(root / "config"),
+                "JUPYTER_RUNTIME_DIR": str(root / "runtime"),
+                "JUPYTERLAB_SETTINGS_DIR": str(settings),
+                "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces"),
+            },
+        )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}/api?token={self.token}", timeout=2).read()
+                break
+            except (urllib.error.URLError, OSError):
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"JupyterLab did not start:\n{(root / 'lab.log').read_text()[-3000:]}") from None
+                time.sleep(0.2)
+
+    def write(self, name: str, cells: list[str]) -> None:
+        """Writes a notebook of these code cells."""
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, self.root / name)
+
+    def open(self, browser: Browser, name: str, *, color_scheme: str = "light") -> Page:
+        """A page of its own with the notebook open and its kernel ready; no cell has run."""
+        page = browser.new_context(viewport={"width": 1400, "height": 2000}, color_scheme=color_scheme).new_page()  # type: ignore[arg-type]
+        workspace = name.removesuffix(".ipynb")
+        page.goto(f"{self.url}/lab/workspaces/{workspace}/tree/{name}?token={self.token}")
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        page.wait_for_function("window.jupyterapp !== undefined")
+        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached", timeout=60_000)
+        return page
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(5)
+        self.log.close()
+
+
+def run_all(page: Page) -> None:
+    """Runs every cell, and waits until the kernel is idle again."""
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    wait_idle(page)
+
+
+def run_cell(page: Page, index: int) -> None:
+    """Starts a cell (counted from 0) and returns at once."""
+    page.locator(".jp-Notebook .jp-CodeCell .jp-InputArea-editor").nth(index).click()
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-cell')")
+
+
+def is_busy(page: Page) -> bool:
+    return page.locator('.jp-Notebook-ExecutionIndicator[data-status="busy"]').count() > 0
+
+
+def wait_idle(page: Page, timeout: float = 60.0) -> None:
+    """Waits until no cell shows `[*]`; raises with the text of an error output, if a cell failed."""
+    page.wait_for_function(
+        """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].every(p => /\\[\\d+\\]/.test(p.textContent))""",
+        timeout=timeout * 1000,
+    )
+    errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"], .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
+    if errors.count():
+        raise AssertionError("a cell failed:\n" + "\n".join(errors.all_inner_texts()))
