@@ -1,0 +1,159 @@
+"""The stream of committed transactions: one temporary slot, read on the event loop as it arrives, opened again when it was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import struct
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from .pgoutput import PG_EPOCH, Decoder, Transaction
+
+log = logging.getLogger(__name__)
+
+PUBLICATIONS = ("supabase_realtime", "supabase_realtime_messages_publication")
+
+# The text form of values is that of the stream's own session, so it is fixed here. A suspended laptop must not lose its slot.
+SESSION = (
+    "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=1 "
+    "-c wal_sender_timeout=0 -c client_encoding=UTF8"
+)
+
+_ACK_EVERY = 10.0
+_TURN = 2000  # messages read in one turn of the loop, so that other clients are served during a big transaction
+
+
+class Stream:
+    """Reads the WAL and hands over batches of transactions.
+
+    `on_batch` gets every transaction that is at hand, in commit order, and is awaited before the next call. `on_open` is called
+    with False at the first start of streaming and with True at each later one: what was committed in between is a gap.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        on_batch: Callable[[list[Transaction]], Awaitable[None]],
+        on_open: Callable[[bool], None],
+    ) -> None:
+        self._dsn = make_conninfo(dsn, replication="database", options=SESSION, application_name="rtwidgets stream")
+        self._on_batch = on_batch
+        self._on_open = on_open
+        self._pending: deque[Transaction] = deque()
+        self._arrived = asyncio.Event()
+        self._idle = True
+        self._done_lsn = 0
+        self._last_ack = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        self.streaming = asyncio.Event()
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._pump())]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    async def _pump(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._pending:
+                batch = list(self._pending)
+                self._pending.clear()
+                self._idle = False
+                try:
+                    await self._on_batch(batch)
+                except Exception:
+                    log.exception("a batch of changes could not be delivered")
+                self._done_lsn = max(self._done_lsn, batch[-1].end_lsn)
+                self._idle = True
+
+    async def _run(self) -> None:
+        again, wait = False, 0.05
+        while True:
+            try:
+                connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)
+                try:
+                    await self._open(connection)
+                    self.streaming.set()
+                    self._on_open(again)
+                    again, wait = True, 0.05
+                    await self._read(connection.pgconn)
+                finally:
+                    self.streaming.clear()
+                    # Not close(): that would wait for the end of a COPY that only we could end.
+                    connection.pgconn.finish()
+            except (psycopg.Error, OSError) as error:
+                log.warning("the stream from Postgres was lost: %s", error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 1.0)
+
+    async def _open(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+        slot = sql.Identifier(f"rtwidgets_{os.getpid()}_{time.monotonic_ns()}")
+        await connection.execute(sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT").format(slot))
+        names = sql.Literal(",".join(f'"{name}"' for name in PUBLICATIONS))
+        await connection.execute(
+            sql.SQL("START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})").format(slot, names)
+        )
+
+    async def _read(self, pgconn: psycopg.pq.abc.PGconn) -> None:
+        loop = asyncio.get_running_loop()
+        decoder = Decoder()
+        ended: asyncio.Future[None] = loop.create_future()
+        feed, pending = decoder.feed, self._pending
+
+        def read() -> None:
+            if ended.done():
+                return
+            try:
+                pgconn.consume_input()
+                for _ in range(_TURN):
+                    size, data = pgconn.get_copy_data(1)
+                    if size <= 0:
+                        if size < 0:
+                            raise psycopg.OperationalError("Postgres ended the stream")
+                        break
+                    kind = data[0]
+                    if kind == 119:  # w: WAL data after start, end and clock
+                        transaction = feed(bytes(data[25:]))
+                        if transaction is not None:
+                            pending.append(transaction)
+                            self._arrived.set()
+                    elif kind == 107:  # k: keepalive
+                        (wal_end,) = struct.unpack_from(">Q", data, 1)
+                        if self._idle and not pending and not decoder.in_transaction:
+                            self._done_lsn = max(self._done_lsn, wal_end)
+                        if data[17]:
+                            self._acknowledge(pgconn)
+                else:
+                    # More is at hand, perhaps already in libpq's buffer, where the socket would not tell.
+                    loop.call_soon(read)
+                if time.monotonic() - self._last_ack > _ACK_EVERY:
+                    self._acknowledge(pgconn)
+            except Exception as error:
+                ended.set_exception(error)
+
+        loop.add_reader(pgconn.socket, read)
+        try:
+            read()
+            await ended
+        finally:
+            loop.remove_reader(pgconn.socket)
+
+    def _acknowledge(self, pgconn: psycopg.pq.abc.PGconn) -> None:
+        """Tells Postgres what it need not keep; without an answer to its keepalive a fast shutdown would hang."""
+        self._last_ack = time.monotonic()
+        clock = int(time.time() * 1_000_000) - PG_EPOCH
+        lsn = self._done_lsn
+        pgconn.put_copy_data(struct.pack(">cQQQqB", b"r", lsn, lsn, lsn, clock, 0))
+        pgconn.flush()
