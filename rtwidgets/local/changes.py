@@ -1,0 +1,457 @@
+"""Row changes to those who asked for them: subscriptions, filters, visibility, and frames made once for all who get the same.
+
+Channels that would receive the very same bytes (same serializer, topic, subscriptions and claims) form a group: a change is
+framed once a group, and all changes of a batch go to each member in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from ..protocol import codec
+from ..protocol.messages import Vsn
+from . import frames
+from .auth import Identity
+from .hub import Channel, Hub
+from .limits import Limits
+from .pgoutput import UNCHANGED, Row, RowChange, Transaction
+from .pool import Pool
+from .rls import Catalogue, Key, Projection, Table, become
+
+_CHUNK = 1000  # changes between two looks at other clients
+_EVENTS = frozenset({"INSERT", "UPDATE", "DELETE"})
+_MAX_IN = 100
+
+
+class SubscribeError(Exception):
+    """A subscription that cannot be: the text is what the client is told."""
+
+
+class Binding(msgspec.Struct, frozen=True):
+    """One entry of a join's `postgres_changes`, understood."""
+
+    id: int
+    events: frozenset[str]
+    schema: str
+    table: str
+    filter: str
+    select: tuple[str, ...] | None
+
+
+class _Target:
+    """A group's bindings on one table, compiled for it."""
+
+    def __init__(self, group: Group, table: Table) -> None:
+        relation = table.relation
+        self.group = group
+        self.bindings: list[tuple[Binding, Callable[[Mapping[str, Any]], bool] | None, tuple[str, ...]]] = []
+        selects: list[tuple[str, ...] | None] = []
+        for binding in group.bindings:
+            if binding.schema in ("*", relation.schema) and binding.table in ("*", relation.name):
+                test, columns = None, ()
+                if binding.filter:
+                    from ..protocol import filters
+
+                    parsed = filters.parse(binding.filter)
+                    test = parsed.compile(table.base_types)
+                    columns = tuple({condition.column for condition in parsed.conditions})
+                self.bindings.append((binding, test, columns))
+                selects.append(binding.select)
+        # Where several entries of one channel match, it gets one frame: with the columns that any of them asked for.
+        self.select = None if None in selects else frozenset(name for select in selects if select for name in select)
+        self.simple = {
+            kind: self._suffix([binding.id for binding, _, _ in self.bindings if kind in binding.events]) for kind in _EVENTS
+        }
+        self.filtered = any(test is not None for _, test, _ in self.bindings)
+
+    def _suffix(self, ids: list[int]) -> bytes:
+        return b',"ids":[%b]}%b' % (b",".join(b"%d" % i for i in ids), self.group.after) if ids else b""
+
+    def suffix(self, table: Table, kind: str, row: Row) -> bytes:
+        """What ends the frame of this change: its matching ids; empty where none matches."""
+        if not self.filtered:
+            return self.simple[kind]
+        ids: list[int] = []
+        for binding, test, columns in self.bindings:
+            if kind in binding.events and (test is None or test(_values(table, row, columns))):
+                ids.append(binding.id)
+        return self._suffix(ids)
+
+
+def _values(table: Table, row: Row, columns: tuple[str, ...]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in columns:
+        i = table.position.get(name)
+        value = None if i is None else row[i]
+        values[name] = None if value is None or value is UNCHANGED else codec.loads(table.converters[i](value))  # type: ignore[arg-type,index]
+    return values
+
+
+class Group:
+    """Channels that get the same bytes."""
+
+    def __init__(self, key: Any, vsn: Vsn, topic: str, bindings: tuple[Binding, ...], identity: Identity) -> None:
+        self.key = key
+        self.bindings = bindings
+        self.identity = identity
+        self.members: set[Channel] = set()
+        before, self.after = frames.around(vsn, topic, "postgres_changes")
+        self.before = before + b'{"data":'
+
+
+class Changes:
+    def __init__(self, pool: Pool, catalogue: Catalogue, hub: Hub, limits: Limits, streaming: Callable[[], asyncio.Event]) -> None:
+        self._pool = pool
+        self._catalogue = catalogue
+        self._hub = hub
+        self._limits = limits
+        self._streaming = streaming
+        self._groups: dict[Any, Group] = {}
+        self._targets: dict[int, tuple[Table, list[_Target]]] = {}
+
+    # --- subscriptions
+
+    def answer(self, params: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What a join's reply says of its `postgres_changes`: the same entries, each with its id."""
+        return [{"id": _id(entry), **entry} for entry in params]
+
+    async def subscribe(self, channel: Channel) -> None:
+        """Makes the channel's subscriptions true and tells it so, or tells it why not."""
+        try:
+            await self._streaming().wait()
+            bindings = [await self._check(entry, channel.identity) for entry in channel.params]
+        except SubscribeError as error:
+            channel.system("postgres_changes", "error", str(error))
+            return
+        except (psycopg.Error, OSError):
+            # Postgres is away; the channel is told again when the stream is back.
+            await asyncio.sleep(0.5)
+            if not channel.closed:
+                await self.subscribe(channel)
+            return
+        if channel.closed:
+            return
+        self.unsubscribe(channel)
+        self._join(channel, tuple(bindings))
+        await self._streaming().wait()
+        if not channel.closed:
+            channel.system("postgres_changes", "ok", "Subscribed to PostgreSQL")
+
+    def _join(self, channel: Channel, bindings: tuple[Binding, ...]) -> None:
+        socket, identity = channel.socket, channel.identity
+        key = (socket.vsn, channel.name, bindings, identity.role, identity.claims)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(key, socket.vsn, channel.name, bindings, identity)
+            self._targets.clear()
+        group.members.add(channel)
+        channel.group = group
+
+    def unsubscribe(self, channel: Channel) -> None:
+        group: Group | None = channel.group
+        if group is None:
+            return
+        channel.group = None
+        group.members.discard(channel)
+        if not group.members:
+            self._groups.pop(group.key, None)
+            self._targets.clear()
+
+    def announce(self) -> None:
+        """After the stream was lost and is back: everybody is told again, since changes may have been missed."""
+        for group in self._groups.values():
+            for channel in group.members:
+                channel.system("postgres_changes", "ok", "Subscribed to PostgreSQL")
+
+    async def _check(self, entry: dict[str, Any], identity: Identity) -> Binding:
+        schema, table = entry.get("schema"), entry.get("table")
+        if not isinstance(schema, str) and not isinstance(table, str):
+            raise SubscribeError(
+                f"No subscription params provided. Please provide at least a `schema` or `table` to subscribe to: {_inspect_map(entry)}"
+            )
+        schema = schema if isinstance(schema, str) else "public"
+        table = table if isinstance(table, str) else "*"
+        event = str(entry.get("event", "*")).upper()
+        events = frozenset({event}) if event in _EVENTS else _EVENTS
+        text = entry.get("filter") or ""
+        select = entry.get("select")
+        if select is not None and not (isinstance(select, list) and all(isinstance(name, str) for name in select)):
+            raise SubscribeError("Error parsing `select` params: it must be a list of column names")
+        from ..protocol import filters
+
+        try:
+            parsed = filters.parse(text) if text else None
+        except ValueError:
+            raise SubscribeError(f"Error parsing `filter` params: [{_inspect(text)}]") from None
+        except Exception:
+            raise SubscribeError(f"Error parsing `filter` params: [{_inspect(text)}]") from None
+        conditions = list(parsed.conditions) if parsed else []
+        shown = f"[event: {event if event in _EVENTS else '*'}, schema: {schema}, table: {table}, filters: {_inspect_filters(conditions)}, "
+        shown += f"select: {'nil' if select is None else '[' + ', '.join(_inspect(name) for name in select) + ']'}]"
+        if select is not None and "*" in (schema, table):
+            raise SubscribeError(
+                "Unable to subscribe to changes with given parameters. Column selection is not supported for wildcard subscriptions, "
+                f"please check your connect parameters: {shown}"
+            )
+        await self._check_table(schema, table, conditions, select, identity, shown)
+        return Binding(_id(entry), events, schema, table, text, None if select is None else tuple(select))
+
+    async def _check_table(
+        self, schema: str, table: str, conditions: list[Any], select: list[str] | None, identity: Identity, shown: str
+    ) -> None:
+        unable = "Unable to subscribe to changes with given parameters."
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select c.oid::int8 from pg_catalog.pg_publication_tables p join pg_catalog.pg_namespace n on n.nspname = p.schemaname "
+                "join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = p.tablename "
+                "where p.pubname = 'supabase_realtime' and (%(s)s = '*' or p.schemaname = %(s)s) and (%(t)s = '*' or p.tablename = %(t)s)",
+                {"s": schema, "t": table},
+            )
+            oids = [row[0] for row in await cursor.fetchall()]
+            if not oids:
+                raise SubscribeError(f"{unable} Please check Realtime is enabled for the given connect parameters: {shown}")
+            failed = f"{unable} An exception happened so please check your connect parameters: {shown}. Exception: ERROR "
+            if not conditions and select is None:
+                return
+            cursor = await connection.execute(
+                "select a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod) from pg_catalog.pg_attribute a "
+                "join pg_catalog.pg_roles r on r.rolname = %s where a.attrelid = any(%s) and a.attnum > 0 and not a.attisdropped "
+                "and pg_catalog.has_column_privilege(r.oid, a.attrelid, a.attnum, 'SELECT')",
+                (identity.role, oids),
+            )
+            columns = dict(await cursor.fetchall())
+            for condition in conditions:
+                if condition.column not in columns:
+                    raise SubscribeError(f"{failed}P0001 (raise_exception) invalid column for filter {condition.column}")
+                if condition.op == "in" and len(condition.value) > _MAX_IN:
+                    raise SubscribeError(f"{failed}P0001 (raise_exception) too many values for `in` filter. Maximum {_MAX_IN}")
+                if condition.op in ("eq", "neq", "lt", "lte", "gt", "gte", "in", "isdistinct"):
+                    values = condition.value if condition.op == "in" else [condition.value]
+                    # The type's name comes from the catalogue, never from the client.
+                    query = sql.SQL("select %s::text[]::{}[]").format(sql.SQL(columns[condition.column]))
+                    try:
+                        await connection.execute(query, ([None if value is None else str(value) for value in values],))
+                    except psycopg.Error as error:
+                        message = error.diag.message_primary or str(error)
+                        name = _condition_name(error)
+                        raise SubscribeError(f"{failed}{error.sqlstate} ({name}) {message}") from None
+            for name in select or []:
+                if name not in columns:
+                    raise SubscribeError(f"{failed}P0001 (raise_exception) invalid column for select {name}")
+
+    # --- delivery
+
+    async def deliver(self, batch: list[Transaction]) -> None:
+        for transaction in batch:
+            for start in range(0, len(transaction.changes), _CHUNK):
+                if start:
+                    await asyncio.sleep(0)
+                await self._deliver(transaction, transaction.changes[start : start + _CHUNK])
+
+    async def _deliver(self, transaction: Transaction, changes: list[RowChange]) -> None:
+        tables: dict[int, tuple[Table, list[_Target]]] = {}
+        for change in changes:
+            relation = change.relation
+            if id(relation) not in tables:
+                table = self._catalogue.known(relation) or await self._catalogue.table(relation)
+                tables[id(relation)] = (table, self._targets_of(table))
+        plans: dict[int, list[_Plan]] = {}
+        for mark, (table, targets) in tables.items():
+            plans[mark] = [await self._plan(table, target, changes) for target in targets]
+        stamp = datetime.fromtimestamp(transaction.commit_us / 1_000_000, UTC).isoformat(timespec="milliseconds")[:-6]
+        tail = b'"commit_timestamp":"%bZ","lsn":%d,"xid":%d' % (stamp.encode(), transaction.lsn, transaction.xid)
+        out: dict[Group, list[bytes]] = {}
+        max_record = self._limits.max_record
+        for change in changes:
+            relation = change.relation
+            if relation.schema == "realtime" and relation.name == "messages":
+                self._broadcast(tables[id(relation)][0], change)
+                continue
+            made: dict[Projection | None, bytes] = {}
+            for plan in plans[id(relation)]:
+                row = change.old if change.kind == "DELETE" else change.new
+                assert row is not None
+                suffix = plan.target.suffix(plan.table, change.kind, row)
+                if not suffix:
+                    continue
+                if change.kind != "DELETE":
+                    if plan.error:
+                        data = _error(plan.table, change.kind, plan.error)
+                        group = plan.target.group
+                        out.setdefault(group, []).append(frames.framed(group.before + data + suffix))
+                        continue
+                    if plan.visible is not None and plan.table.key_of(row) not in plan.visible:
+                        continue
+                projection = plan.projection
+                data = made.get(projection)
+                if data is None:
+                    data = made[projection] = _data(plan.table, projection, change, tail, max_record)
+                group = plan.target.group
+                out.setdefault(group, []).append(frames.framed(group.before + data + suffix))
+        for group, made_frames in out.items():
+            blob = b"".join(made_frames)
+            for channel in list(group.members):
+                channel.socket.write(blob)
+
+    def _targets_of(self, table: Table) -> list[_Target]:
+        oid = table.relation.oid
+        found = self._targets.get(oid)
+        if found is None or found[0] is not table:
+            targets = [_Target(group, table) for group in self._groups.values()]
+            found = self._targets[oid] = (table, [target for target in targets if target.bindings])
+        return found[1]
+
+    async def _plan(self, table: Table, target: _Target, changes: list[RowChange]) -> _Plan:
+        identity = target.group.identity
+        grants = await self._catalogue.grants(table, identity.role)
+        error, visible = "", None
+        if not table.key:
+            error = "Error 400: Bad Request, no primary key"
+        elif not table.key_names <= grants:
+            error = "Error 401: Unauthorized"
+        elif await self._catalogue.restricted(table, identity.role):
+            keys = {
+                table.key_of(change.new) for change in changes if change.new is not None and change.relation is table.relation
+            }
+            visible = await self._catalogue.visible(table, identity, keys) if keys else set()
+        columns = grants & table.every
+        if target.select is not None:
+            columns &= target.select | table.key_names
+        return _Plan(table, target, table.projection(columns), error, visible)
+
+    def _broadcast(self, table: Table, change: RowChange) -> None:
+        """A row of realtime.messages: realtime.send and realtime.broadcast_changes speak through it."""
+        row = change.new
+        if change.kind != "INSERT" or row is None:
+            return
+
+        def get(name: str) -> bytes | None:
+            value = row[table.position[name]]
+            return value if isinstance(value, bytes) else None
+
+        topic, event, body = get("topic"), get("event"), get("payload")
+        if topic is None or event is None or get("extension") != b"broadcast":
+            return
+        sub, binary = topic.decode(), get("binary_payload")
+        identity = get("id")
+        message = frames.Broadcast(
+            f"realtime:{sub}",
+            event.decode(),
+            body if binary is None else bytes.fromhex(binary[2:].decode()) if body is None else body,
+            raw=binary is not None and body is None,
+            binary=True,
+            meta={"id": identity.decode()} if identity else None,
+        ) if body is not None or binary is not None else None
+        if message is not None:
+            self._hub.broadcast(sub, get("private") == b"t", message)
+
+    async def replay(self, channel: Channel, since_ms: int, limit: int) -> list[frames.Broadcast]:
+        """The newest stored broadcasts of a private topic, oldest first."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select id::text, event, payload::text from realtime.messages where topic = %s and private and extension = 'broadcast' "
+                "and payload is not null and inserted_at >= to_timestamp(%s) at time zone 'UTC' order by inserted_at desc limit %s",
+                (channel.sub, since_ms / 1000, limit),
+            )
+            rows = await cursor.fetchall()
+        return [
+            frames.Broadcast(channel.name, event, body.encode(), binary=True, meta={"id": message_id, "replayed": True})
+            for message_id, event, body in reversed(rows)
+        ]
+
+    async def can_read(self, identity: Identity) -> None:
+        """Raises where the role of a token does not exist."""
+        async with self._pool.connection() as connection, connection.transaction():
+            await become(connection, identity)
+
+
+class _Plan(msgspec.Struct):
+    """How one group gets one table's changes of this batch; `visible` None means every row."""
+
+    table: Table
+    target: _Target
+    projection: Projection
+    error: str
+    visible: set[Key] | None
+
+
+def _data(table: Table, projection: Projection, change: RowChange, tail: bytes, max_record: int) -> bytes:
+    """The JSON of `payload.data`."""
+    kind, new, old = change.kind, change.new, change.old
+    record = old_record = b""
+    if new is not None:
+        record = table.full_row(new) if projection.all else table.row(new, projection.indices)
+    if kind != "INSERT":
+        source = old if old is not None else new
+        assert source is not None
+        # The identity's columns only; with REPLICA IDENTITY FULL all, unless row level security is on: then the key alone.
+        whole = old is not None and not change.old_is_key and not (table.rls and table.key)
+        wanted = projection.indices if whole else [i for i in table.key if i in projection.indices]
+        old_record = table.row(source, wanted)
+    errors = b"null"
+    if len(record) + len(old_record) > max_record:
+        errors = b'["Error 413: Payload Too Large"]'
+        if new is not None:
+            record = table.row(new, _short(new, projection.indices))
+        if old_record and old is not None:
+            old_record = table.row(old, _short(old, wanted))
+    parts = [projection.heads[kind], errors, b",", tail]
+    if record:
+        parts += [b',"record":', record]
+    if old_record:
+        parts += [b',"old_record":', old_record]
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def _short(row: Row, indices: list[int]) -> list[int]:
+    return [i for i in indices if not isinstance(row[i], bytes) or len(row[i]) <= 64]  # type: ignore[arg-type]
+
+
+def _error(table: Table, kind: str, error: str) -> bytes:
+    data: dict[str, Any] = {"columns": [], "commit_timestamp": None, "errors": [error], "record": {}}
+    if kind == "UPDATE":
+        data["old_record"] = {}
+    data |= {"schema": table.relation.schema, "table": table.relation.name, "type": kind}
+    return codec.dumps(data)
+
+
+def _id(entry: dict[str, Any]) -> int:
+    """The same parameters have the same id, as in Supabase (which hashes them with Erlang's phash2, 27 bits)."""
+    return zlib.crc32(msgspec.json.encode(entry, order="sorted")) & 0x7FFFFFF
+
+
+# --- texts as Elixir's `inspect` writes them
+
+
+def _inspect(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _inspect_map(entry: dict[str, Any]) -> str:
+    return "%{" + ", ".join(f"{_inspect(name)} => {_inspect(str(value))}" for name, value in sorted(entry.items())) + "}"
+
+
+def _inspect_filters(conditions: list[Any]) -> str:
+    items = []
+    for condition in conditions:
+        value = condition.value
+        shown = "{" + ",".join(str(item) for item in value) + "}" if isinstance(value, list | tuple) else str(value)
+        items.append([_inspect(condition.column), _inspect(condition.op), _inspect(shown), str(condition.negated).lower()])
+    line = "[" + ", ".join("{" + ", ".join(item) + "}" for item in items) + "]"
+    if len(line) <= 80:
+        return line
+    return "[\n" + ",\n".join(f"  {{{a}, {b},\n   {c},\n   {d}}}" for a, b, c, d in items) + "\n]"
+
+
+def _condition_name(error: psycopg.Error) -> str:
+    names = {"22P02": "invalid_text_representation", "22007": "invalid_datetime_format", "22003": "numeric_value_out_of_range"}
+    return names.get(error.sqlstate or "", "data_exception")

@@ -1,0 +1,356 @@
+"""Reading tables as PostgREST serves them: GET only, as the caller's own role and claims, in one read-only snapshot.
+
+Nothing that a client sends becomes SQL text: names are quoted identifiers, values are parameters, operators come from a list.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+import psycopg
+from aiohttp import web
+from psycopg import sql
+
+from .auth import Identity, TokenError, verify
+from .pool import Connection, Pool
+from .rls import become
+
+_OPERATORS = {
+    "eq": "=",
+    "neq": "<>",
+    "gt": ">",
+    "gte": ">=",
+    "lt": "<",
+    "lte": "<=",
+    "like": "like",
+    "ilike": "ilike",
+    "match": "~",
+    "imatch": "~*",
+    "isdistinct": "is distinct from",
+    "cs": "@>",
+    "cd": "<@",
+}
+_IS = {"null": "null", "not_null": "not null", "true": "true", "false": "false", "unknown": "unknown"}
+_RESERVED = {"select", "order", "limit", "offset", "and", "or", "apikey", "columns"}
+_CASTS = {"text", "int", "int4", "int8", "float8", "numeric", "json", "jsonb", "date", "timestamptz", "bool"}
+_RANGE = re.compile(r"(\d+)-(\d*)$")
+
+Composed = sql.Composable
+
+
+class RestError(Exception):
+    def __init__(self, status: int, code: str, message: str, details: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"code": code, "details": details, "hint": hint, "message": message}
+
+
+class Rest:
+    def __init__(self, pool: Pool, secret: str) -> None:
+        self._pool = pool
+        self._secret = secret
+
+    def routes(self, app: web.Application) -> None:
+        app.router.add_get("/rest/v1/rpc/rtwidgets_describe", self._describe)
+        app.router.add_post("/rest/v1/rpc/rtwidgets_describe", self._describe)
+        app.router.add_get("/rest/v1/{table}", self._select)
+
+    def _caller(self, request: web.Request) -> Identity:
+        key = request.headers.get("apikey") or request.query.get("apikey")
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip() or key
+        if not token:
+            raise RestError(401, "PGRST301", "No API key found in request", None, "Send the key in the `apikey` header")
+        try:
+            return verify(self._secret, token)
+        except TokenError as error:
+            if error.handshake == "Token has expired":
+                raise RestError(401, "PGRST303", "JWT expired") from None
+            raise RestError(401, "PGRST301", error.message) from None
+
+    async def _select(self, request: web.Request) -> web.Response:
+        try:
+            identity = self._caller(request)
+            return await self._answer(request, identity)
+        except RestError as error:
+            return web.json_response(error.body, status=error.status)
+        except psycopg.errors.InsufficientPrivilege as error:
+            return _database_error(error, 401 if identity.role == "anon" else 403)
+        except psycopg.OperationalError as error:
+            return _database_error(error, 503)
+        except psycopg.Error as error:
+            return _database_error(error, 400)
+
+    async def _answer(self, request: web.Request, identity: Identity) -> web.Response:
+        schema = request.headers.get("Accept-Profile") or "public"
+        table = request.match_info["table"]
+        offset, limit = _bounds(request)
+        where = _where(request)
+        columns = _columns(request.query.get("select", "*"))
+        order = _order(request.query.get("order", ""))
+        count = "count=exact" in request.headers.get("Prefer", "")
+        name = sql.Identifier(schema, table)
+        parts: list[Composed] = [sql.SQL("select "), columns, sql.SQL(" from "), name, sql.SQL(" t"), where, order]
+        if limit is not None:
+            parts.append(sql.SQL(" limit {}").format(sql.Literal(limit)))
+        if offset:
+            parts.append(sql.SQL(" offset {}").format(sql.Literal(offset)))
+        rows = sql.SQL("select row_to_json(r)::text from ({}) r").format(sql.Composed(parts))
+        async with self._pool.connection() as connection:
+            async with connection.transaction():
+                await connection.execute("set transaction isolation level repeatable read, read only")
+                # The snapshot is taken by this first query, the position after it: so every transaction that the snapshot sees has
+                # its commit record before that position, also one that committed asynchronously (hence insert_lsn).
+                lsn, snapshot = await _position(connection)
+                await become(connection, identity)
+                try:
+                    cursor = await connection.execute(rows)
+                except psycopg.errors.UndefinedTable:
+                    raise RestError(
+                        404, "PGRST205", f"Could not find the table '{schema}.{table}' in the schema cache"
+                    ) from None
+                found = [row[0] for row in await cursor.fetchall()]
+                total = None
+                if count:
+                    cursor = await connection.execute(sql.SQL("select count(*) from {} t{}").format(name, where))
+                    row = await cursor.fetchone()
+                    total = row[0] if row else 0
+        last = offset + len(found) - 1
+        span = f"{offset}-{last}" if found else "*"
+        headers = {
+            "Content-Range": f"{span}/{'*' if total is None else total}",
+            "x-rtwidgets-lsn": str(lsn),
+            "x-rtwidgets-snapshot": snapshot,
+        }
+        if total is not None and offset > 0 and offset >= total:
+            detail = f"An offset of {offset} was requested, but there are only {total} rows."
+            raise RestError(416, "PGRST103", "Requested range not satisfiable", detail)
+        status = 206 if total is not None and len(found) < total else 200
+        text = "[" + ",\n ".join(found) + "]"
+        return web.Response(status=status, text=text, content_type="application/json", charset="utf-8", headers=headers)
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        try:
+            identity = self._caller(request)
+            values: Any = request.query
+            if request.method == "POST":
+                try:
+                    values = msgspec.json.decode(await request.read())
+                except msgspec.DecodeError:
+                    values = None
+                if not isinstance(values, dict):
+                    raise RestError(400, "PGRST102", "Empty or invalid json")
+            schema, table = str(values.get("schema") or "public"), str(values.get("table") or "")
+            async with self._pool.connection() as connection, connection.transaction():
+                await become(connection, identity)
+                cursor = await connection.execute(_DESCRIBE, {"schema": schema, "table": table})
+                row = await cursor.fetchone()
+            if row is None:
+                raise RestError(404, "PGRST205", f"Could not find the table '{schema}.{table}' in the schema cache")
+            return web.json_response({"columns": row[0] or [], "key": row[1], "published": row[2], "rls": row[3]})
+        except RestError as error:
+            return web.json_response(error.body, status=error.status)
+        except psycopg.OperationalError as error:
+            return _database_error(error, 503)
+        except psycopg.Error as error:
+            return _database_error(error, 400)
+
+
+# The catalogue is open to every role; only columns that the caller may SELECT are told.
+_DESCRIBE = """
+select
+  (select json_agg(json_build_object('name', a.attname, 'type', y.typname) order by a.attnum)
+   from pg_catalog.pg_attribute a join pg_catalog.pg_type y on y.oid = a.atttypid
+   where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+     and pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')),
+  coalesce((select array_agg(a.attname::text order by k.n) from pg_catalog.pg_index i
+    cross join unnest(i.indkey::int2[]) with ordinality as k(attnum, n)
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = c.oid and i.indisprimary), '{}'),
+  exists (select from pg_catalog.pg_publication_tables p
+    where p.pubname = 'supabase_realtime' and p.schemaname = n.nspname and p.tablename = c.relname),
+  c.relrowsecurity
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = %(schema)s and c.relname = %(table)s and c.relkind in ('r', 'p', 'v', 'm', 'f')
+"""
+
+
+async def _position(connection: Connection) -> tuple[int, str]:
+    cursor = await connection.execute("select pg_current_snapshot()::text")
+    row = await cursor.fetchone()
+    assert row is not None
+    snapshot = row[0]
+    cursor = await connection.execute("select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::int8")
+    row = await cursor.fetchone()
+    assert row is not None
+    return row[0], snapshot
+
+
+def _bounds(request: web.Request) -> tuple[int, int | None]:
+    try:
+        offset = int(request.query.get("offset", "0"))
+        limit = int(request.query["limit"]) if "limit" in request.query else None
+    except ValueError:
+        raise RestError(400, "PGRST100", "limit and offset are whole numbers") from None
+    span = _RANGE.match(request.headers.get("Range", "").removeprefix("items="))
+    if span:
+        first = int(span[1])
+        offset += first
+        if span[2]:
+            size = int(span[2]) - first + 1
+            if size < 0:
+                raise RestError(416, "PGRST103", "Requested range not satisfiable", "The lower boundary must be lower than the upper")
+            limit = size if limit is None else min(limit, size)
+    if offset < 0 or (limit is not None and limit < 0):
+        raise RestError(416, "PGRST103", "Requested range not satisfiable", "Limit should be greater than or equal to zero.")
+    return offset, limit
+
+
+def _columns(text: str) -> Composed:
+    if text.strip() in ("", "*"):
+        return sql.SQL("t.*")
+    items: list[Composed] = []
+    for item in split(text):
+        if item == "*":
+            items.append(sql.SQL("t.*"))
+            continue
+        alias, sep, rest = item.partition(":") if "::" not in item.split(":", 1)[0] + ":" else ("", "", item)
+        if sep and rest.startswith(":"):  # a cast, not an alias
+            alias, rest = "", item
+        name, _, cast = (rest if sep and alias else item).partition("::")
+        if "(" in name:
+            raise RestError(400, "PGRST200", "Embedding other tables is not supported by the local server")
+        column: Composed = sql.SQL("t.{}").format(sql.Identifier(unquoted(name)))
+        if cast:
+            if cast not in _CASTS:
+                raise RestError(400, "PGRST100", f"cast to {cast} is not supported by the local server")
+            column = sql.SQL("{}::{}").format(column, sql.SQL(cast))
+        label = unquoted(alias) if alias else unquoted(name)
+        items.append(sql.SQL("{} as {}").format(column, sql.Identifier(label)))
+    return sql.SQL(", ").join(items)
+
+
+def _order(text: str) -> Composed:
+    if not text:
+        return sql.SQL("")
+    items: list[Composed] = []
+    for item in split(text):
+        name, *flags = split(item, ".")
+        clause: Composed = sql.SQL("t.{}").format(sql.Identifier(unquoted(name)))
+        words = {"asc": " asc", "desc": " desc", "nullsfirst": " nulls first", "nullslast": " nulls last"}
+        for flag in flags:
+            if flag not in words:
+                raise RestError(400, "PGRST100", f'"failed to parse order ({text})"')
+            clause = clause + sql.SQL(words[flag])
+        items.append(clause)
+    return sql.SQL(" order by ") + sql.SQL(", ").join(items)
+
+
+def _where(request: web.Request) -> Composed:
+    tests: list[Composed] = []
+    for name, value in request.query.items():
+        if name in ("and", "or", "not.and", "not.or"):
+            tests.append(_group(name, value))
+        elif name not in _RESERVED:
+            tests.append(_test(unquoted(name), value))
+    return sql.SQL(" where ") + sql.SQL(" and ").join(tests) if tests else sql.SQL("")
+
+
+def _group(word: str, text: str) -> Composed:
+    """`and=(a.eq.1,or(b.eq.2,c.is.null))`"""
+    negated, word = word.startswith("not."), word.removeprefix("not.")
+    if not (text.startswith("(") and text.endswith(")")):
+        raise RestError(400, "PGRST100", f'"failed to parse logic tree ({text})"')
+    tests: list[Composed] = []
+    for item in split(text[1:-1]):
+        head, paren, _ = item.partition("(")
+        if paren and head in ("and", "or", "not.and", "not.or"):
+            tests.append(_group(head, item[len(head) :]))
+        else:
+            name, *rest = split(item, ".", 1)
+            if not rest:
+                raise RestError(400, "PGRST100", f'"failed to parse logic tree ({text})"')
+            tests.append(_test(unquoted(name), rest[0]))
+    if not tests:
+        raise RestError(400, "PGRST100", f'"failed to parse logic tree ({text})"')
+    joined = sql.SQL("(") + sql.SQL(f" {word} ").join(tests) + sql.SQL(")")
+    return sql.SQL("not ") + joined if negated else joined
+
+
+def _test(column: str, text: str) -> Composed:
+    """One condition, such as `gte.10` or `not.in.(a,"b,c")`."""
+    name = sql.SQL("t.{}").format(sql.Identifier(column))
+    negated = text.startswith("not.")
+    op, dot, value = text.removeprefix("not.").partition(".")
+    if not dot:
+        raise RestError(400, "PGRST100", f'"failed to parse filter ({text})"', f"unexpected {text!r}: expecting an operator")
+    test: Composed
+    if op == "is":
+        word = _IS.get(value.lower())
+        if word is None:
+            raise RestError(400, "PGRST100", f'"failed to parse filter ({text})"')
+        test = sql.SQL("{} is {}").format(name, sql.SQL(word))
+    elif op == "in":
+        if not (value.startswith("(") and value.endswith(")")):
+            raise RestError(400, "PGRST100", f'"failed to parse filter ({text})"')
+        values = [unquoted(item) for item in split(value[1:-1])]
+        # Unknown literals take the column's type, as in PostgREST; sql.Literal quotes them.
+        literals = sql.SQL(", ").join(unknown(item) for item in values)
+        test = sql.SQL("{} in ({})").format(name, literals) if values else sql.SQL("false")
+    elif op in _OPERATORS:
+        if op in ("like", "ilike"):
+            value = value.replace("*", "%")
+        test = sql.SQL("{} {} {}").format(name, sql.SQL(_OPERATORS[op]), unknown(value))
+    else:
+        raise RestError(400, "PGRST100", f'"failed to parse filter ({text})"', f"unknown operator {op!r}")
+    return sql.SQL("not {}").format(test) if negated else test
+
+
+def unknown(value: str) -> Composed:
+    """A quoted literal without a type, which takes that of the column beside it."""
+    if "\x00" in value:
+        raise RestError(400, "22021", "a value holds the character NUL")
+    return sql.Literal(value)
+
+
+def split(text: str, separator: str = ",", times: int = -1) -> list[str]:
+    """Splits outside quotes and parentheses."""
+    items: list[str] = []
+    item, depth, quoted, escaped = "", 0, False, False
+    for char in text:
+        if escaped:
+            escaped = False
+        elif quoted and char == "\\":
+            escaped = True
+        elif char == '"':
+            quoted = not quoted
+        elif not quoted and char == "(":
+            depth += 1
+        elif not quoted and char == ")":
+            depth -= 1
+        elif char == separator and not quoted and not depth and times != 0:
+            items.append(item)
+            item = ""
+            times -= 1
+            continue
+        item += char
+    return [*items, item] if item or items else []
+
+
+def unquoted(text: str) -> str:
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        return re.sub(r"\\(.)", r"\1", text[1:-1])
+    return text
+
+
+def _database_error(error: psycopg.Error, status: int) -> web.Response:
+    diag = error.diag
+    body = {
+        "code": error.sqlstate or "PGRST000",
+        "details": diag.message_detail,
+        "hint": diag.message_hint,
+        "message": diag.message_primary or "Could not query the database",
+    }
+    return web.json_response(body, status=status)

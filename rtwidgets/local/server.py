@@ -1,0 +1,510 @@
+"""The realtime server: Supabase Realtime's protocol and a read-only PostgREST, on one port of this machine.
+
+    server = RealtimeServer(dsn, jwt_secret=..., anon_key=..., service_key=...)
+    await server.start(port=0)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from aiohttp import WSMsgType, web
+
+from ..protocol import codec
+from . import frames
+from .auth import Identity, TokenError, verify
+from .changes import Changes
+from .hub import ERROR, Channel, Hub, Socket
+from .limits import Limits
+from .pool import Pool
+from .replication import Stream
+from .rest import Rest
+from .rls import Catalogue, Permissions
+
+log = logging.getLogger(__name__)
+
+SCHEMA = Path(__file__).with_name("schema.sql")
+_REALTIME = "realtime:"
+_NEVER = 10**9  # seconds; a timer beyond what a loop can count
+
+
+class RealtimeServer:
+    """`start()` listens and begins to stream; `stop()` ends every connection."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        jwt_secret: str,
+        anon_key: str = "",
+        service_key: str = "",
+        limits: Limits | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self.dsn = dsn
+        self.anon_key = anon_key
+        self.service_key = service_key
+        self.limits = limits or Limits()
+        self.host = host
+        self.port = 0
+        self._secret = jwt_secret
+        self._pool = Pool(dsn)
+        self._hub = Hub()
+        self._catalogue = Catalogue(self._pool)
+        self._sockets: dict[Socket, web.WebSocketResponse] = {}
+        self._runner: web.AppRunner | None = None
+        self._stream: Stream | None = None
+        self._changes = Changes(self._pool, self._catalogue, self._hub, self.limits, self._streaming)
+        self._rest = Rest(self._pool, jwt_secret)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _streaming(self) -> asyncio.Event:
+        assert self._stream is not None
+        return self._stream.streaming
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    # --- life
+
+    async def start(self, host: str | None = None, port: int = 0) -> None:
+        """Prepares the database and listens. Port 0 takes a free one; `.port` tells which."""
+        self.host = host or self.host
+        await install(self.dsn)
+        self._stream = Stream(self.dsn, self._changes.deliver, self._opened)
+        self._stream.start()
+        app = web.Application(middlewares=[self._guard], client_max_size=self.limits.max_frame)
+        app.router.add_get("/health", self._health)
+        for path in ("/realtime/v1/websocket", "/socket/websocket", "/realtime/v1/socket/websocket"):
+            app.router.add_get(path, self._websocket)
+        for base in ("/realtime/v1", ""):
+            app.router.add_post(f"{base}/api/broadcast", self._post_broadcast)
+            app.router.add_post(f"{base}/api/broadcast/{{topic}}/events/{{event}}", self._post_event)
+        self._rest.routes(app)
+        # The access log would hold keys: they are in the URL of every socket.
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.host, port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        self._spawn(self._sweep())
+
+    async def stop(self) -> None:
+        for socket, ws in list(self._sockets.items()):
+            self._forget(socket)
+            await ws.close(code=1001, message=b"going away")
+        for task in list(self._tasks):
+            task.cancel()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        if self._stream is not None:
+            await self._stream.stop()
+        await self._pool.close()
+
+    def _opened(self, again: bool) -> None:
+        if again:
+            self._changes.announce()
+
+    async def _sweep(self) -> None:
+        """Closes sockets that fell silent: a laptop that went to sleep says no goodbye."""
+        while True:
+            await asyncio.sleep(self.limits.idle / 6)
+            late = time.monotonic() - self.limits.idle
+            for socket in [socket for socket in self._sockets if socket.last_heard < late]:
+                socket.drop("no heartbeat")
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- HTTP
+
+    def _loopback(self, name: str | None) -> bool:
+        if name is None:
+            return False
+        if name == self.host or name == "localhost" or name.endswith(".localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return False
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Answers only those who called this machine by its own name: a page elsewhere may point its domain here (DNS rebinding)."""
+        try:
+            host = urlsplit(f"//{request.headers.get('Host', '')}").hostname
+            origin = request.headers.get("Origin")
+            allowed = self._loopback(host) and (origin is None or self._loopback(urlsplit(origin).hostname))
+        except ValueError:
+            allowed = False
+        if not allowed:
+            return web.json_response({"error": "This server answers only to pages and programs of this machine"}, status=403)
+        if request.method == "OPTIONS":
+            response: web.StreamResponse = web.Response(status=204)
+        else:
+            response = await handler(request)
+        if origin is not None and not response.prepared:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Vary"] = "Origin"
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+            wanted = request.headers.get("Access-Control-Request-Headers", "*")
+            response.headers["Access-Control-Allow-Headers"] = wanted
+            response.headers["Access-Control-Expose-Headers"] = "Content-Range, X-Rtwidgets-Lsn, X-Rtwidgets-Snapshot"
+        return response
+
+    async def _health(self, _: web.Request) -> web.Response:
+        streaming = self._streaming().is_set()
+        body = {"status": "ok" if streaming else "starting", "streaming": streaming, "clients": len(self._sockets)}
+        return web.json_response(body)
+
+    def _caller(self, request: web.Request) -> Identity:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip() or request.headers.get("apikey", "")
+        return verify(self._secret, token)
+
+    async def _post_broadcast(self, request: web.Request) -> web.Response:
+        try:
+            identity = self._caller(request)
+        except TokenError:
+            return web.json_response({"message": "Unauthorized"}, status=401)
+        try:
+            body = codec.loads(await request.read())
+        except codec.FrameError:
+            return web.Response(status=400, text="Bad Request")
+        messages = body.get("messages") if isinstance(body, dict) else None
+        if not isinstance(messages, list) or not messages:
+            return _unprocessable(["can't be blank"])
+        problems: list[dict[str, list[str]]] = []
+        bodies: list[bytes] = []
+        for message in messages:
+            message = message if isinstance(message, dict) else {}
+            problem: dict[str, list[str]] = {}
+            for name in ("event", "payload", "topic"):
+                if message.get(name) in (None, ""):
+                    problem[name] = ["can't be blank"]
+                elif not isinstance(message[name], dict if name == "payload" else str):
+                    problem[name] = ["is invalid"]
+            bodies.append(b"" if problem else codec.dumps(message["payload"]))
+            if len(bodies[-1]) > self.limits.max_payload:
+                problem["payload"] = ["Payload size exceeds tenant limit"]
+            problems.append(problem)
+        if any(problems):
+            return _unprocessable(problems)
+        for message, payload in zip(messages, bodies, strict=True):
+            await self._broadcast(identity, message["topic"], message["event"], payload, private=message.get("private") is True)
+        return web.Response(status=202)
+
+    async def _post_event(self, request: web.Request) -> web.Response:
+        try:
+            identity = self._caller(request)
+        except TokenError:
+            return web.json_response({"message": "Unauthorized"}, status=401)
+        body, raw = await request.read(), request.content_type == "application/octet-stream"
+        if not raw and request.content_type != "application/json":
+            return web.json_response({"message": "Unsupported Media Type"}, status=415)
+        if len(body) > self.limits.max_payload:
+            return _unprocessable([{"payload": ["Payload size exceeds tenant limit"]}])
+        if not raw:
+            try:
+                body = codec.dumps(codec.loads(body))
+            except codec.FrameError:
+                return web.Response(status=400, text="Bad Request")
+        topic, event = request.match_info["topic"], request.match_info["event"]
+        await self._broadcast(identity, topic, event, body, private=request.query.get("private") == "true", raw=raw)
+        return web.Response(status=202)
+
+    async def _broadcast(
+        self, identity: Identity, sub: str, event: str, body: bytes, *, private: bool, raw: bool = False
+    ) -> None:
+        if private and not (await self._catalogue.permissions(identity, sub)).write_broadcast:
+            return  # Supabase answers 202 all the same
+        message = frames.Broadcast(f"{_REALTIME}{sub}", event, body, raw=raw, binary=raw)
+        self._hub.broadcast(sub, private, message)
+
+    # --- sockets
+
+    async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        key = request.headers.get("x-api-key") or request.query.get("apikey")
+        if not key:
+            return web.json_response({"error": "API key is missing"}, status=401)
+        try:
+            identity = verify(self._secret, key)
+        except TokenError as error:
+            return web.json_response({"error": error.handshake}, status=401)
+        vsn = request.query.get("vsn", "1.0.0")
+        if vsn not in ("1.0.0", "2.0.0"):
+            return web.Response(status=403)
+        ws = web.WebSocketResponse(compress=False, max_msg_size=self.limits.max_frame, timeout=1.0)
+        if not ws.can_prepare(request).ok:
+            return web.Response(status=400, text="this address speaks WebSocket")
+        await ws.prepare(request)
+        transport = request.transport
+        assert isinstance(transport, asyncio.Transport)
+        socket = Socket(transport, vsn, identity, key, self.limits)  # type: ignore[arg-type]
+        self._sockets[socket] = ws
+        try:
+            async for message in ws:
+                socket.last_heard = time.monotonic()
+                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    break
+                if message.type is WSMsgType.BINARY and vsn == "1.0.0":
+                    continue
+                await self._receive(socket, message.data)
+        finally:
+            self._forget(socket)
+        return ws
+
+    def _forget(self, socket: Socket) -> None:
+        self._sockets.pop(socket, None)
+        for channel in list(socket.channels.values()):
+            self._detach(channel)
+
+    async def _receive(self, socket: Socket, data: str | bytes) -> None:
+        try:
+            message = codec.decode(data, socket.vsn, sender="client")
+        except codec.FrameError as error:
+            log.info("MalformedWebSocketMessage: %s", error)
+            return
+        topic, event, ref, payload = message.topic, message.event, message.ref, message.payload
+        if event == "heartbeat" and topic == "phoenix":
+            socket.reply(topic, ref, None)
+            return
+        if event == "phx_join" and topic.startswith(_REALTIME):
+            await self._join(socket, topic, message.join_ref or ref, ref, payload if isinstance(payload, dict) else {})
+            return
+        channel = socket.channels.get(topic)
+        if channel is None:
+            join_ref = message.join_ref if event == "phx_join" else None
+            socket.refuse(topic, ref, join_ref, "unmatched topic")
+        elif message.join_ref is not None and message.join_ref != channel.join_ref:
+            return  # meant for a join that a later one replaced
+        elif event == "broadcast":
+            self._on_broadcast(channel, ref, payload, binary=isinstance(data, bytes))
+        elif event == "presence":
+            self._on_presence(channel, ref, payload if isinstance(payload, dict) else {})
+        elif event == "access_token":
+            await self._on_access_token(channel, payload.get("access_token") if isinstance(payload, dict) else None)
+        elif event == "phx_leave":
+            socket.reply(topic, ref, channel.join_ref)
+            self._close(channel)
+
+    # --- channels
+
+    async def _join(self, socket: Socket, topic: str, join_ref: str | None, ref: str | None, payload: dict[str, Any]) -> None:
+        old = socket.channels.get(topic)
+        if old is not None:
+            self._detach(old)
+        try:
+            channel = await self._admit(socket, topic, join_ref, payload)
+        except Refused as error:
+            if self.limits.error_delay:
+                await asyncio.sleep(self.limits.error_delay)
+            socket.refuse(topic, ref, join_ref, str(error))
+            channel = None
+        else:
+            socket.channels[topic] = channel
+            self._hub.enter(channel)
+            answer = {"postgres_changes": self._changes.answer(channel.params)}
+            socket.reply(topic, ref, join_ref, codec.dumps({"response": answer, "status": "ok"}))
+        if old is not None:
+            socket.send(topic, "phx_close", b"{}", old.join_ref, old.join_ref)
+        if channel is None:
+            return
+        for message in channel.replayed:
+            frame = message.frame(socket.vsn)
+            if frame is not None:
+                socket.write(frame)
+        if channel.presence_enabled and channel.permissions.read_presence and channel.topic is not None:
+            socket.send(topic, "presence_state", channel.topic.state(), None, join_ref)
+        self._watch_expiry(channel)
+        if channel.params:
+            channel.subscribing = self._spawn(self._changes.subscribe(channel))
+
+    async def _admit(self, socket: Socket, topic: str, join_ref: str | None, payload: dict[str, Any]) -> Channel:
+        """The channel that this join asks for, or Refused with Supabase's reason."""
+        if topic == _REALTIME:
+            raise Refused("TopicNameRequired: You must provide a topic name")
+        if len(socket.channels) >= self.limits.max_channels:
+            raise Refused("ChannelRateLimitReached: Too many channels")
+        token = payload.get("user_token") or payload.get("access_token")
+        if not isinstance(token, str) or token.startswith("sb_"):
+            token = socket.token
+        try:
+            identity = verify(self._secret, token)
+        except TokenError as error:
+            raise Refused(error.reason) from None
+        config = payload.get("config")
+        config = config if isinstance(config, dict) else {}
+        channel = Channel(socket, topic, join_ref, config, identity, token)
+        params = config.get("postgres_changes") or []
+        if not isinstance(params, list) or not all(isinstance(entry, dict) for entry in params):
+            raise Refused("UnknownErrorOnChannel: postgres_changes must be a list of objects")
+        channel.params = params
+        if channel.private:
+            channel.permissions = await self._permissions(identity, channel.sub)
+            if not (channel.permissions.read_broadcast or channel.permissions.read_presence):
+                raise Refused(f"Unauthorized: You do not have permissions to read from this Channel topic: {channel.sub}")
+        if channel.replay is not None:
+            channel.replayed = await self._replay(channel)
+        return channel
+
+    async def _permissions(self, identity: Identity, sub: str) -> Permissions:
+        try:
+            return await self._catalogue.permissions(identity, sub)
+        except (psycopg.Error, OSError) as error:
+            log.warning("the policies of %r could not be asked: %s", sub, error)
+            raise Refused("UnableToConnectToProject: Realtime was unable to connect to the project database") from None
+
+    async def _replay(self, channel: Channel) -> list[frames.Broadcast]:
+        if not channel.private:
+            raise Refused("UnableToReplayMessages: Replay is not allowed for public channels")
+        replay = channel.replay if isinstance(channel.replay, dict) else {}
+        since, limit = replay.get("since"), replay.get("limit", 25)
+        valid = isinstance(since, int) and isinstance(limit, int) and not isinstance(since, bool) and 1 <= limit <= 25
+        if not valid:
+            raise Refused("UnableToReplayMessages: Replay params are not valid")
+        if not channel.permissions.read_broadcast:
+            return []
+        return await self._changes.replay(channel, since, limit)
+
+    def _detach(self, channel: Channel) -> None:
+        """The channel gets nothing from here on."""
+        channel.closed = True
+        if channel.expiry is not None:
+            channel.expiry.cancel()
+        if channel.subscribing is not None:
+            channel.subscribing.cancel()
+        self._changes.unsubscribe(channel)
+        if channel.socket.channels.get(channel.name) is channel:
+            del channel.socket.channels[channel.name]
+        self._hub.leave(channel)
+
+    def _close(self, channel: Channel) -> None:
+        channel.socket.send(channel.name, "phx_close", b"{}", channel.join_ref, channel.join_ref)
+        self._detach(channel)
+
+    def _close_for(self, channel: Channel, message: str) -> None:
+        channel.system("system", "error", message)
+        self._close(channel)
+
+    # --- tokens
+
+    def _watch_expiry(self, channel: Channel) -> None:
+        if channel.expiry is not None:
+            channel.expiry.cancel()
+        left = channel.identity.exp - time.time()
+        if left < _NEVER:
+            channel.expiry = asyncio.get_running_loop().call_later(max(left, 0), self._expire, channel)
+
+    def _expire(self, channel: Channel) -> None:
+        late = time.time() - channel.identity.exp
+        if late < 0:  # the clock was set, or the timer early
+            self._watch_expiry(channel)
+        else:
+            self._close_for(channel, f"Token has expired {int(late)} seconds ago")
+
+    async def _on_access_token(self, channel: Channel, token: Any) -> None:
+        if not isinstance(token, str) or token.startswith("sb_") or token == channel.token:
+            return
+        try:
+            identity = verify(self._secret, token)
+        except TokenError as error:
+            self._close_for(channel, error.message)
+            return
+        if channel.private:
+            try:
+                permissions = await self._permissions(identity, channel.sub)
+            except Refused:
+                permissions = channel.permissions  # Postgres is away: the database decides when it is back
+            if channel.closed:
+                return
+            if not (permissions.read_broadcast or permissions.read_presence):
+                self._close_for(channel, f"You no longer have permission to read from this Channel topic: {channel.sub}")
+                return
+            channel.permissions = permissions
+        channel.token, channel.identity = token, identity
+        self._watch_expiry(channel)
+        if channel.params:
+            if channel.subscribing is not None:
+                channel.subscribing.cancel()
+            # Not one more row under the old claims.
+            self._changes.unsubscribe(channel)
+            channel.subscribing = self._spawn(self._changes.subscribe(channel))
+
+    # --- broadcast and presence
+
+    def _on_broadcast(self, channel: Channel, ref: str | None, payload: Any, *, binary: bool) -> None:
+        if not isinstance(payload, dict) or not isinstance(payload.get("event"), str):
+            return
+        if not channel.permissions.write_broadcast:
+            return  # Supabase never answers here, not even with ack
+        inner = payload.get("payload")
+        raw = isinstance(inner, bytes)
+        body: bytes = inner if isinstance(inner, bytes) else codec.dumps(inner)
+        if len(body) > self.limits.max_payload:
+            if channel.ack:
+                error = b'{"response":"payload_size_exceeded","status":"error"}'
+                channel.socket.reply(channel.name, ref, channel.join_ref, error)
+            return
+        # As recorded: the metadata of a text frame travels on, that of a binary one does not.
+        meta = None if binary else payload.get("meta")
+        message = frames.Broadcast(
+            channel.name, payload["event"], body, raw=raw, binary=binary, meta=meta if isinstance(meta, dict) else None
+        )
+        if channel.topic is not None:
+            channel.topic.broadcast(message, channel)
+        if channel.ack:
+            channel.socket.reply(channel.name, ref, channel.join_ref)
+
+    def _on_presence(self, channel: Channel, ref: str | None, payload: dict[str, Any]) -> None:
+        if not channel.presence_call_allowed(self.limits):
+            self._close_for(channel, "Client presence rate limit exceeded")
+            return
+        action = str(payload.get("event", "")).lower()
+        reply = channel.socket.reply
+        topic = channel.topic
+        if topic is None or not channel.permissions.write_presence:
+            reply(channel.name, ref, channel.join_ref, ERROR)
+        elif action == "track":
+            state = payload.get("payload", {})
+            if not isinstance(state, dict):
+                channel.socket.refuse(channel.name, ref, channel.join_ref, "Presence track payload must be a map")
+                return
+            channel.presence_enabled = True
+            reply(channel.name, ref, channel.join_ref)
+            topic.track(channel, state)
+        elif action == "untrack":
+            reply(channel.name, ref, channel.join_ref)
+            topic.untrack(channel)
+        else:
+            reply(channel.name, ref, channel.join_ref, ERROR)
+
+
+class Refused(Exception):
+    """A join that is not granted; the text is the reason in the reply."""
+
+
+def _unprocessable(problems: list[Any]) -> web.Response:
+    return web.json_response({"errors": {"messages": problems}}, status=422)
+
+
+async def install(dsn: str) -> None:
+    """Brings a database to what this server needs; safe to run again."""
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        # One at a time: two servers that start on one database would trip over each other's catalogue rows.
+        await connection.execute("select pg_advisory_lock(7284551)")
+        await connection.execute(SCHEMA.read_bytes())
+
+
+
