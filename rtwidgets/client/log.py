@@ -1,0 +1,20 @@
+"""The logger `rtwidgets`, which never writes a key or a token."""
+
+from __future__ import annotations
+
+import logging
+
+from ..protocol.errors import redact
+
+
+class _Redacting(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+logger = logging.getLogger("rtwidgets")
+if not any(isinstance(known, _Redacting) for known in logger.filters):
+    logger.addFilter(_Redacting())

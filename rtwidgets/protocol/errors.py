@@ -1,0 +1,269 @@
+"""What can go wrong, by the protocol's own codes: whether trying again helps, and what a person does about it.
+
+Sources: the operational codes and texts of Supabase Realtime v2.122.0, PostgREST's and Postgres' error codes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple, cast
+
+
+class RealtimeError(Exception):
+    """An error with the protocol's own `code` (such as `Unauthorized`), its `message`, and a `hint`: one sentence on what to do.
+
+    `retryable`: whether the same call may succeed later without anybody changing something.
+    """
+
+    def __init__(self, message: str, *, code: str, retryable: bool = False, hint: str = "") -> None:
+        self.message = redact(message)
+        self.code = code
+        self.retryable = retryable
+        self.hint = hint
+        super().__init__(f"{code}: {self.message}" + (f" ({hint})" if hint else ""))
+
+    def __repr__(self) -> str:
+        return f"RealtimeError({self.message!r}, code={self.code!r}, retryable={self.retryable})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (self.message, self.code, self.retryable, self.hint))
+
+
+def _rebuild(message: str, code: str, retryable: bool, hint: str) -> RealtimeError:
+    return RealtimeError(message, code=code, retryable=retryable, hint=hint)
+
+
+_SECRETS = re.compile(r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*|sb_(?:secret|publishable)_[\w-]+|(?<=apikey=)[^&\s\"']+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+
+
+def redact(text: str) -> str:
+    """The text without anything that looks like a key, a token or a password in a URL."""
+    return _SECRETS.sub("<redacted>", text)
+
+
+class _Rule(NamedTuple):
+    retryable: bool
+    hint: str
+    wait: float = 0.0  # seconds at least before the next try
+
+
+_TOKEN = "give a fresh token: connect(..., token=function_that_returns_one), which is called again when it expires"
+_KEY = "check the project's URL and the key (Project Settings, API keys)"
+_LATER = "nothing to do: it is tried again by itself"
+_LIMIT = "slow down or share channels: it is tried again after at least 30 s, and the project's Realtime settings hold the limit"
+_POLICY = (
+    "add a policy for this topic, such as `create policy p on realtime.messages for select to authenticated "
+    "using (realtime.topic() = 'my-topic');`, and check the role of the token in use"
+)
+_LIMITED = _Rule(True, _LIMIT, 30.0)
+_SERVICE = _Rule(True, _LATER)
+_DATABASE = _Rule(True, "check that the project's database is up and has free connections; it is tried again by itself")
+
+_RULES: dict[str, _Rule] = {
+    "TopicNameRequired": _Rule(False, "give the channel a name"),
+    "InvalidTopic": _Rule(False, "give the channel a name of at most 245 bytes"),
+    "InvalidJoinPayload": _Rule(False, "check the channel's options"),
+    "RealtimeDisabledForConfiguration": _Rule(False, "check the bindings' schema, table and filter, and that the table is published"),
+    "InvalidPresencePayload": _Rule(False, "track a dict"),
+    "UnknownPresenceEvent": _Rule(False, "use track() and untrack()"),
+    "UnprocessableEntity": _Rule(False, "check topic, event and payload"),
+    "MalformedWebSocketMessage": _Rule(False, "send JSON values or bytes only"),
+    "PayloadTooLarge": _Rule(False, "send less in one message: the limit is 256 KB on the free plan and 3 MB on paid ones"),
+    "MissingAPIKey": _Rule(False, _KEY),
+    "InvalidJWTToken": _Rule(False, _TOKEN),
+    "TokenExpired": _Rule(False, _TOKEN),
+    "MalformedJWT": _Rule(False, _TOKEN),
+    "JwtSignatureError": _Rule(False, "use a token that this project signed: key and URL must belong to the same project"),
+    "JwtSignerError": _Rule(False, "check the project's JWT secret or its JWKS"),
+    "Unauthorized": _Rule(False, _POLICY),
+    "PrivateOnly": _Rule(False, "use Channel(topic, private=True): this project allows private channels only"),
+    "RlsPolicyError": _Rule(False, "mend the policies on realtime.messages: one of them raises an error"),
+    "TenantNotFound": _Rule(False, "check the URL: no such project, or it is paused or deleted"),
+    "RealtimeDisabledForTenant": _Rule(False, "switch Realtime on in the project's settings"),
+    "HandshakeRefused": _Rule(False, "check the URL, and that serializer and key are right"),
+    "UnableToReplayMessages": _Rule(False, "join without replay, or with a private channel and a limit of 1 to 25"),
+    "InvalidFilter": _Rule(False, "write it as column=op.value, such as status=eq.open"),
+    "InvalidSubscription": _Rule(False, "check schema, table, columns and filter of the binding"),
+    "TableNotPublished": _Rule(False, "publish the table: `alter publication supabase_realtime add table public.x;`"),
+    "ChannelOptionsDiffer": _Rule(False, "use the same options, another topic, or unsubscribe() the other channel first"),
+    "UnableToConnectToProject": _DATABASE,
+    "DatabaseLackOfConnections": _DATABASE,
+    "IncreaseConnectionPool": _Rule(True, "raise the Realtime connection pool in the project's settings; it is tried again by itself"),
+    "IncreaseSubscriptionConnectionPool": _Rule(True, "raise the Realtime subscription pool in the project's settings"),
+    "InitializingProjectConnection": _SERVICE,
+    "QueryCanceled": _DATABASE,
+    "MissingPartition": _DATABASE,
+    "UnableToSetPolicies": _DATABASE,
+    "UnableToSubscribeToPostgres": _DATABASE,
+    "ReconnectSubscribeToPostgres": _DATABASE,
+    "ServerDisconnect": _SERVICE,
+    "RealtimeRestarting": _SERVICE,
+    "TimeoutOnRpcCall": _SERVICE,
+    "ErrorOnRpcCall": _SERVICE,
+    "MusterJoinError": _SERVICE,
+    "UnknownErrorOnChannel": _SERVICE,
+    "ChannelClosed": _SERVICE,
+    "ChannelCrashed": _SERVICE,
+    "ConnectionLost": _Rule(True, "check the network; the connection is tried again by itself"),
+    "Timeout": _Rule(True, "check the network and the server; on a private channel, a missing insert policy gives no answer either"),
+    "NotSubscribed": _Rule(False, "call subscribe() first"),
+    "Closed": _Rule(False, "connect again: this client or channel was closed"),
+    "MessagePerSecondRateLimitReached": _LIMITED,
+    "PresenceRateLimitReached": _LIMITED,
+    "ClientPresenceRateLimitReached": _Rule(True, "call track() at most 5 times in 30 s", 30.0),
+}
+# A code that is not in the table: the protocol's own families.
+_FAMILIES: tuple[tuple[str, _Rule], ...] = (("RateLimitReached", _LIMITED), ("Replication", _DATABASE), ("Database", _DATABASE), ("Jwt", _RULES["MalformedJWT"]))
+
+AUTH_CODES = frozenset({"InvalidJWTToken", "TokenExpired", "MalformedJWT", "JwtSignatureError", "JwtSignerError", "Unauthorized", "MissingAPIKey"})
+"""Where asking for a fresh token once may help."""
+
+
+def _rule(code: str) -> _Rule:
+    known = _RULES.get(code)
+    if known:
+        return known
+    for part, rule in _FAMILIES:
+        if part in code:
+            return rule
+    return _SERVICE
+
+
+def make(code: str, message: str, *, hint: str | None = None) -> RealtimeError:
+    """The error of a code in the table (or of one of its families; unknown codes are retryable)."""
+    rule = _rule(code)
+    return RealtimeError(message, code=code, retryable=rule.retryable, hint=rule.hint if hint is None else hint)
+
+
+def min_wait(error: RealtimeError) -> float:
+    """Seconds to wait at least before the next try: 30 after a rate limit, else 0."""
+    return _rule(error.code).wait
+
+
+_CODE = re.compile(r"\s*([A-Z]\w+):\s*(.*)", re.S)
+
+# Texts that come without a code (system messages, handshake bodies, channel replies), as the server writes them.
+_TEXTS: tuple[tuple[str, str], ...] = (
+    ("token has expired", "TokenExpired"),
+    ("api key is missing", "MissingAPIKey"),
+    ("not a valid jwt", "MalformedJWT"),
+    ("failed to validate jwt signature", "JwtSignatureError"),
+    ("`role` and `exp`", "InvalidJWTToken"),
+    ("failed to generate jwt signer", "JwtSignerError"),
+    ("permissions to read", "Unauthorized"),
+    ("no longer have permission", "Unauthorized"),
+    ("realtime was disabled", "RealtimeDisabledForTenant"),
+    ("tenant not found", "TenantNotFound"),
+    ("too many connected users", "ConnectionRateLimitReached"),
+    ("too many joins", "ClientJoinRateLimitReached"),
+    ("too many channels", "ChannelRateLimitReached"),
+    ("too many messages", "MessagePerSecondRateLimitReached"),
+    ("too many presence messages", "PresenceRateLimitReached"),
+    ("client presence rate limit", "ClientPresenceRateLimitReached"),
+    ("exceeded your rate limit", "MessagePerSecondRateLimitReached"),
+    ("track message size", "PayloadTooLarge"),
+    ("payload_size_exceeded", "PayloadTooLarge"),
+    ("track payload must be a map", "InvalidPresencePayload"),
+    ("unable to connect to the project database", "UnableToConnectToProject"),
+    ("error connecting to realtime", "UnableToConnectToProject"),
+    ("server requested disconnect", "ServerDisconnect"),
+    ("node request timeout", "TimeoutOnRpcCall"),
+    ("unmatched topic", "NotSubscribed"),
+    ("error parsing `filter`", "InvalidFilter"),
+    ("replication connection was not established", "UnableToSubscribeToPostgres"),
+)
+
+
+def from_reason(reason: str) -> RealtimeError:
+    """The error in a reply's `reason`, as the server writes it: `"Code: text"`, or a text alone."""
+    match = _CODE.fullmatch(reason)
+    if match:
+        code, text = match.group(1), match.group(2)
+        if code == "InvalidJWTToken" and "expired" in text:
+            code = "TokenExpired"
+        if code in _RULES or any(part in code for part, _ in _FAMILIES) or " " not in code:
+            return make(code, text or code)
+    lowered = reason.lower()
+    for part, code in _TEXTS:
+        if part in lowered:
+            return make(code, reason)
+    return make("UnknownErrorOnChannel", reason or "the server gave no reason")
+
+
+_STATUS = {400: "UnprocessableEntity", 401: "InvalidJWTToken", 403: "HandshakeRefused", 404: "TenantNotFound", 413: "PayloadTooLarge", 422: "UnprocessableEntity", 429: "ConnectionRateLimitReached"}
+
+
+def from_status(status: int, body: bytes | str = b"") -> RealtimeError:
+    """The error of an HTTP answer of the realtime server: a refused handshake, or a refused POST to `/api/broadcast`."""
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+    message = text.strip()
+    try:
+        parsed: Any = json.loads(text)
+        if isinstance(parsed, dict):
+            fields = cast("dict[str, Any]", parsed)
+            message = str(fields.get("error") or fields.get("message") or fields.get("msg") or fields.get("errors") or message)
+    except ValueError:
+        pass
+    message = message[:500] or f"HTTP {status}"
+    lowered = message.lower()
+    for part, code in _TEXTS:
+        if part in lowered:
+            return make(code, message)
+    code = _STATUS.get(status)
+    if code is None:
+        return RealtimeError(f"HTTP {status}: {message}", code=f"Http{status}", retryable=status >= 500 or status == 408, hint=_LATER if status >= 500 else "")
+    return make(code, f"HTTP {status}: {message}" if message != f"HTTP {status}" else message)
+
+
+_PARAMS = re.compile(r"schema: ([^,\]]+), table: ([^,\]]+)")
+
+
+def from_system(text: str) -> RealtimeError:
+    """The error in the `message` of a `system` event with status `error`."""
+    lowered = text.lower()
+    if "unable to subscribe to changes" in lowered:
+        params = _PARAMS.search(text)
+        schema, table = (params.group(1).strip(), params.group(2).strip()) if params else ("public", "x")
+        if "check realtime is enabled" in lowered:
+            name = f"{schema}.{table}" if table not in ("*", "nil") else f"{schema}.x"
+            hint = (
+                f"publish the table: `alter publication supabase_realtime add table {name};` "
+                "(and check that schema and table exist and that the role may select from it)"
+            )
+            return make("TableNotPublished", text, hint=hint)
+        return make("InvalidSubscription", text)
+    if "error parsing `filter`" in lowered:
+        return make("InvalidFilter", text)
+    return from_reason(text)
+
+
+_SQL_HINTS = {
+    "42P01": ("check the table's name and schema", "UndefinedTable"),
+    "PGRST205": ("check the table's name and that its schema is exposed (Project Settings, API)", "UndefinedTable"),
+    "PGRST106": ("expose the schema in the project's API settings", "SchemaNotExposed"),
+    "42703": ("check the column names", "UndefinedColumn"),
+    "42501": ("grant it: `grant select on {table} to anon, authenticated;`, and add a select policy where row level security is on", "Unauthorized"),
+    "PGRST301": (_TOKEN, "TokenExpired"),
+    "PGRST303": (_TOKEN, "TokenExpired"),
+}
+
+
+def from_rest(status: int, body: bytes | str, table: str = "public.x") -> RealtimeError:
+    """The error of an HTTP answer of PostgREST, whose body has Postgres' or its own code."""
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+    try:
+        parsed: Any = json.loads(text)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, dict):
+        fields = cast("dict[str, Any]", parsed)
+        known = _SQL_HINTS.get(str(fields.get("code")))
+        message = str(fields.get("message") or text)
+        if known:
+            return RealtimeError(message, code=known[1], hint=known[0].format(table=table))
+    if status == 404:
+        return RealtimeError(text[:500] or "HTTP 404", code="UndefinedTable", hint=_SQL_HINTS["42P01"][0])
+    if status in (401, 403):
+        return RealtimeError(text[:500] or f"HTTP {status}", code="Unauthorized", hint=_KEY)
+    return from_status(status, body)
