@@ -7,6 +7,7 @@ framed once a group, and all changes of a batch go to each member in one write.
 from __future__ import annotations
 
 import asyncio
+import logging
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ from .limits import Limits
 from .pgoutput import UNCHANGED, Row, RowChange, Transaction
 from .pool import Pool
 from .rls import Catalogue, Key, Projection, Table, become
+
+log = logging.getLogger(__name__)
 
 _CHUNK = 1000  # changes between two looks at other clients
 _EVENTS = frozenset({"INSERT", "UPDATE", "DELETE"})
@@ -58,9 +61,7 @@ class _Target:
             if binding.schema in ("*", relation.schema) and binding.table in ("*", relation.name):
                 test, columns = None, ()
                 if binding.filter:
-                    from ..protocol import filters
-
-                    parsed = filters.parse(binding.filter)
+                    parsed = _parse(binding.filter)
                     test = parsed.compile(table.base_types)
                     columns = tuple({condition.column for condition in parsed.conditions})
                 self.bindings.append((binding, test, columns))
@@ -68,7 +69,8 @@ class _Target:
         # Where several entries of one channel match, it gets one frame: with the columns that any of them asked for.
         self.select = None if None in selects else frozenset(name for select in selects if select for name in select)
         self.simple = {
-            kind: self._suffix([binding.id for binding, _, _ in self.bindings if kind in binding.events]) for kind in _EVENTS
+            kind: self._suffix([binding.id for binding, _, _ in self.bindings if kind in binding.events])
+            for kind in _EVENTS
         }
         self.filtered = any(test is not None for _, test, _ in self.bindings)
 
@@ -108,7 +110,9 @@ class Group:
 
 
 class Changes:
-    def __init__(self, pool: Pool, catalogue: Catalogue, hub: Hub, limits: Limits, streaming: Callable[[], asyncio.Event]) -> None:
+    def __init__(
+        self, pool: Pool, catalogue: Catalogue, hub: Hub, limits: Limits, streaming: Callable[[], asyncio.Event]
+    ) -> None:
         self._pool = pool
         self._catalogue = catalogue
         self._hub = hub
@@ -131,7 +135,8 @@ class Changes:
         except SubscribeError as error:
             channel.system("postgres_changes", "error", str(error))
             return
-        except (psycopg.Error, OSError):
+        except (psycopg.OperationalError, OSError):
+            log.warning("a subscription waits for Postgres", exc_info=True)
             # Postgres is away; the channel is told again when the stream is back.
             await asyncio.sleep(0.5)
             if not channel.closed:
@@ -185,10 +190,8 @@ class Changes:
         select = entry.get("select")
         if select is not None and not (isinstance(select, list) and all(isinstance(name, str) for name in select)):
             raise SubscribeError("Error parsing `select` params: it must be a list of column names")
-        from ..protocol import filters
-
         try:
-            parsed = filters.parse(text) if text else None
+            parsed = _parse(text) if text else None
         except ValueError:
             raise SubscribeError(f"Error parsing `filter` params: [{_inspect(text)}]") from None
         except Exception:
@@ -212,13 +215,17 @@ class Changes:
             cursor = await connection.execute(
                 "select c.oid::int8 from pg_catalog.pg_publication_tables p join pg_catalog.pg_namespace n on n.nspname = p.schemaname "
                 "join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = p.tablename "
-                "where p.pubname = 'supabase_realtime' and (%(s)s = '*' or p.schemaname = %(s)s) and (%(t)s = '*' or p.tablename = %(t)s)",
+                "where p.pubname = 'supabase_realtime' and (%(s)s::text = '*' or p.schemaname = %(s)s) and (%(t)s::text = '*' or p.tablename = %(t)s)",
                 {"s": schema, "t": table},
             )
             oids = [row[0] for row in await cursor.fetchall()]
             if not oids:
-                raise SubscribeError(f"{unable} Please check Realtime is enabled for the given connect parameters: {shown}")
-            failed = f"{unable} An exception happened so please check your connect parameters: {shown}. Exception: ERROR "
+                raise SubscribeError(
+                    f"{unable} Please check Realtime is enabled for the given connect parameters: {shown}"
+                )
+            failed = (
+                f"{unable} An exception happened so please check your connect parameters: {shown}. Exception: ERROR "
+            )
             if not conditions and select is None:
                 return
             cursor = await connection.execute(
@@ -230,9 +237,13 @@ class Changes:
             columns = dict(await cursor.fetchall())
             for condition in conditions:
                 if condition.column not in columns:
-                    raise SubscribeError(f"{failed}P0001 (raise_exception) invalid column for filter {condition.column}")
+                    raise SubscribeError(
+                        f"{failed}P0001 (raise_exception) invalid column for filter {condition.column}"
+                    )
                 if condition.op == "in" and len(condition.value) > _MAX_IN:
-                    raise SubscribeError(f"{failed}P0001 (raise_exception) too many values for `in` filter. Maximum {_MAX_IN}")
+                    raise SubscribeError(
+                        f"{failed}P0001 (raise_exception) too many values for `in` filter. Maximum {_MAX_IN}"
+                    )
                 if condition.op in ("eq", "neq", "lt", "lte", "gt", "gte", "in", "isdistinct"):
                     values = condition.value if condition.op == "in" else [condition.value]
                     # The type's name comes from the catalogue, never from the client.
@@ -319,7 +330,9 @@ class Changes:
             error = "Error 401: Unauthorized"
         elif await self._catalogue.restricted(table, identity.role):
             keys = {
-                table.key_of(change.new) for change in changes if change.new is not None and change.relation is table.relation
+                table.key_of(change.new)
+                for change in changes
+                if change.new is not None and change.relation is table.relation
             }
             visible = await self._catalogue.visible(table, identity, keys) if keys else set()
         columns = grants & table.every
@@ -342,14 +355,18 @@ class Changes:
             return
         sub, binary = topic.decode(), get("binary_payload")
         identity = get("id")
-        message = frames.Broadcast(
-            f"realtime:{sub}",
-            event.decode(),
-            body if binary is None else bytes.fromhex(binary[2:].decode()) if body is None else body,
-            raw=binary is not None and body is None,
-            binary=True,
-            meta={"id": identity.decode()} if identity else None,
-        ) if body is not None or binary is not None else None
+        message = (
+            frames.Broadcast(
+                f"realtime:{sub}",
+                event.decode(),
+                body if binary is None else bytes.fromhex(binary[2:].decode()) if body is None else body,
+                raw=binary is not None and body is None,
+                binary=True,
+                meta={"id": identity.decode()} if identity else None,
+            )
+            if body is not None or binary is not None
+            else None
+        )
         if message is not None:
             self._hub.broadcast(sub, get("private") == b"t", message)
 
@@ -429,6 +446,12 @@ def _id(entry: dict[str, Any]) -> int:
     return zlib.crc32(msgspec.json.encode(entry, order="sorted")) & 0x7FFFFFF
 
 
+def _parse(text: str) -> Any:
+    from ..protocol import filters
+
+    return filters.parse(text)
+
+
 # --- texts as Elixir's `inspect` writes them
 
 
@@ -437,7 +460,9 @@ def _inspect(text: str) -> str:
 
 
 def _inspect_map(entry: dict[str, Any]) -> str:
-    return "%{" + ", ".join(f"{_inspect(name)} => {_inspect(str(value))}" for name, value in sorted(entry.items())) + "}"
+    return (
+        "%{" + ", ".join(f"{_inspect(name)} => {_inspect(str(value))}" for name, value in sorted(entry.items())) + "}"
+    )
 
 
 def _inspect_filters(conditions: list[Any]) -> str:
@@ -445,7 +470,9 @@ def _inspect_filters(conditions: list[Any]) -> str:
     for condition in conditions:
         value = condition.value
         shown = "{" + ",".join(str(item) for item in value) + "}" if isinstance(value, list | tuple) else str(value)
-        items.append([_inspect(condition.column), _inspect(condition.op), _inspect(shown), str(condition.negated).lower()])
+        items.append(
+            [_inspect(condition.column), _inspect(condition.op), _inspect(shown), str(condition.negated).lower()]
+        )
     line = "[" + ", ".join("{" + ", ".join(item) + "}" for item in items) + "]"
     if len(line) <= 80:
         return line
@@ -453,5 +480,9 @@ def _inspect_filters(conditions: list[Any]) -> str:
 
 
 def _condition_name(error: psycopg.Error) -> str:
-    names = {"22P02": "invalid_text_representation", "22007": "invalid_datetime_format", "22003": "numeric_value_out_of_range"}
+    names = {
+        "22P02": "invalid_text_representation",
+        "22007": "invalid_datetime_format",
+        "22003": "numeric_value_out_of_range",
+    }
     return names.get(error.sqlstate or "", "data_exception")

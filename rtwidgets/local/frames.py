@@ -22,10 +22,14 @@ def framed(payload: bytes, opcode: int = 1) -> bytes:
     return bytes((0x80 | opcode, 127)) + size.to_bytes(8, "big") + payload
 
 
-def text(vsn: Vsn, topic: str, event: str, payload: bytes, ref: str | None = None, join_ref: str | None = None) -> bytes:
+def text(
+    vsn: Vsn, topic: str, event: str, payload: bytes, ref: str | None = None, join_ref: str | None = None
+) -> bytes:
     """A text frame around a payload that is JSON already."""
     if vsn == "1.0.0":
-        return framed(b'{"event":%b,"payload":%b,"ref":%b,"topic":%b}' % (_name(event), payload, _name(ref), _name(topic)))
+        return framed(
+            b'{"event":%b,"payload":%b,"ref":%b,"topic":%b}' % (_name(event), payload, _name(ref), _name(topic))
+        )
     return framed(b"[%b,%b,%b,%b,%b]" % (_name(join_ref), _name(ref), _name(topic), _name(event), payload))
 
 

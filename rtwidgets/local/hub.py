@@ -73,7 +73,9 @@ class Socket:
 class Channel:
     """A topic joined on a socket."""
 
-    def __init__(self, socket: Socket, topic: str, join_ref: str | None, config: dict[str, Any], identity: Identity, token: str) -> None:
+    def __init__(
+        self, socket: Socket, topic: str, join_ref: str | None, config: dict[str, Any], identity: Identity, token: str
+    ) -> None:
         broadcast = _mapping(config.get("broadcast"))
         presence = _mapping(config.get("presence"))
         self.socket = socket

@@ -17,7 +17,9 @@ Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 class Pool:
     def __init__(self, dsn: str, size: int = 4) -> None:
-        self._dsn = make_conninfo(dsn, options=SESSION.replace("-c wal_sender_timeout=0 ", ""), application_name="rtwidgets")
+        self._dsn = make_conninfo(
+            dsn, options=SESSION.replace("-c wal_sender_timeout=0 ", ""), application_name="rtwidgets"
+        )
         self._free: list[Connection] = []
         self._slots = asyncio.Semaphore(size)
 

@@ -100,10 +100,14 @@ class Stream:
 
     async def _open(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
         slot = sql.Identifier(f"rtwidgets_{os.getpid()}_{time.monotonic_ns()}")
-        await connection.execute(sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT").format(slot))
+        await connection.execute(
+            sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT").format(slot)
+        )
         names = sql.Literal(",".join(f'"{name}"' for name in PUBLICATIONS))
         await connection.execute(
-            sql.SQL("START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})").format(slot, names)
+            sql.SQL("START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})").format(
+                slot, names
+            )
         )
 
     async def _read(self, pgconn: psycopg.pq.abc.PGconn) -> None:

@@ -41,7 +41,9 @@ Composed = sql.Composable
 
 
 class RestError(Exception):
-    def __init__(self, status: int, code: str, message: str, details: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, details: str | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.body = {"code": code, "details": details, "hint": hint, "message": message}
@@ -172,7 +174,7 @@ select
     where p.pubname = 'supabase_realtime' and p.schemaname = n.nspname and p.tablename = c.relname),
   c.relrowsecurity
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where n.nspname = %(schema)s and c.relname = %(table)s and c.relkind in ('r', 'p', 'v', 'm', 'f')
+where n.nspname = %(schema)s::text and c.relname = %(table)s::text and c.relkind in ('r', 'p', 'v', 'm', 'f')
 """
 
 
@@ -200,10 +202,17 @@ def _bounds(request: web.Request) -> tuple[int, int | None]:
         if span[2]:
             size = int(span[2]) - first + 1
             if size < 0:
-                raise RestError(416, "PGRST103", "Requested range not satisfiable", "The lower boundary must be lower than the upper")
+                raise RestError(
+                    416,
+                    "PGRST103",
+                    "Requested range not satisfiable",
+                    "The lower boundary must be lower than the upper",
+                )
             limit = size if limit is None else min(limit, size)
     if offset < 0 or (limit is not None and limit < 0):
-        raise RestError(416, "PGRST103", "Requested range not satisfiable", "Limit should be greater than or equal to zero.")
+        raise RestError(
+            416, "PGRST103", "Requested range not satisfiable", "Limit should be greater than or equal to zero."
+        )
     return offset, limit
 
 
@@ -284,7 +293,9 @@ def _test(column: str, text: str) -> Composed:
     negated = text.startswith("not.")
     op, dot, value = text.removeprefix("not.").partition(".")
     if not dot:
-        raise RestError(400, "PGRST100", f'"failed to parse filter ({text})"', f"unexpected {text!r}: expecting an operator")
+        raise RestError(
+            400, "PGRST100", f'"failed to parse filter ({text})"', f"unexpected {text!r}: expecting an operator"
+        )
     test: Composed
     if op == "is":
         word = _IS.get(value.lower())

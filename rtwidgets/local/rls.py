@@ -191,7 +191,9 @@ class Catalogue:
             query = sql.SQL("select {columns} from {table} t join unnest({arrays}) as k({names}) on {same}").format(
                 columns=sql.SQL(", ").join(sql.SQL("t.{}::text").format(column) for column in columns),
                 table=sql.Identifier(relation.schema, relation.name),
-                arrays=sql.SQL(", ").join(sql.SQL("{}::text[]::{}[]").format(sql.Placeholder(), sql.SQL(kind)) for kind in types),
+                arrays=sql.SQL(", ").join(
+                    sql.SQL("{}::text[]::{}[]").format(sql.Placeholder(), sql.SQL(kind)) for kind in types
+                ),
                 names=sql.SQL(", ").join(sql.Identifier(f"k{i}") for i in range(len(columns))),
                 same=sql.SQL(" and ").join(
                     sql.SQL("t.{} = k.{}").format(column, sql.Identifier(f"k{i}")) for i, column in enumerate(columns)
@@ -215,7 +217,9 @@ class Catalogue:
             write: set[str] = set()
             for extension in ("broadcast", "presence"):
                 if await self._allowed(
-                    connection, "select 1 from realtime.messages where topic = %s and extension = %s limit 1", (topic, extension)
+                    connection,
+                    "select 1 from realtime.messages where topic = %s and extension = %s limit 1",
+                    (topic, extension),
                 ):
                     read.add(extension)
                 if await self._allowed(

@@ -1,7 +1,7 @@
 """The realtime server: Supabase Realtime's protocol and a read-only PostgREST, on one port of this machine.
 
-    server = RealtimeServer(dsn, jwt_secret=..., anon_key=..., service_key=...)
-    await server.start(port=0)
+server = RealtimeServer(dsn, jwt_secret=..., anon_key=..., service_key=...)
+await server.start(port=0)
 """
 
 from __future__ import annotations
@@ -125,8 +125,13 @@ class RealtimeServer:
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a background task failed", exc_info=task.exception())
 
     # --- HTTP
 
@@ -150,7 +155,9 @@ class RealtimeServer:
         except ValueError:
             allowed = False
         if not allowed:
-            return web.json_response({"error": "This server answers only to pages and programs of this machine"}, status=403)
+            return web.json_response(
+                {"error": "This server answers only to pages and programs of this machine"}, status=403
+            )
         if request.method == "OPTIONS":
             response: web.StreamResponse = web.Response(status=204)
         else:
@@ -170,7 +177,9 @@ class RealtimeServer:
         return web.json_response(body)
 
     def _caller(self, request: web.Request) -> Identity:
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip() or request.headers.get("apikey", "")
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip() or request.headers.get(
+            "apikey", ""
+        )
         return verify(self._secret, token)
 
     async def _post_broadcast(self, request: web.Request) -> web.Response:
@@ -202,7 +211,9 @@ class RealtimeServer:
         if any(problems):
             return _unprocessable(problems)
         for message, payload in zip(messages, bodies, strict=True):
-            await self._broadcast(identity, message["topic"], message["event"], payload, private=message.get("private") is True)
+            await self._broadcast(
+                identity, message["topic"], message["event"], payload, private=message.get("private") is True
+            )
         return web.Response(status=202)
 
     async def _post_event(self, request: web.Request) -> web.Response:
@@ -301,7 +312,9 @@ class RealtimeServer:
 
     # --- channels
 
-    async def _join(self, socket: Socket, topic: str, join_ref: str | None, ref: str | None, payload: dict[str, Any]) -> None:
+    async def _join(
+        self, socket: Socket, topic: str, join_ref: str | None, ref: str | None, payload: dict[str, Any]
+    ) -> None:
         old = socket.channels.get(topic)
         if old is not None:
             self._detach(old)
@@ -354,7 +367,9 @@ class RealtimeServer:
         if channel.private:
             channel.permissions = await self._permissions(identity, channel.sub)
             if not (channel.permissions.read_broadcast or channel.permissions.read_presence):
-                raise Refused(f"Unauthorized: You do not have permissions to read from this Channel topic: {channel.sub}")
+                raise Refused(
+                    f"Unauthorized: You do not have permissions to read from this Channel topic: {channel.sub}"
+                )
         if channel.replay is not None:
             channel.replayed = await self._replay(channel)
         return channel
@@ -430,7 +445,9 @@ class RealtimeServer:
             if channel.closed:
                 return
             if not (permissions.read_broadcast or permissions.read_presence):
-                self._close_for(channel, f"You no longer have permission to read from this Channel topic: {channel.sub}")
+                self._close_for(
+                    channel, f"You no longer have permission to read from this Channel topic: {channel.sub}"
+                )
                 return
             channel.permissions = permissions
         channel.token, channel.identity = token, identity
@@ -505,6 +522,3 @@ async def install(dsn: str) -> None:
         # One at a time: two servers that start on one database would trip over each other's catalogue rows.
         await connection.execute("select pg_advisory_lock(7284551)")
         await connection.execute(SCHEMA.read_bytes())
-
-
-
