@@ -1,0 +1,242 @@
+"""Snapshots over PostgREST, and broadcasts over HTTP. Numbers keep every digit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from ..protocol.codec import FrameError, dumps, loads
+from ..protocol.errors import RealtimeError, from_rest, from_status, make
+from ..protocol.messages import Column
+
+_XID_MASK = 0xFFFFFFFF
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """`pg_current_snapshot()`: which transactions a read saw. `xmin`, `xmax` and `running` are 64-bit xids."""
+
+    xmin: int
+    xmax: int
+    running: frozenset[int]
+
+    @classmethod
+    def parse(cls, text: str) -> Snapshot:
+        """From Postgres' text, `xmin:xmax:xid,xid`. Raises `ValueError`."""
+        xmin, xmax, running = text.strip().split(":")
+        return cls(int(xmin), int(xmax), frozenset(int(xid) for xid in running.split(",") if xid))
+
+    def visible(self, xid: int) -> bool:
+        """Whether the snapshot saw the transaction, given that it has committed. A 32-bit `xid` (as replication sends) gets the epoch nearest to `xmax`."""
+        if xid <= _XID_MASK:
+            distance = (xid - self.xmax) & _XID_MASK
+            xid = self.xmax + (distance - (_XID_MASK + 1) if distance >= 0x80000000 else distance)
+        return xid < self.xmin or (xid < self.xmax and xid not in self.running)
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Rows of one read. `total` is the count of the whole result where the server gave it; `lsn` and `snapshot` only our local server gives."""
+
+    rows: list[dict[str, Any]]
+    total: int | None = None
+    lsn: int | None = None
+    snapshot: Snapshot | None = None
+
+
+class TableInfo(msgspec.Struct, frozen=True):
+    """A table's columns with their Postgres types, its primary key (empty where it has none or it is not known), and whether it is published."""
+
+    columns: list[Column]
+    key: tuple[str, ...]
+    published: bool | None = None
+
+
+# PostgREST's OpenAPI document says SQL's long names; change messages say Postgres' short ones.
+_SHORT = {
+    "bigint": "int8",
+    "integer": "int4",
+    "smallint": "int2",
+    "boolean": "bool",
+    "real": "float4",
+    "double precision": "float8",
+    "character varying": "varchar",
+    "character": "bpchar",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+    "time with time zone": "timetz",
+    "time without time zone": "time",
+    "bit varying": "varbit",
+}
+
+
+def _short(name: str) -> str:
+    if name.endswith("[]"):
+        return "_" + _short(name[:-2])
+    name = name.split("(")[0].strip()
+    return _SHORT.get(name, name)
+
+
+class RestClient:
+    """Reads tables of a project. `base` is the project's URL; `token` gives the JWT of the moment (None: the key speaks)."""
+
+    def __init__(self, base: str, key: str, token: Callable[[], Awaitable[str | None]], *, timeout: float = 30.0) -> None:
+        self._base = base.rstrip("/")
+        self._key = key
+        self._token = token
+        self._timeout = timeout
+        self._http: httpx.AsyncClient | None = None
+        self._openapi: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"RestClient({self._base!r})"
+
+    async def _request(self, method: str, path: str, *, headers: dict[str, str] | None = None, content: bytes | None = None) -> httpx.Response:
+        if self._http is None:
+            self._http = httpx.AsyncClient(timeout=self._timeout)
+        token = await self._token()
+        sent = {"apikey": self._key, **(headers or {})}
+        # A new-style key (sb_...) is no JWT: PostgREST would refuse it as a bearer.
+        if token or not self._key.startswith("sb_"):
+            sent["Authorization"] = f"Bearer {token or self._key}"
+        try:
+            return await self._http.request(method, self._base + path, headers=sent, content=content)
+        except httpx.TimeoutException:
+            raise make("Timeout", f"{method} {path.split('?')[0]} got no answer within {self._timeout} s") from None
+        except httpx.HTTPError as error:
+            raise make("ConnectionLost", f"{method} {path.split('?')[0]}: {error or type(error).__name__}") from None
+
+    async def select(
+        self,
+        table: str,
+        *,
+        schema: str = "public",
+        columns: list[str] | tuple[str, ...] | None = None,
+        filter: str | None = None,
+        order: str | None = None,
+        limit: int | None = None,
+        key: list[str] | tuple[str, ...] = (),
+        page_size: int = 1000,
+    ) -> AsyncIterator[Page]:
+        """The rows of a table, in pages.
+
+        `filter` as in a change subscription (`status=eq.open,qty=gt.3`); `order` as `column.desc` or as PostgREST writes it; the key columns
+        follow in the order, so that no page overlaps another. `limit` rows at most. Without a key and an order, pages may overlap where
+        rows change meanwhile. Raises `RealtimeError`.
+        """
+        query: list[str] = [f"select={_names(columns) if columns else '*'}"]
+        if filter:
+            query += _rest_filter(filter)
+        named = [part.strip() for part in order.split(",")] if order else []
+        bare = {part.split(".")[0] for part in named}
+        named += [f"{_name(column)}.asc" for column in key if column not in bare]
+        if named:
+            query.append("order=" + quote(",".join(named), safe=",.\"()"))
+        offset = 0
+        while limit is None or offset < limit:
+            want = page_size if limit is None else min(page_size, limit - offset)
+            headers = {"Accept-Profile": schema, "Accept": "application/json"}
+            if offset == 0:
+                headers["Prefer"] = "count=exact"
+            path = f"/rest/v1/{quote(table, safe='')}?{'&'.join(query)}&limit={want}&offset={offset}"
+            response = await self._request("GET", path, headers=headers)
+            if response.status_code == 416:  # the rows ended exactly at the last page
+                return
+            if response.status_code not in (200, 206):
+                raise from_rest(response.status_code, response.content, f"{schema}.{table}")
+            page = _page(response)
+            yield page
+            offset += len(page.rows)
+            # A server may cap its pages below what was asked (max-rows), so only an empty page or the known total ends it.
+            if not page.rows or (page.total is not None and offset >= page.total) or (page.total is None and len(page.rows) < want and offset < 1):
+                return
+
+    async def describe(self, table: str, schema: str = "public") -> TableInfo:
+        """The table's columns and key: from our local server's own function, else from PostgREST's OpenAPI document. Raises `RealtimeError`."""
+        response = await self._request("GET", f"/rest/v1/rpc/rtwidgets_describe?schema={quote(schema, safe='')}&table={quote(table, safe='')}")
+        if response.status_code == 200:
+            found = _object(response)
+            columns = [Column(str(column["name"]), str(column["type"])) for column in found.get("columns", [])]
+            return TableInfo(columns, tuple(found.get("key") or ()), found.get("published"))
+        if response.status_code == 404 and "PGRST" not in response.text and "undefined" in response.text.lower():
+            raise from_rest(404, response.content, f"{schema}.{table}")
+        if schema not in self._openapi:
+            response = await self._request("GET", "/rest/v1/", headers={"Accept-Profile": schema, "Accept": "application/openapi+json"})
+            if response.status_code != 200:
+                raise from_rest(response.status_code, response.content, f"{schema}.{table}")
+            self._openapi[schema] = _object(response).get("definitions", {})
+        definition = self._openapi[schema].get(table)
+        if not isinstance(definition, dict):
+            self._openapi.pop(schema)
+            raise RealtimeError(f"no table {schema}.{table} in the project's API", code="UndefinedTable", hint="check the table's name, and that the role may select from it")
+        columns, key = [], []
+        for name, spec in cast("dict[str, dict[str, Any]]", cast("dict[str, Any]", definition).get("properties", {})).items():
+            columns.append(Column(name, _short(str(spec.get("format", "text")))))
+            if "<pk/>" in str(spec.get("description", "")):
+                key.append(name)
+        return TableInfo(columns, tuple(key))
+
+    async def columns_of(self, table: str, schema: str = "public") -> list[Column]:
+        """The table's columns, in order."""
+        return (await self.describe(table, schema)).columns
+
+    async def primary_key(self, table: str, schema: str = "public") -> tuple[str, ...]:
+        """The table's primary key; empty where it has none."""
+        return (await self.describe(table, schema)).key
+
+    async def broadcast(self, topic: str, event: str, payload: Any, private: bool = False) -> None:
+        """Sends a broadcast over HTTP, without joining. Raises `RealtimeError`; a missing insert policy is not reported by the server."""
+        body = dumps({"messages": [{"topic": topic, "event": event, "payload": payload, "private": private}]})
+        response = await self._request("POST", "/realtime/v1/api/broadcast", headers={"Content-Type": "application/json"}, content=body)
+        if response.status_code != 202:
+            raise from_status(response.status_code, response.content)
+
+    async def close(self) -> None:
+        """Frees the connections; the next call opens new ones."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+
+def _name(column: str) -> str:
+    return column if column.replace("_", "a").isalnum() else '"' + column.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _names(columns: list[str] | tuple[str, ...]) -> str:
+    return quote(",".join(_name(column) for column in columns), safe=",\"")
+
+
+def _rest_filter(text: str) -> list[str]:
+    from ..protocol.filters import parse
+
+    return [f"{quote(column, safe='')}={quote(value, safe='')}" for column, value in parse(text).rest()]
+
+
+def _object(response: httpx.Response) -> dict[str, Any]:
+    try:
+        found = loads(response.content)
+    except FrameError:
+        found = None
+    if not isinstance(found, dict):
+        raise RealtimeError("the answer is not JSON as expected", code="BadAnswer", hint="check the project's URL")
+    return cast("dict[str, Any]", found)
+
+
+def _page(response: httpx.Response) -> Page:
+    try:
+        rows = loads(response.content)
+    except FrameError:
+        rows = None
+    if not isinstance(rows, list):
+        raise RealtimeError("the answer is not a list of rows", code="BadAnswer", hint="check the project's URL")
+    total = response.headers.get("content-range", "").rpartition("/")[2]
+    lsn = response.headers.get("x-rtwidgets-lsn")
+    snapshot = response.headers.get("x-rtwidgets-snapshot")
+    return Page(
+        cast("list[dict[str, Any]]", rows),
+        int(total) if total.isdigit() else None,
+        int(lsn) if lsn else None,
+        Snapshot.parse(snapshot) if snapshot else None,
+    )
