@@ -190,12 +190,14 @@ class Hub:
         channel.topic = topic
         return topic
 
-    def leave(self, channel: Channel) -> None:
+    def leave(self, channel: Channel, *, told: bool = False) -> None:
+        """`told`: whether the one who leaves still hears of its own leaving, as in Supabase after a phx_leave."""
         topic = channel.topic
         if topic is None:
             return
         channel.topic = None
-        # As in Supabase, the one who leaves still hears of its own leaving (on a socket that is gone the write does nothing).
+        if not told:
+            topic.channels.pop(channel, None)
         topic.untrack(channel)
         topic.channels.pop(channel, None)
         if not topic.channels:

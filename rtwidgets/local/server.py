@@ -308,7 +308,7 @@ class RealtimeServer:
             await self._on_access_token(channel, payload.get("access_token") if isinstance(payload, dict) else None)
         elif event == "phx_leave":
             socket.reply(topic, ref, channel.join_ref)
-            self._close(channel)
+            self._close(channel, told=True)
 
     # --- channels
 
@@ -393,7 +393,7 @@ class RealtimeServer:
             return []
         return await self._changes.replay(channel, since, limit)
 
-    def _detach(self, channel: Channel) -> None:
+    def _detach(self, channel: Channel, *, told: bool = False) -> None:
         """The channel gets nothing from here on."""
         channel.closed = True
         if channel.expiry is not None:
@@ -403,11 +403,11 @@ class RealtimeServer:
         self._changes.unsubscribe(channel)
         if channel.socket.channels.get(channel.name) is channel:
             del channel.socket.channels[channel.name]
-        self._hub.leave(channel)
+        self._hub.leave(channel, told=told)
 
-    def _close(self, channel: Channel) -> None:
+    def _close(self, channel: Channel, *, told: bool = False) -> None:
         channel.socket.send(channel.name, "phx_close", b"{}", channel.join_ref, channel.join_ref)
-        self._detach(channel)
+        self._detach(channel, told=told)
 
     def _close_for(self, channel: Channel, message: str) -> None:
         channel.system("system", "error", message)

@@ -1,0 +1,130 @@
+"""Plays the client's side of a recorded transcript against our server, and compares what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import websockets
+
+from rtwidgets.local.server import RealtimeServer
+
+TRANSCRIPTS = Path(__file__).parent.parent / "conformance" / "transcripts"
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def lines(name: str) -> list[dict[str, Any]]:
+    """The transcript, up to where the recording shortens a frame."""
+    out: list[dict[str, Any]] = []
+    for text in (TRANSCRIPTS / f"{name}.jsonl").read_text().splitlines():
+        line = json.loads(text)
+        if "…" in text and line["dir"] == "send":
+            break
+        out.append(line)
+    # A close is recorded when it is done: what it made others receive may stand before it, at the same instant.
+    return sorted(out, key=lambda line: (line["t"], line["dir"] != "close"))
+
+
+def normal(frame: Any) -> Any:
+    """A frame without what differs from run to run: references, ids, clocks."""
+    if isinstance(frame, dict) and "base64" in frame:
+        return frame
+    if isinstance(frame, bytes):
+        return {"base64": base64.b64encode(frame).decode()}
+    return _clean(json.loads(_UUID.sub("<uuid>", frame)))
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    out = {}
+    for name, item in value.items():
+        if name in ("lsn", "xid"):
+            continue  # our own extra keys
+        if name in ("phx_ref", "phx_ref_prev", "id") and not isinstance(item, dict) and (name != "id" or "event" in value):
+            out[name] = f"<{name}>"
+        elif name == "commit_timestamp":
+            out[name] = item and re.sub(r"\d", "0", item)
+        elif name == "ids":
+            out[name] = len(item)
+        elif isinstance(item, str) and name == "message":
+            out[name] = re.sub(r"expired \d+ seconds", "expired N seconds", item)
+        else:
+            out[name] = _clean(item)
+    return out
+
+
+Action = Callable[[], Awaitable[None]]
+
+
+async def replay(
+    server: RealtimeServer,
+    name: str,
+    *,
+    tokens: dict[str, str] | None = None,
+    actions: dict[float, Action] | None = None,
+    until: float = 1e9,
+) -> None:
+    """Sends what the recorded clients sent and asserts that each gets what it got then.
+
+    `tokens`: the token that stands for `<jwt>` in a connection's frames. `actions`: what to do at a time of the recording (SQL).
+    Order is compared only between two steps of the recording, since the recorded server itself does not keep it otherwise.
+    """
+    open_sockets: dict[str, Any] = {}
+    waiting: dict[str, list[Any]] = {}
+    todo = sorted((actions or {}).items())
+
+    async def settle() -> None:
+        for conn, expected in waiting.items():
+            got = []
+            for _ in expected:
+                try:
+                    got.append(normal(await asyncio.wait_for(open_sockets[conn].recv(), 10)))
+                except TimeoutError:
+                    break
+            key = lambda frame: json.dumps(frame, sort_keys=True)  # noqa: E731
+            assert sorted(got, key=key) == sorted(expected, key=key), (name, conn)
+        waiting.clear()
+
+    try:
+        for line in lines(name):
+            if line["t"] > until:
+                break
+            while todo and todo[0][0] <= line["t"]:
+                await settle()
+                await todo.pop(0)[1]()
+            conn, frame = line["conn"], line["frame"]
+            if line["dir"] == "recv":
+                waiting.setdefault(conn, []).append(normal(frame))
+                continue
+            await settle()
+            if line["dir"] == "open":
+                url = f"ws://127.0.0.1:{server.port}/realtime/v1/websocket?apikey={server.anon_key}&vsn={frame['vsn']}"
+                open_sockets[conn] = await websockets.connect(url, max_size=None)
+            elif line["dir"] == "send":
+                data = base64.b64decode(frame["base64"]) if isinstance(frame, dict) else frame
+                if isinstance(data, str):
+                    data = data.replace("<jwt>", (tokens or {}).get(conn, server.anon_key))
+                await open_sockets[conn].send(data)
+            elif line["dir"] == "close" and conn in open_sockets:
+                if frame["code"] == 1006:
+                    open_sockets.pop(conn).transport.abort()
+                else:
+                    await open_sockets.pop(conn).close()
+        await settle()
+        for conn, socket in open_sockets.items():
+            try:
+                extra = await asyncio.wait_for(socket.recv(), 0.1)
+                raise AssertionError(f"{name}: {conn} got one frame more: {extra!r}")
+            except TimeoutError:
+                pass
+    finally:
+        for socket in open_sockets.values():
+            await socket.close()
