@@ -1,18 +1,19 @@
-"""Postgres types as columns: one kind for each type, decided by the declared type alone, so a dtype never flips with the data.
+"""Postgres types as columns: one kind for each type, by the declared type alone, so a dtype never flips with the data.
 
-Values come as JSON gave them, from a change message or from PostgREST. Two differences between those matter: `bytea` is bare hex in a
-change and `\\x` hex from PostgREST, and a float's NaN arrives as null in a change.
+Values come as JSON gave them, from a change message or from PostgREST. Two differences between those matter: `bytea` is
+bare hex in a change and `\\x` hex from PostgREST, and a float's NaN arrives as null in a change.
 
 `infinity` and `-infinity` in dates and timestamps become the last and the first moment that Python's datetime can hold
-(9999-12-31T23:59:59.999999 and 0001-01-01), as do years outside that range: so they still sort and compare rightly, where NaT would
-say "unknown". They are written as `infinity` and `-infinity` again on the way to the browser.
+(9999-12-31T23:59:59.999999 and 0001-01-01), as do years outside that range: so they still sort and compare rightly,
+where
+NaT would say "unknown". They are written as `infinity` and `-infinity` again on the way to the browser.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, cast
 
@@ -77,16 +78,24 @@ LAST = np.datetime64("9999-12-31T23:59:59.999999", "us")
 FIRST = np.datetime64("0001-01-01T00:00:00", "us")
 _NAT = np.datetime64("NaT", "us")
 
-try:  # the dtype that pandas 3 itself infers for text, on Python objects so that a frame can share them without a copy
-    TEXT_DTYPE = pd.StringDtype("python", na_value=cast(Any, np.nan))
-except TypeError:  # pandas < 2.3
-    TEXT_DTYPE = pd.StringDtype("python")
+
+def _text_dtype() -> Any:
+    """What pandas 3 itself infers for text, on Python objects: so a frame can share them without a copy."""
+    try:
+        return pd.StringDtype("python", na_value=cast(Any, np.nan))
+    except TypeError:  # pandas < 2.3
+        return pd.StringDtype("python")
+
+
+TEXT_DTYPE: Any = _text_dtype()
 TEXT_NA: Any = TEXT_DTYPE.na_value
 """What a null is in a text column's storage: the very object that pandas' string dtype uses."""
 
 
 def kind_of(pg_type: str, *, numeric: Literal["float", "decimal"] = "float") -> Kind:
-    """The kind of column for a type's name, as a change message (`int8`, `_text`) or PostgREST (`bigint`, `text[]`) writes it."""
+    """The kind of column for a type's name, as a change (`int8`, `_text`) or PostgREST (`bigint`, `text[]`) writes
+    it.
+    """
     name = pg_type.strip().lower()
     if name.startswith("_") or name.endswith("[]"):
         return "json"
@@ -160,7 +169,7 @@ def _moment(value: Any) -> np.datetime64:
         return _NAT
     if moment.tzinfo is not None:
         try:
-            moment = moment.astimezone(timezone.utc)
+            moment = moment.astimezone(UTC)
         except OverflowError:
             return LAST if moment.year > 5000 else FIRST
     return np.datetime64(moment.replace(tzinfo=None), "us")
@@ -245,7 +254,7 @@ def to_python(kind: Kind, data: Array, mask: Array | None) -> list[Any]:
     if kind in TIMES:
         values: list[Any] = data.astype("datetime64[us]").tolist()
         if kind == "timestamptz":
-            return [None if v is None else v.replace(tzinfo=timezone.utc) for v in values]
+            return [None if v is None else v.replace(tzinfo=UTC) for v in values]
         return [None if v is None else v.date() for v in values] if kind == "date" else values
     values = data.tolist()
     if mask is not None:
@@ -284,6 +293,7 @@ def _plain(value: Any) -> Any:
 def to_pandas(kind: Kind, data: Array, mask: Array | None) -> Any:
     """A pandas array over the same memory (no copy). The caller makes `data` and `mask` read-only first."""
     arrays: Any = pd.arrays
+    series: Any = pd.Series
     if kind == "bool":
         return arrays.BooleanArray(data, mask, copy=False)
     if kind in MASKED:
@@ -299,9 +309,7 @@ def to_pandas(kind: Kind, data: Array, mask: Array | None) -> Any:
                 pass
         return pd.array(data, dtype=TEXT_DTYPE, copy=True)  # an unknown pandas: slower, still right
     if data.dtype == object:
-        return pd.Series(
-            data, dtype=object, copy=False
-        )  # said outright, else pandas would infer str from what is in it
+        return series(data, dtype=object, copy=False)  # else pandas may infer str
     return data
 
 
@@ -310,7 +318,7 @@ def lag_ms(commit_timestamp: str | None, now: datetime) -> float | None:
     moment = _moment(commit_timestamp)
     if np.isnat(moment):
         return None
-    then = cast(datetime, moment.astype(object)).replace(tzinfo=timezone.utc)
+    then = cast(datetime, moment.astype(object)).replace(tzinfo=UTC)
     return max((now - then) / timedelta(milliseconds=1), 0.0)
 
 

@@ -1,0 +1,111 @@
+"""One column's memory: a typed buffer with room to grow, lent to frames without copying, copied before a lent part
+changes.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from .types import MASKED, Array, Kind, empty, null_of, to_pandas
+
+
+class _Probe:
+    """Measures what `sys.getrefcount(self.data)` says of a buffer that nobody else holds, on this Python."""
+
+    def __init__(self) -> None:
+        self.data = np.zeros(1)
+
+    def count(self) -> int:
+        return sys.getrefcount(self.data)
+
+
+_ALONE = _Probe().count()
+# Without the GIL a reference count says nothing reliable: there every lent buffer counts as still held.
+_COUNTS = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
+class ColumnData:
+    """The values of one column by position, and a null mask where the kind needs one.
+
+    `lent` is how far the buffer has been shown to somebody: positions past it may be written freely, those before it
+    only
+    while nobody holds a view (every view's base is the buffer itself, so its reference count tells).
+    """
+
+    def __init__(self, name: str, pg_type: str, kind: Kind, capacity: int) -> None:
+        self.name = name
+        self.pg_type = pg_type
+        self.kind: Kind = kind
+        self.data = empty(kind, capacity)
+        self.mask: Array | None = np.ones(capacity, dtype=bool) if kind in MASKED else None
+        self.lent = 0
+        self.shown: Any = None
+        """The pandas array handed out last, while it is still true."""
+
+    def _held(self) -> bool:
+        if not _COUNTS:
+            return True
+        if sys.getrefcount(self.data) > _ALONE:
+            return True
+        return self.mask is not None and sys.getrefcount(self.mask) > _ALONE
+
+    def own(self, first: int) -> None:
+        """Makes positions from `first` on writable: copies the buffer if somebody may see them."""
+        self.shown = None
+        if first < self.lent:
+            if self._held():
+                self.data = self.data.copy()
+                if self.mask is not None:
+                    self.mask = self.mask.copy()
+            self.lent = 0
+
+    def write(self, where: Any, data: Array, mask: Array | None) -> None:
+        self.data[where] = data
+        if self.mask is not None:
+            self.mask[where] = False if mask is None else mask
+
+    def write_null(self, where: Any) -> None:
+        self.data[where] = null_of(self.kind)
+        if self.mask is not None:
+            self.mask[where] = True
+
+    def take(self, where: Any) -> tuple[Array, Array | None]:
+        """A copy of the values at `where` (an index array)."""
+        return self.data[where], None if self.mask is None else self.mask[where]
+
+    def move(self, start: int, end: int, capacity: int) -> None:
+        """Moves positions [start, end) to the front of a new buffer."""
+        data, mask = self.data, self.mask
+        self.data = empty(self.kind, capacity)
+        self.data[: end - start] = data[start:end]
+        if mask is not None:
+            self.mask = np.ones(capacity, dtype=bool)
+            self.mask[: end - start] = mask[start:end]
+        self.lent = 0
+        self.shown = None
+
+    def squeeze(self, first: int, end: int, keep: Array) -> None:
+        """Drops from positions [first, end) those that `keep` does not name, closing the gaps."""
+        self.own(first)
+        kept = int(keep.sum())
+        self.data[first : first + kept] = self.data[first:end][keep]
+        if self.data.dtype == object:
+            self.data[first + kept : end] = null_of(self.kind)  # let go of what was deleted
+        if self.mask is not None:
+            self.mask[first : first + kept] = self.mask[first:end][keep]
+
+    def show(self, start: int, end: int) -> Any:
+        """A read-only pandas array over [start, end), without copying."""
+        if self.shown is None:
+            data = self.data[start:end]
+            data.flags.writeable = False
+            mask = None
+            if self.mask is not None:
+                mask = self.mask[start:end]
+                mask.flags.writeable = False
+            self.shown = to_pandas(self.kind, data, mask)
+            self.lent = max(self.lent, end)
+        return self.shown

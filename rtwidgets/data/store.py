@@ -1,0 +1,692 @@
+"""The keyed table: typed columns, a dict from key to slot, and frames over the same memory that never change.
+
+A row has a slot for life (`_index`: key to slot) and a position in the columns, which moves when gaps are closed
+(`_pos`:
+slot to position, `_slot_at`: position to slot). So closing gaps is array work and never touches the dict. Rows stand
+in order
+of arrival. A deleted row leaves a gap that is closed when a frame is asked for, or when a quarter of the rows are gaps.
+"""
+
+# pyright: reportPrivateUsage=false
+# (_Batch is the other half of Store)
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ..protocol.messages import Change, Column
+from .columns import ColumnData
+from .delta import Block, Delta, Key
+from .frames import guard
+from .sorting import Sort, SortedRows, parse_order
+from .types import TIMES, Array, changed, keys_of, kind_of, parse, to_json, to_python
+
+Row = dict[str, Any]
+_FIRST_CAPACITY = 256
+_SORTS_KEPT = 4
+
+
+class Store:
+    """A table keyed by `key`, changed by batches of `Change` and read as DataFrames or windows. Safe to use from any
+    thread.
+
+    `select` keeps to these columns (the key always stays). `order` (see `parse_order`) is the order of rows in
+    `df()` and
+    `window()`; without it they stand as they arrived. `limit` keeps that many rows: the first ones in `order`, else
+    those
+    that arrived last.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        key: Sequence[str],
+        *,
+        numeric: Literal["float", "decimal"] = "float",
+        select: Sequence[str] | None = None,
+        order: str | Sequence[str | tuple[str, bool]] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        if not key:
+            raise ValueError("a keyed table needs a key: give the table a primary key, or name the columns in key=")
+        self.key = tuple(key)
+        self.numeric: Literal["float", "decimal"] = numeric
+        self.order: Sort = parse_order(order)
+        self.limit = limit
+        self.revision = 0
+        self.lock = threading.RLock()
+        self._select = None if select is None else {*select, *self.key}
+        self._declared: list[Column] | None = None
+        self._capacity = _FIRST_CAPACITY
+        self._start = self._end = 0
+        self._dead: set[int] = set()
+        self._shift = 0  # how far positions have moved towards the front for good, since the beginning
+        self._index: dict[Key, int] = {}
+        self._slot_at = np.full(self._capacity, -1, dtype=np.int64)
+        self._pos = np.full(self._capacity, -1, dtype=np.int64)
+        self._keys: list[Key] = []
+        self._free: list[int] = []
+        self._columns: dict[str, ColumnData] = {}
+        self._sorts: dict[Sort, SortedRows] = {}
+        self._arrival: Array | None = None
+        self._frame: pd.DataFrame | None = None
+        for column in columns:
+            self._add_column(column)
+        missing = [name for name in self.key if name not in self._columns]
+        if missing and columns:
+            raise ValueError(f"key column {missing[0]!r} is not among the columns {', '.join(self._columns)}")
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._index
+
+    @property
+    def columns(self) -> list[Column]:
+        return [Column(column.name, column.pg_type) for column in self._columns.values()]
+
+    def keys(self) -> list[Key]:
+        """The keys in order of arrival."""
+        with self.lock:
+            return [self._keys[slot] for slot in self._slot_at[self._living()].tolist()]
+
+    def df(self) -> pd.DataFrame:
+        """All rows as a frame that later changes never touch; shares memory with the table, so it costs no copy."""
+        with self.lock:
+            if self._frame is None:
+                if self._dead:
+                    self._squeeze()
+                arrays: dict[str, Any] = {}
+                where = self._sorted(self.order) if self.order else None
+                for name, column in self._columns.items():
+                    array: Any = column.show(self._start, self._end)
+                    if where is not None:
+                        array = array.take(where - self._start)
+                        if hasattr(array, "reset_index"):  # brought its index along, which must not align
+                            array = array.reset_index(drop=True)
+                    arrays[name] = array
+                frame = pd.DataFrame(arrays, index=pd.RangeIndex(len(self)), copy=False)
+                self._frame = guard(frame)
+            return self._frame.copy(deep=False)
+
+    def row(self, key: Key) -> Row | None:
+        """One row as values like those that JSON carries (times in ISO form, Decimals and integers exact)."""
+        with self.lock:
+            slot = self._index.get(key)
+            return None if slot is None else self._row_at(int(self._pos[slot]))
+
+    def _row_at(self, position: int) -> Row:
+        where = np.array([position])
+        found: Row = {}
+        for name, column in self._columns.items():
+            as_text = column.kind in TIMES or column.kind == "bytes"
+            found[name] = (to_json if as_text else to_python)(column.kind, *column.take(where))[0]
+        return found
+
+    def window(
+        self,
+        start: int,
+        stop: int,
+        *,
+        sort: Sequence[tuple[str, bool]] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """Rows [start, stop) as columns that JSON can carry: `{"revision", "total", "start", "keys", "columns":
+        {name: [...]}}`.
+
+        `sort` holds (column, descending) pairs. Integers past 2**53 and Decimals are strings, times ISO, NaN null.
+        """
+        with self.lock:
+            wanted: Sort = tuple((name, bool(down)) for name, down in sort) if sort else self.order
+            positions = self._sorted(wanted) if wanted else self._living()
+            start = max(start, 0)
+            where = positions[start : max(stop, start)]
+            names = [name for name in columns if name in self._columns] if columns is not None else list(self._columns)
+            taken = [(name, self._columns[name].kind, *self._columns[name].take(where)) for name in names]
+            keys = [self._keys[slot] for slot in self._slot_at[where].tolist()]
+            revision, total = self.revision, len(self)
+        return {
+            "revision": revision,
+            "total": total,
+            "start": start,
+            "keys": keys,
+            "columns": {name: to_json(kind, data, mask) for name, kind, data, mask in taken},
+        }
+
+    def _living(self) -> Array:
+        """Positions of the rows, in order of arrival."""
+        if self._arrival is None:
+            if self._dead:
+                self._arrival = np.flatnonzero(self._slot_at[self._start : self._end] >= 0) + self._start
+            else:
+                self._arrival = np.arange(self._start, self._end)
+        return self._arrival
+
+    def _sorted(self, sort: Sort) -> Array:
+        rows = self._sorts.pop(sort, None) or SortedRows(sort)
+        self._sorts[sort] = rows  # the last used stands last
+        while len(self._sorts) > _SORTS_KEPT:
+            self._sorts.pop(next(iter(self._sorts)))
+        return self._pos[rows.slots(self._columns, self._living(), self._slot_at, self._pos)]
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def apply(self, changes: Sequence[Change]) -> Delta:
+        """Applies changes in order, as one batch: rows are written column by column."""
+        with self.lock:
+            batch = _Batch(self)
+            if changes:
+                first, last = changes[0].columns, changes[-1].columns
+                if first is last or first == last:
+                    self._declare(changes[0], batch)
+                    self._collect(changes, batch)
+                else:
+                    self._split(changes, batch)
+            return self._finish(batch)
+
+    def load(self, rows: Iterable[Row]) -> Delta:
+        """Throws everything away and takes these rows."""
+        with self.lock:
+            batch = _Batch(self)
+            self._clear(batch)
+            self._merge(rows, batch)
+            return self._finish(batch)
+
+    def resync(self, rows: Iterable[Row], columns: Sequence[Column] | None = None) -> Delta:
+        """Makes the table equal to `rows`, changing (and reporting) only what differs."""
+        with self.lock:
+            batch = _Batch(self)
+            if columns:
+                self._set_columns(columns, batch)
+            rows = list(rows)
+            gone = set(self._index).difference(keys_of(rows, self.key))
+            for key in [key for key in self._index if key in gone] if gone else ():
+                batch.delete(key)
+            self._merge(rows, batch)
+            return self._finish(batch)
+
+    def upsert(self, rows: Iterable[Row]) -> Delta:
+        """Inserts rows, or merges them into those with the same key: what was read again by key."""
+        with self.lock:
+            batch = _Batch(self)
+            self._merge(rows, batch)
+            return self._finish(batch)
+
+    def remove(self, keys: Iterable[Key]) -> Delta:
+        """Deletes rows by key; keys that the table does not hold are passed over."""
+        with self.lock:
+            batch = _Batch(self)
+            for key in keys:
+                if key in self._index:
+                    batch.delete(key)
+            return self._finish(batch)
+
+    def _merge(self, rows: Iterable[Row], batch: _Batch) -> None:
+        rows = list(rows)
+        index = self._index
+        for key, row in zip(keys_of(rows, self.key), rows, strict=True):
+            (batch.updates if key in index else batch.inserts)[key] = row
+        batch.flush()
+
+    def _split(self, changes: Sequence[Change], batch: _Batch) -> None:
+        """A batch in which the table's columns change: applied in runs with the same columns."""
+        run: list[Change] = []
+        for change in changes:
+            if run and change.columns != run[0].columns:
+                self._declare(run[0], batch)
+                self._collect(run, batch)
+                run = []
+            run.append(change)
+        self._declare(run[0], batch)
+        self._collect(run, batch)
+
+    def _collect(self, changes: Sequence[Change], batch: _Batch) -> None:
+        """Sorts changes into inserts and updates by key; what must happen in order (deletes, new keys) is done at
+        once.
+        """
+        index, inserts, updates = self._index, batch.inserts, batch.updates
+        key_columns = self.key
+        single = key_columns[0] if len(key_columns) == 1 else None
+        width = len(self._columns)
+        for change in changes:
+            kind, record = change.type, change.record
+            try:
+                if kind == "TRUNCATE":
+                    self._clear(batch)
+                    continue
+                if kind == "DELETE":
+                    old = change.old_record or {}
+                    key = old[single] if single is not None else tuple(old[name] for name in key_columns)
+                    if key in inserts:
+                        del inserts[key]
+                    elif key in index:
+                        batch.delete(key)
+                    continue
+                assert record is not None
+                key = record[single] if single is not None else tuple([record[name] for name in key_columns])
+                too_large = change.errors is not None and any("413" in error for error in change.errors)
+                if too_large:
+                    batch.reread[key] = None
+                if kind == "UPDATE":
+                    old = change.old_record
+                    if old:
+                        if single is not None:
+                            before = old.get(single, key)
+                        else:
+                            before = tuple([old.get(name, record[name]) for name in key_columns])
+                        if before != key:
+                            batch.flush()
+                            batch.rename(before, key)
+                    if key in updates:
+                        updates[key] = {**updates[key], **record}
+                    elif key in index:
+                        updates[key] = record
+                    elif key in inserts:
+                        inserts[key] = {**inserts[key], **record}
+                    elif len(record) >= width and all(name in record for name in self._columns):
+                        inserts[key] = record
+                    elif not too_large:
+                        batch.unknown[key] = None
+                elif key in index:
+                    known = updates.get(key)
+                    if too_large:
+                        updates[key] = record if known is None else {**known, **record}
+                    else:
+                        updates[key] = record if len(record) >= width else {**dict.fromkeys(self._columns), **record}
+                elif too_large and key in inserts:
+                    inserts[key] = {**inserts[key], **record}
+                else:
+                    inserts[key] = record
+            except (KeyError, TypeError, AssertionError):
+                batch.unreadable += 1  # Error 401 sends no values: without a key nothing can be done
+        batch.flush()
+
+    def _finish(self, batch: _Batch) -> Delta:
+        if self.limit is not None and len(self) > self.limit:
+            excess = len(self) - self.limit
+            positions = self._sorted(self.order)[self.limit :] if self.order else self._living()[:excess]
+            for slot in self._slot_at[positions].tolist():
+                batch.delete(self._keys[slot])
+        delta = batch.delta()
+        if delta:
+            self.revision += 1
+        delta.revision = self.revision
+        if len(self._dead) * 4 > self._end - self._start and len(self._dead) > 64:
+            self._squeeze()
+        return delta
+
+    # -- rows ----------------------------------------------------------------------------------------------------------
+
+    def _touched(self) -> None:
+        self._frame = None
+        self._arrival = None
+
+    def _clear(self, batch: _Batch) -> None:
+        batch.clear()
+        self._touched()
+        for column in self._columns.values():
+            column.own(0)
+            column.write_null(slice(0, self._end))
+        self._slot_at[: self._end] = -1
+        self._pos[:] = -1
+        self._start = self._end = 0
+        self._dead.clear()
+        self._index.clear()
+        self._keys.clear()
+        self._free.clear()
+        for rows in self._sorts.values():
+            rows.forget()
+
+    def _reserve(self, count: int) -> None:
+        if self._end + count > self._capacity:
+            live = self._end - self._start
+            self._capacity = max(2 * (live + count), _FIRST_CAPACITY)
+            for column in self._columns.values():
+                column.move(self._start, self._end, self._capacity)
+            slot_at = np.full(self._capacity, -1, dtype=np.int64)
+            slot_at[:live] = self._slot_at[self._start : self._end]
+            self._slot_at = slot_at
+            if self._start:
+                slots = slot_at[:live]
+                self._pos[slots[slots >= 0]] -= self._start
+                self._dead = {position - self._start for position in self._dead}
+                self._shift += self._start
+            self._start, self._end = 0, live
+        slots_needed = len(self._keys) + count
+        if slots_needed > len(self._pos):
+            pos = np.full(2 * slots_needed, -1, dtype=np.int64)
+            pos[: len(self._pos)] = self._pos
+            self._pos = pos
+
+    def _insert(self, rows: dict[Key, Row], delta: Delta) -> None:
+        self._touched()
+        count = len(rows)
+        self._reserve(count)
+        keys, records = list(rows), list(rows.values())
+        first, last = self._end, self._end + count
+        block: Block = {}
+        for name, column in self._columns.items():
+            try:
+                values = [record[name] for record in records]
+            except KeyError:
+                values = [record.get(name) for record in records]
+            data, mask = parse(column.kind, values)
+            column.own(first)
+            column.write(slice(first, last), data, mask)
+            block[name] = (column.kind, data, mask)
+        free, known = self._free, self._keys
+        taken = [free.pop() for _ in range(min(len(free), count))]
+        reused = len(taken)
+        for slot, key in zip(taken, keys, strict=False):
+            known[slot] = key
+        taken.extend(range(len(known), len(known) + count - reused))
+        known.extend(keys[reused:])
+        slots = np.array(taken, dtype=np.int64)
+        self._slot_at[first:last] = slots
+        self._pos[slots] = np.arange(first, last)
+        self._index.update(zip(keys, taken, strict=True))
+        self._end = last
+        for rows_sorted in self._sorts.values():
+            rows_sorted.touch(taken)
+        delta.inserted.extend(keys)
+        delta.inserted_blocks.append((keys, block))
+
+    def _update(self, rows: dict[Key, Row], delta: Delta) -> None:
+        keys, records = list(rows), list(rows.values())
+        index = self._index
+        slots = [index[key] for key in keys]
+        positions = self._pos[slots]
+        names: list[str] = []
+        flags: list[Array] = []
+        before: Block = {}
+        after: Block = {}
+        self._frame = None  # lets go of the columns, so that what only we hold is not copied
+        for name, column in self._columns.items():
+            some: Array | None = None
+            where = positions
+            try:
+                values = [record[name] for record in records]
+            except KeyError:
+                some = np.array([name in record for record in records], dtype=bool)
+                if not some.any():
+                    continue
+                where = positions[some]
+                values = [record[name] for record in records if name in record]
+            data, mask = parse(column.kind, values)
+            old, old_mask = column.take(where)
+            differs = changed(column.kind, old, data)
+            if mask is not None and old_mask is not None:
+                differs = (differs & ~mask) | (mask != old_mask)
+            if not differs.any():
+                continue
+            column.own(self._start)
+            column.write(where, data, mask)
+            if some is not None:  # widen to every row of the batch, so that all columns line up
+                full = np.zeros(len(keys), dtype=bool)
+                full[some] = differs
+                differs = full
+                old, old_mask = _spread(old, old_mask, some)
+                data, mask = _spread(data, mask, some)
+            names.append(name)
+            flags.append(differs)
+            before[name] = (column.kind, old, old_mask)
+            after[name] = (column.kind, data, mask)
+        if not names:
+            return
+        self._touched_rows(names, flags, slots)
+        entries = _entries(keys, names, flags)
+        kept = np.flatnonzero(np.logical_or.reduce(flags))
+        if len(kept) < len(keys):
+            before = {n: (kind, data[kept], None if m is None else m[kept]) for n, (kind, data, m) in before.items()}
+            after = {n: (kind, data[kept], None if m is None else m[kept]) for n, (kind, data, m) in after.items()}
+        delta.updated.extend(entries)
+        delta.updated_blocks.append((entries, before, after))
+
+    def _touched_rows(self, names: list[str], flags: list[Array], slots: list[int]) -> None:
+        for rows in self._sorts.values():
+            for name, differs in zip(names, flags, strict=True):
+                if name in rows.names:
+                    rows.touch([slots[i] for i in np.flatnonzero(differs).tolist()])
+
+    def _delete(self, key: Key) -> int:
+        """Leaves a gap; its values stay readable until the gaps are closed. Returns the position."""
+        slot = self._index.pop(key)
+        position = int(self._pos[slot])
+        self._pos[slot] = -1
+        self._slot_at[position] = -1
+        self._keys[slot] = None
+        self._free.append(slot)
+        self._dead.add(position)
+        for rows in self._sorts.values():
+            rows.touch((slot,))
+        self._touched()
+        return position
+
+    def _rename(self, old: Key, new: Key) -> None:
+        slot = self._index.pop(old)
+        self._index[new] = slot
+        self._keys[slot] = new
+
+    def _squeeze(self) -> None:
+        """Closes the gaps that deleted rows left. Gaps at the front cost nothing: the rows just begin later."""
+        dead = self._dead
+        while self._start in dead:
+            dead.discard(self._start)
+            self._start += 1
+        self._touched()
+        for column in self._columns.values():
+            column.shown = None
+        if not dead:
+            return
+        first, end = min(dead), self._end
+        keep = self._slot_at[first:end] >= 0
+        for column in self._columns.values():
+            column.squeeze(first, end, keep)
+        slots = self._slot_at[first:end][keep]
+        self._end = first + len(slots)
+        self._slot_at[first : self._end] = slots
+        self._slot_at[self._end : end] = -1
+        self._pos[slots] = np.arange(first, self._end)
+        dead.clear()
+
+    # -- columns -------------------------------------------------------------------------------------------------------
+
+    def _add_column(self, column: Column) -> None:
+        if self._select is None or column.name in self._select:
+            kind = kind_of(column.type, numeric=self.numeric)
+            self._columns[column.name] = ColumnData(column.name, column.type, kind, self._capacity)
+
+    def _declare(self, change: Change, batch: _Batch) -> None:
+        """Follows the columns that a change declares, where they differ from ours."""
+        declared = change.columns
+        if not declared or declared is self._declared or (change.errors and any("413" not in e for e in change.errors)):
+            return
+        if self._declared is None or declared != self._declared:
+            self._set_columns(declared, batch)
+            self._declared = declared
+
+    def _set_columns(self, declared: Sequence[Column], batch: _Batch) -> None:
+        wanted = {c.name: c for c in declared if self._select is None or c.name in self._select}
+        if not all(name in wanted for name in self.key):
+            return  # a key column dropped or renamed: the reader of the table must decide, we keep what we have
+        if list(wanted) == list(self._columns) and all(
+            kind_of(c.type, numeric=self.numeric) == self._columns[name].kind for name, c in wanted.items()
+        ):
+            return
+        batch.flush()
+        self._touched()
+        before, self._columns = self._columns, {}
+        for name, column in wanted.items():
+            self._add_column(column)
+            old, new = before.get(name), self._columns[name]
+            if old is None:
+                continue
+            if old.kind == new.kind:
+                self._columns[name] = old
+            else:  # through JSON values, as if they had been sent under the new type
+                rows = slice(self._start, self._end)
+                mask = None if old.mask is None else old.mask[rows]
+                values = to_python(old.kind, old.data[rows], mask)
+                if old.kind in TIMES or old.kind == "bytes":
+                    values = to_json(old.kind, old.data[rows], mask)
+                try:
+                    new.write(rows, *parse(new.kind, values))
+                except (ValueError, TypeError, OverflowError):
+                    pass  # no meaning under the new type: null until the row is read again
+        for rows_sorted in self._sorts.values():
+            rows_sorted.forget()
+        batch.columns_changed = True
+
+
+class _Batch:
+    """What one call gathers: rows to write together, and the report of what was done."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.inserts: dict[Key, Row] = {}
+        self.updates: dict[Key, Row] = {}
+        self.reread: dict[Key, None] = {}
+        self.unknown: dict[Key, None] = {}
+        self.unreadable = 0
+        self.columns_changed = False
+        self._parts: list[Delta] = []
+
+    def flush(self) -> None:
+        store = self.store
+        if self.updates or self.inserts:
+            part = Delta(0)
+            if self.updates:
+                store._update(self.updates, part)
+                self.updates.clear()
+            if self.inserts:
+                store._insert(self.inserts, part)
+                self.inserts.clear()
+            self._parts.append(part)
+
+    def delete(self, key: Key) -> None:
+        self.updates.pop(key, None)
+        position = self.store._delete(key)
+        last = self._parts[-1] if self._parts else None
+        if last is None or last.inserted or last.updated or last.reset:
+            last = Delta(0)
+            last.deleted_blocks = [([], {})]
+            self._parts.append(last)
+        last.deleted.append(key)
+        last.deleted_blocks[0][0].append(position + self.store._shift)
+
+    def rename(self, old: Key, new: Key) -> None:
+        """A row's key changed: to a reader the old row went and a new one came, in its place."""
+        store = self.store
+        if old not in store._index:
+            return
+        if new in store._index:
+            self.delete(new)
+        row = store._row_at(int(store._pos[store._index[old]]))
+        gone = Delta(0, deleted=[old], inserted=[new])
+        store._rename(old, new)
+        self._renamed(gone, row, new)
+
+    def _renamed(self, part: Delta, row: Row, new: Key) -> None:
+        block: Block = {}
+        for name, column in self.store._columns.items():
+            block[name] = (column.kind, *parse(column.kind, [row[name]]))
+        part.deleted_blocks = [([part.deleted[0]], block)]
+        names = self.store.key
+        values = (new,) if len(names) == 1 else new
+        after: Block = dict(block)
+        for name, value in zip(names, values, strict=True):
+            kind = self.store._columns[name].kind
+            after[name] = (kind, *parse(kind, [value]))
+        part.inserted_blocks = [([new], after)]
+        self._parts.append(part)
+
+    def clear(self) -> None:
+        self.inserts.clear()
+        self.updates.clear()
+        self.reread.clear()
+        self.unknown.clear()
+        self._parts = [Delta(0, reset=True)]
+
+    def delta(self) -> Delta:
+        """Everything as one report: a row that came and went leaves no trace, one that went and came again was
+        updated.
+        """
+        self.flush()
+        for part in self._parts:
+            if part.deleted_blocks and not part.inserted_blocks:  # values still stand in the gaps
+                positions = np.array(part.deleted_blocks[0][0], dtype=np.int64) - self.store._shift
+                block: Block = {n: (c.kind, *c.take(positions)) for n, c in self.store._columns.items()}
+                part.deleted_blocks = [(part.deleted, block)]
+        total = self._parts[0] if len(self._parts) == 1 else _joined(self._parts)
+        total.reread = list(self.reread)
+        total.unknown = [key for key in self.unknown if key not in self.store]
+        total.unreadable = self.unreadable
+        total.columns_changed = self.columns_changed
+        return total
+
+
+def _joined(parts: list[Delta]) -> Delta:
+    """Several reports in a row as one, with each key in at most one place or, where it went and came, in two."""
+    total = Delta(0)
+    inserted: dict[Key, None] = {}
+    deleted: dict[Key, None] = {}
+    updated: dict[Key, tuple[str, ...]] = {}
+    for part in parts:
+        total.reset = total.reset or part.reset
+        for key in part.deleted:
+            updated.pop(key, None)
+            if key in inserted:
+                del inserted[key]
+            else:
+                deleted[key] = None
+        for key in part.inserted:
+            inserted[key] = None
+        for key, names in part.updated:
+            if key not in inserted:
+                known = updated.get(key)
+                updated[key] = names if known is None else tuple(dict.fromkeys((*known, *names)))
+        total.inserted_blocks += part.inserted_blocks
+        total.updated_blocks += part.updated_blocks
+        total.deleted_blocks += part.deleted_blocks
+    total.inserted, total.deleted, total.updated = list(inserted), list(deleted), list(updated.items())
+    return total
+
+
+def _spread(data: Array, mask: Array | None, some: Array) -> tuple[Array, Array | None]:
+    full = np.zeros(len(some), dtype=data.dtype) if data.dtype != object else np.full(len(some), None, dtype=object)
+    full[some] = data
+    if mask is None:
+        return full, None
+    full_mask = np.ones(len(some), dtype=bool)
+    full_mask[some] = mask
+    return full, full_mask
+
+
+def _entries(keys: list[Key], names: list[str], flags: list[Array]) -> list[tuple[Key, tuple[str, ...]]]:
+    """(key, names of changed columns) of the rows where anything changed."""
+    if len(names) <= 62:
+        codes = np.zeros(len(keys), dtype=np.int64)
+        for bit, differs in enumerate(flags):
+            codes |= differs.astype(np.int64) << bit
+        memo: dict[int, tuple[str, ...]] = {}
+        out: list[tuple[Key, tuple[str, ...]]] = []
+        for key, code in zip(keys, codes.tolist(), strict=True):
+            if code:
+                found = memo.get(code)
+                if found is None:
+                    found = memo[code] = tuple([name for bit, name in enumerate(names) if code >> bit & 1])
+                out.append((key, found))
+        return out
+    table = np.array(flags).T.tolist()
+    return [
+        (key, tuple([name for name, yes in zip(names, row, strict=True) if yes]))
+        for key, row in zip(keys, table, strict=True)
+        if any(row)
+    ]
