@@ -1,0 +1,388 @@
+"""The face for notebooks: `Client` and `Channel` are traitlets objects, and every call works in a plain cell."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar, cast
+
+from traitlets import Any as AnyTrait
+from traitlets import Enum, Float, HasTraits, Instance, Int, Unicode
+
+from ..protocol import errors
+from ..protocol.channel import ChangesBinding, ChannelOptions
+from ..protocol.errors import RealtimeError
+from ..protocol.messages import Change
+from ..protocol.presence import PresenceChange
+from .aio import AsyncChannel, AsyncClient
+from .dispatch import dispatch
+from .thread import io_loop, on_io_thread, run, submit
+from .tokens import TokenSource
+
+T = TypeVar("T")
+Unregister = Callable[[], None]
+
+_default: Client | None = None
+_open: weakref.WeakSet[Client] = weakref.WeakSet()
+_lock = threading.RLock()
+
+
+async def _call(fn: Callable[..., T], *args: Any, **options: Any) -> T:
+    return fn(*args, **options)
+
+
+def _there(fn: Callable[..., T], *args: Any, **options: Any) -> T:
+    """Calls `fn` on the I/O thread and waits for what it returns."""
+    return fn(*args, **options) if on_io_thread() else run(_call(fn, *args, **options), 30)
+
+
+class Client(HasTraits):
+    """A connection to a project, as one user. Made by `connect()` or `local()`; `.aio` is its asyncio twin (on the I/O thread).
+
+    Traits are set on the kernel's main thread, between cells, where there is a kernel.
+    """
+
+    status = Enum(("closed", "connecting", "connected", "reconnecting", "error"), "closed")
+    error = Instance(RealtimeError, allow_none=True)
+    last_frame_at = Float(None, allow_none=True, help="Unix time of the last frame received")
+    round_trip_ms = Float(None, allow_none=True, help="of the last heartbeat")
+    reconnects = Int(0)
+    url = Unicode("", read_only=True)
+
+    def __init__(self, url: str, key: str, *, token: TokenSource = None, **options: Any) -> None:
+        super().__init__()
+        self.aio: AsyncClient = _there(AsyncClient, url, key, token=token, **options)
+        self.set_trait("url", self.aio.url)
+        self._channels: dict[str, Channel] = {}
+        mine = weakref.ref(self)
+
+        def told(status: str, error: RealtimeError | None) -> None:
+            me = mine()
+            if me is not None:
+                dispatch(me._take, status, error)
+
+        _there(self.aio.on_status, told)
+        with _lock:
+            _open.add(self)
+
+    def __repr__(self) -> str:
+        return f"<Client {self.url} {self.aio.status}>"
+
+    def _take(self, status: str, error: RealtimeError | None) -> None:
+        with self.hold_trait_notifications():
+            self.status, self.error = status, error
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Copies the figures that change with every frame (`last_frame_at`, `round_trip_ms`, `reconnects`) into the traits."""
+        self.last_frame_at, self.round_trip_ms, self.reconnects = self.aio.last_frame_at, self.aio.round_trip_ms, self.aio.reconnects
+
+    @property
+    def channels(self) -> dict[str, Channel]:
+        """The channels that this client has handed out, by topic."""
+        return dict(self._channels)
+
+    @property
+    def rest(self) -> Any:
+        """The REST client (asyncio: use it with `rtwidgets.client.thread.run`)."""
+        return self.aio.rest
+
+    def channel(self, topic: str, **options: Any) -> Channel:
+        """The channel of a topic: the same object for the same topic and options. Raises `RealtimeError` where the options differ from those in use."""
+        return Channel(topic, client=self, **options)
+
+    def connect_socket(self, timeout: float = 10.0) -> None:
+        """Waits for an open socket. Raises `RealtimeError`. Not needed: a channel's `subscribe()` connects."""
+        _wait(self.aio.connect(), timeout + 5)
+
+    def set_token(self, token: str) -> None:
+        """Another user token from now on, for joined channels too."""
+        _wait(self.aio.set_token(token), 30)
+
+    def broadcast(self, topic: str, event: str, payload: Any, *, private: bool = False) -> None:
+        """Sends a broadcast over HTTP, without joining. Raises `RealtimeError`."""
+        _wait(self.aio.rest.broadcast(topic, event, payload, private), 60)
+
+    def close(self) -> None:
+        """Leaves every channel and closes the socket. Safe to call twice."""
+        global _default
+        with _lock:
+            _open.discard(self)
+            if _default is self:
+                _default = None
+        self._channels.clear()
+        closing = submit(self.aio.close())
+        if not on_io_thread():
+            try:
+                closing.result(5)
+            except Exception:
+                closing.cancel()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _wait(coro: Coroutine[Any, Any, T], timeout: float) -> T:
+    return run(coro, timeout)
+
+
+class Channel(HasTraits):
+    """A channel: `Channel("support-chat")`. The same topic and options on the same client give the same object, so re-running a cell is safe.
+
+    Callbacks run on the kernel's main thread between cells where there is a kernel, else on the I/O thread; what they raise is logged. `.aio` is its
+    asyncio twin. Raises `RealtimeError` where the topic is in use with other options.
+    """
+
+    status = Enum(("closed", "joining", "joined", "leaving", "errored"), "closed")
+    error = AnyTrait(None, allow_none=True, help="a RealtimeError, or None")
+
+    _made = False
+
+    def __new__(
+        cls,
+        topic: str,
+        *,
+        private: bool = False,
+        ack: bool = False,
+        broadcast_self: bool = False,
+        presence_key: str | None = None,
+        client: Client | None = None,
+        **more: Any,
+    ) -> Channel:
+        client = client or default_client()
+        options = ChannelOptions(private, ack, broadcast_self, presence_key, **more)
+        name = topic.removeprefix("realtime:")
+        with _lock:
+            known = client._channels.get(name)
+            if known is not None and known.options == options:
+                return known
+        return cast("Channel", super().__new__(cls))
+
+    def __init__(
+        self,
+        topic: str,
+        *,
+        private: bool = False,
+        ack: bool = False,
+        broadcast_self: bool = False,
+        presence_key: str | None = None,
+        client: Client | None = None,
+        **more: Any,
+    ) -> None:
+        if self._made:
+            return
+        super().__init__()
+        self.client = client or default_client()
+        self.options = ChannelOptions(private, ack, broadcast_self, presence_key, **more)
+        self.topic = topic.removeprefix("realtime:")
+        fields = {name: getattr(self.options, name) for name in self.options.__struct_fields__}
+        self.aio: AsyncChannel = _there(self.client.aio.channel, self.topic, **fields)
+        mine = weakref.ref(self)
+
+        def told(status: str, error: RealtimeError | None) -> None:
+            me = mine()
+            if me is not None:
+                dispatch(me._take, status, error)
+
+        _there(self.aio.on_status, told)
+        with _lock:
+            self.client._channels[self.topic] = self
+        self._made = True
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.topic!r} {self.aio.status}>"
+
+    def _take(self, status: str, error: RealtimeError | None) -> None:
+        with self.hold_trait_notifications():
+            self.status, self.error = status, error
+
+    @property
+    def presence(self) -> dict[str, list[dict[str, Any]]]:
+        """Who is here: key to metas, one a connection."""
+        return self.aio.presence
+
+    def subscribe(self, timeout: float = 10.0) -> Channel:
+        """Joins, and stays joined through every interruption until `unsubscribe()`; returns the channel. `timeout` in seconds. Raises `RealtimeError`."""
+        self._wait(self.aio.subscribe(timeout), timeout + 5)
+        self._sync()
+        return self
+
+    def start(self) -> Channel:
+        """As `subscribe`, without waiting."""
+        _there(self.aio.start)
+        return self
+
+    def unsubscribe(self) -> None:
+        """Leaves the channel; callbacks stay for a later `subscribe()`."""
+        self._wait(self.aio.unsubscribe(), 30)
+        self._sync()
+
+    def send(self, event: str, payload: Any) -> None:
+        """Broadcasts a dict (or `bytes`) to everyone on the channel. With `ack=True` it returns when the server has taken it. Raises `RealtimeError`."""
+        self._wait(self.aio.send(event, payload), 30)
+
+    def track(self, state: dict[str, Any]) -> None:
+        """Shows this state to the others, again after every rejoin; calls too close together become one, the last wins. Raises `RealtimeError`."""
+        self._wait(self.aio.track(state), 30)
+
+    def untrack(self) -> None:
+        """Takes this connection's state away."""
+        self._wait(self.aio.untrack(), 30)
+
+    def on_broadcast(self, event: str, fn: Callable[..., Any]) -> Unregister:
+        """Calls `fn(payload)` for broadcasts of the event (`*`: all). A function that takes two gets `(event, payload)`, with three also `meta`.
+
+        Returns a function that unregisters.
+        """
+        wanted = _arity(fn)
+
+        def take(name: str, payload: Any, meta: dict[str, Any]) -> None:
+            args = (payload,) if wanted == 1 else (name, payload) if wanted == 2 else (name, payload, meta)
+            dispatch(fn, *args)
+
+        return self._unregister(_there(self.aio.on_broadcast, event, take))
+
+    def on_presence(self, fn: Callable[[PresenceChange], Any]) -> Unregister:
+        """Calls `fn(change)`, with `.state`, `.joins`, `.leaves` and `.updates`. Returns a function that unregisters."""
+        return self._unregister(_there(self.aio.on_presence, lambda change: dispatch(fn, change)))
+
+    def on_postgres_changes(
+        self, fn: Callable[[Change], Any], event: str = "*", schema: str = "public", table: str | None = None, filter: str | None = None
+    ) -> Unregister:
+        """Calls `fn(change)` for each row change. Returns a function that unregisters."""
+        return self._unregister(_there(self.aio.add_changes, ChangesBinding(event, schema, table, filter), _Callback(fn)))
+
+    def _unregister(self, inner: Unregister) -> Unregister:
+        def unregister() -> None:
+            if on_io_thread():
+                inner()
+            else:
+                io_loop().call_soon_threadsafe(inner)
+
+        return unregister
+
+    def _wait(self, coro: Coroutine[Any, Any, T], timeout: float) -> T | None:
+        if on_io_thread():
+            # From a callback outside a kernel: waiting here would never end, so it goes on by itself.
+            future: Future[T] = submit(coro)
+            future.add_done_callback(_log_failure)
+            return None
+        return run(coro, timeout)
+
+    def _sync(self) -> None:
+        if not on_io_thread():
+            self._take(self.aio.status, self.aio.error)
+
+
+def _log_failure(future: Future[Any]) -> None:
+    from .log import logger
+
+    if not future.cancelled() and future.exception() is not None:
+        logger.error("a call from a callback failed: %s", future.exception())
+
+
+def _arity(fn: Callable[..., Any]) -> int:
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 3
+    plain = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
+    return min(max(len(plain), 1), 3)
+
+
+class _Callback:
+    """A plain function as a sink."""
+
+    def __init__(self, fn: Callable[[Change], Any]) -> None:
+        self._fn = fn
+
+    def on_changes(self, changes: list[Change]) -> None:
+        for change in changes:
+            dispatch(self._fn, change)
+
+    def on_ready(self) -> None: ...
+
+    def on_gap(self, reason: str) -> None: ...
+
+    def on_error(self, error: RealtimeError) -> None: ...
+
+
+def connect(url: Any = None, key: str | None = None, *, token: TokenSource = None, **options: Any) -> Client:
+    """Connects to a project, and makes that client the default of everything else.
+
+    `url`: the project's URL; or a `supabase` client object, whose URL, key and session token are taken; or None: the environment's SUPABASE_URL
+    and SUPABASE_KEY, else the running local one. `token`: the user's JWT, or a function (sync or async) that returns one. The socket opens with the
+    first channel. Raises `RealtimeError` where there is nothing to connect to.
+    """
+    if url is not None and not isinstance(url, str):
+        url, key, token = _from_supabase(url, key, token)
+    if url is None and key is None:
+        url, key = os.environ.get("SUPABASE_URL") or None, os.environ.get("SUPABASE_KEY") or None
+        if url is None:
+            found = _running_local()
+            if found is not None:
+                url, key = found
+    if not url or not key:
+        hint = "call connect(url, key), or local() for a Postgres and a realtime server on this machine, or set SUPABASE_URL and SUPABASE_KEY"
+        raise RealtimeError("there is no URL or no key to connect with", code="NotConfigured", hint=hint)
+    client = Client(str(url), key, token=token, **options)
+    set_default_client(client)
+    return client
+
+
+def _running_local() -> tuple[str, str] | None:
+    try:
+        from rtwidgets.local.handle import running_default  # pyright: ignore
+    except ImportError:
+        return None
+    return cast("tuple[str, str] | None", running_default())
+
+
+def _from_supabase(source: Any, key: str | None, token: TokenSource) -> tuple[str, str, TokenSource]:
+    url, found = getattr(source, "supabase_url", None), getattr(source, "supabase_key", None)
+    if url is None or found is None:
+        raise RealtimeError(f"a {type(source).__name__} has no supabase_url and supabase_key", code="NotConfigured", hint="pass a URL and a key, or a supabase client")
+
+    async def session_token() -> str | None:
+        session = source.auth.get_session()
+        if inspect.isawaitable(session):
+            session = await session
+        return getattr(session, "access_token", None)
+
+    has_auth = getattr(source, "auth", None) is not None and hasattr(source.auth, "get_session")
+    return str(url), key or str(found), token or (session_token if has_auth else None)
+
+
+def default_client() -> Client:
+    """The client of the last `connect()` or `local()`; where there is none, what `connect()` without arguments finds. Raises `RealtimeError`."""
+    with _lock:
+        if _default is not None:
+            return _default
+    return connect()
+
+
+def set_default_client(client: Client | None) -> None:
+    """Makes the client the default of everything that is not given one."""
+    global _default
+    with _lock:
+        _default = client
+
+
+def close_all() -> None:
+    """Closes every client of this process. Called at exit too."""
+    for client in list(_open):
+        client.close()
+
+
+atexit.register(close_all)
+_ = errors
