@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import psycopg
@@ -254,15 +254,16 @@ class RealtimeServer:
         except TokenError as error:
             return web.json_response({"error": error.handshake}, status=401)
         vsn = request.query.get("vsn", "1.0.0")
-        if vsn not in ("1.0.0", "2.0.0"):
+        if vsn != "1.0.0" and vsn != "2.0.0":
             return web.Response(status=403)
         ws = web.WebSocketResponse(compress=False, max_msg_size=self.limits.max_frame, timeout=1.0)
         if not ws.can_prepare(request).ok:
             return web.Response(status=400, text="this address speaks WebSocket")
         await ws.prepare(request)
-        transport = request.transport
-        assert isinstance(transport, asyncio.Transport)
-        socket = Socket(transport, vsn, identity, key, self.limits)  # type: ignore[arg-type]
+        if request.transport is None:  # gone already
+            return ws
+        # uvloop's transports are asyncio.Transport by duck typing only.
+        socket = Socket(cast("asyncio.Transport", request.transport), vsn, identity, key, self.limits)
         self._sockets[socket] = ws
         try:
             async for message in ws:

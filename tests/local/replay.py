@@ -27,7 +27,8 @@ def lines(name: str) -> list[dict[str, Any]]:
             break
         out.append(line)
     # A close is recorded when it is done: what it made others receive may stand before it, at the same instant.
-    return sorted(out, key=lambda line: (line["t"], line["dir"] != "close"))
+    told = {(line["t"], line["conn"]) for line in out if line["dir"] == "recv"}
+    return sorted(out, key=lambda line: (line["t"], line["dir"] != "close" or (line["t"], line["conn"]) in told))
 
 
 def normal(frame: Any) -> Any:
