@@ -63,7 +63,9 @@ def percentiles(samples: list[float]) -> str:
 
 
 def message(text: str) -> str:
-    return json.dumps(["1", None, "realtime:b", "broadcast", {"type": "broadcast", "event": "m", "payload": {"t": text}}])
+    return json.dumps(
+        ["1", None, "realtime:b", "broadcast", {"type": "broadcast", "event": "m", "payload": {"t": text}}]
+    )
 
 
 async def latency(port: int) -> None:
@@ -102,7 +104,9 @@ async def fan_out(port: int) -> None:
 async def changes(port: int, dsn: str) -> None:
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as db, connect(port) as ws:
         await db.execute("drop table if exists bench_rows")
-        await db.execute("create table bench_rows (id int8 primary key, name text, amount numeric, at timestamptz default now())")
+        await db.execute(
+            "create table bench_rows (id int8 primary key, name text, amount numeric, at timestamptz default now())"
+        )
         await db.execute("alter publication supabase_realtime add table bench_rows")
         await join(ws, "realtime:r", postgres_changes=[{"event": "*", "schema": "public", "table": "bench_rows"}])
         samples = []
@@ -117,14 +121,17 @@ async def changes(port: int, dsn: str) -> None:
             start = time.perf_counter()
             first = round_ * ROWS
             insert = db.execute(
-                "insert into bench_rows select i, 'name ' || i, i * 1.5 from generate_series(%s::int, %s::int) i", (first, first + ROWS - 1)
+                "insert into bench_rows select i, 'name ' || i, i * 1.5 from generate_series(%s::int, %s::int) i",
+                (first, first + ROWS - 1),
             )
             task = asyncio.create_task(insert)
             for _ in range(ROWS):
                 await ws.recv()
             took = time.perf_counter() - start
             await task
-            print(f"burst of {ROWS:,} inserts in one transaction: {ROWS / took:,.0f} changes/s from INSERT to the last one received")
+            print(
+                f"burst of {ROWS:,} inserts in one transaction: {ROWS / took:,.0f} changes/s from INSERT to the last one received"
+            )
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Row changes to those who asked for them: subscriptions, filters, visibility, and frames made once for all who get the same.
+"""Row changes to those who asked for them: subscriptions, filters, visibility, and frames made once for many.
 
-Channels that would receive the very same bytes (same serializer, topic, subscriptions and claims) form a group: a change is
-framed once a group, and all changes of a batch go to each member in one write.
+Channels that would receive the very same bytes (same serializer, topic, subscriptions and claims) form a group: a
+change is framed once a group, and all changes of a batch go to each member in one write.
 """
 
 from __future__ import annotations

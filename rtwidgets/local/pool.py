@@ -8,11 +8,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from .replication import SESSION
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+
+def identifier(*names: str) -> sql.Identifier:
+    """A quoted name for a query that has parameters, where psycopg reads `%` as the start of a placeholder."""
+    return sql.Identifier(*(name.replace("%", "%%") for name in names))
 
 
 class Pool:

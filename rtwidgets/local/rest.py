@@ -1,4 +1,4 @@
-"""Reading tables as PostgREST serves them: GET only, as the caller's own role and claims, in one read-only snapshot.
+"""Reading tables as PostgREST serves them, as the caller's own role and claims, in one read-only snapshot.
 
 Nothing that a client sends becomes SQL text: names are quoted identifiers, values are parameters, operators come from a list.
 """
@@ -14,7 +14,7 @@ from aiohttp import web
 from psycopg import sql
 
 from .auth import Identity, TokenError, verify
-from .pool import Connection, Pool
+from .pool import Connection, Pool, identifier
 from .rls import become
 
 _OPERATORS = {
@@ -88,11 +88,12 @@ class Rest:
         schema = request.headers.get("Accept-Profile") or "public"
         table = request.match_info["table"]
         offset, limit = _bounds(request)
-        where = _where(request)
+        values: list[str] = []
+        where = _where(request, values)
         columns = _columns(request.query.get("select", "*"))
         order = _order(request.query.get("order", ""))
         count = "count=exact" in request.headers.get("Prefer", "")
-        name = sql.Identifier(schema, table)
+        name = identifier(schema, table)
         parts: list[Composed] = [sql.SQL("select "), columns, sql.SQL(" from "), name, sql.SQL(" t"), where, order]
         if limit is not None:
             parts.append(sql.SQL(" limit {}").format(sql.Literal(limit)))
@@ -102,12 +103,12 @@ class Rest:
         async with self._pool.connection() as connection:
             async with connection.transaction():
                 await connection.execute("set transaction isolation level repeatable read, read only")
-                # The snapshot is taken by this first query, the position after it: so every transaction that the snapshot sees has
-                # its commit record before that position, also one that committed asynchronously (hence insert_lsn).
+                # The snapshot is taken by this first query, the position after it: so every transaction that the
+                # snapshot sees has its commit record before that position, also an asynchronous one (hence insert_lsn).
                 lsn, snapshot = await _position(connection)
                 await become(connection, identity)
                 try:
-                    cursor = await connection.execute(rows)
+                    cursor = await connection.execute(rows, values)
                 except psycopg.errors.UndefinedTable:
                     raise RestError(
                         404, "PGRST205", f"Could not find the table '{schema}.{table}' in the schema cache"
@@ -115,7 +116,9 @@ class Rest:
                 found = [row[0] for row in await cursor.fetchall()]
                 total = None
                 if count:
-                    cursor = await connection.execute(sql.SQL("select count(*) from {} t{}").format(name, where))
+                    cursor = await connection.execute(
+                        sql.SQL("select count(*) from {} t{}").format(name, where), values
+                    )
                     row = await cursor.fetchone()
                     total = row[0] if row else 0
         last = offset + len(found) - 1
@@ -230,13 +233,13 @@ def _columns(text: str) -> Composed:
         name, _, cast = (rest if sep and alias else item).partition("::")
         if "(" in name:
             raise RestError(400, "PGRST200", "Embedding other tables is not supported by the local server")
-        column: Composed = sql.SQL("t.{}").format(sql.Identifier(unquoted(name)))
+        column: Composed = sql.SQL("t.{}").format(identifier(unquoted(name)))
         if cast:
             if cast not in _CASTS:
                 raise RestError(400, "PGRST100", f"cast to {cast} is not supported by the local server")
             column = sql.SQL("{}::{}").format(column, sql.SQL(cast))
         label = unquoted(alias) if alias else unquoted(name)
-        items.append(sql.SQL("{} as {}").format(column, sql.Identifier(label)))
+        items.append(sql.SQL("{} as {}").format(column, identifier(label)))
     return sql.SQL(", ").join(items)
 
 
@@ -246,7 +249,7 @@ def _order(text: str) -> Composed:
     items: list[Composed] = []
     for item in split(text):
         name, *flags = split(item, ".")
-        clause: Composed = sql.SQL("t.{}").format(sql.Identifier(unquoted(name)))
+        clause: Composed = sql.SQL("t.{}").format(identifier(unquoted(name)))
         words = {"asc": " asc", "desc": " desc", "nullsfirst": " nulls first", "nullslast": " nulls last"}
         for flag in flags:
             if flag not in words:
@@ -256,17 +259,17 @@ def _order(text: str) -> Composed:
     return sql.SQL(" order by ") + sql.SQL(", ").join(items)
 
 
-def _where(request: web.Request) -> Composed:
+def _where(request: web.Request, values: list[str]) -> Composed:
     tests: list[Composed] = []
     for name, value in request.query.items():
         if name in ("and", "or", "not.and", "not.or"):
-            tests.append(_group(name, value))
+            tests.append(_group(name, value, values))
         elif name not in _RESERVED:
-            tests.append(_test(unquoted(name), value))
+            tests.append(_test(unquoted(name), value, values))
     return sql.SQL(" where ") + sql.SQL(" and ").join(tests) if tests else sql.SQL("")
 
 
-def _group(word: str, text: str) -> Composed:
+def _group(word: str, text: str, values: list[str]) -> Composed:
     """`and=(a.eq.1,or(b.eq.2,c.is.null))`"""
     negated, word = word.startswith("not."), word.removeprefix("not.")
     if not (text.startswith("(") and text.endswith(")")):
@@ -275,21 +278,21 @@ def _group(word: str, text: str) -> Composed:
     for item in split(text[1:-1]):
         head, paren, _ = item.partition("(")
         if paren and head in ("and", "or", "not.and", "not.or"):
-            tests.append(_group(head, item[len(head) :]))
+            tests.append(_group(head, item[len(head) :], values))
         else:
             name, *rest = split(item, ".", 1)
             if not rest:
                 raise RestError(400, "PGRST100", f'"failed to parse logic tree ({text})"')
-            tests.append(_test(unquoted(name), rest[0]))
+            tests.append(_test(unquoted(name), rest[0], values))
     if not tests:
         raise RestError(400, "PGRST100", f'"failed to parse logic tree ({text})"')
     joined = sql.SQL("(") + sql.SQL(f" {word} ").join(tests) + sql.SQL(")")
     return sql.SQL("not ") + joined if negated else joined
 
 
-def _test(column: str, text: str) -> Composed:
+def _test(column: str, text: str, values: list[str]) -> Composed:
     """One condition, such as `gte.10` or `not.in.(a,"b,c")`."""
-    name = sql.SQL("t.{}").format(sql.Identifier(column))
+    name = sql.SQL("t.{}").format(identifier(column))
     negated = text.startswith("not.")
     op, dot, value = text.removeprefix("not.").partition(".")
     if not dot:
@@ -305,24 +308,23 @@ def _test(column: str, text: str) -> Composed:
     elif op == "in":
         if not (value.startswith("(") and value.endswith(")")):
             raise RestError(400, "PGRST100", f'"failed to parse filter ({text})"')
-        values = [unquoted(item) for item in split(value[1:-1])]
-        # Unknown literals take the column's type, as in PostgREST; sql.Literal quotes them.
-        literals = sql.SQL(", ").join(unknown(item) for item in values)
-        test = sql.SQL("{} in ({})").format(name, literals) if values else sql.SQL("false")
+        items = [bound(unquoted(item), values) for item in split(value[1:-1])]
+        test = sql.SQL("{} in ({})").format(name, sql.SQL(", ").join(items)) if items else sql.SQL("false")
     elif op in _OPERATORS:
         if op in ("like", "ilike"):
             value = value.replace("*", "%")
-        test = sql.SQL("{} {} {}").format(name, sql.SQL(_OPERATORS[op]), unknown(value))
+        test = sql.SQL("{} {} {}").format(name, sql.SQL(_OPERATORS[op]), bound(value, values))
     else:
         raise RestError(400, "PGRST100", f'"failed to parse filter ({text})"', f"unknown operator {op!r}")
     return sql.SQL("not {}").format(test) if negated else test
 
 
-def unknown(value: str) -> Composed:
-    """A quoted literal without a type, which takes that of the column beside it."""
+def bound(value: str, values: list[str]) -> Composed:
+    """A placeholder for the value, which travels apart, without a type: so it takes that of the column beside it."""
     if "\x00" in value:
         raise RestError(400, "22021", "a value holds the character NUL")
-    return sql.Literal(value)
+    values.append(value)
+    return sql.SQL("%s")
 
 
 def split(text: str, separator: str = ",", times: int = -1) -> list[str]:

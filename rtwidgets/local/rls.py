@@ -15,7 +15,7 @@ from psycopg import sql
 
 from .auth import Identity
 from .pgoutput import UNCHANGED, Relation, Row
-from .pool import Connection, Pool
+from .pool import Connection, Pool, identifier
 from .render import TYPES_QUERY, Converter, Types
 
 Key = tuple[str, ...]
@@ -40,7 +40,7 @@ class Projection:
 
 
 class Table:
-    """What must be known of a table to send its rows; made anew after each RELATION message, so nothing in it goes stale."""
+    """What must be known of a table to send its rows; made anew after each RELATION message, so it never goes stale."""
 
     def __init__(self, relation: Relation, types: Types, key: list[str], rls: bool) -> None:
         self.relation = relation
@@ -136,8 +136,8 @@ class Catalogue:
                 cursor = await connection.execute(TYPES_QUERY)
                 self.types.load(await cursor.fetchall())
             cursor = await connection.execute(
-                "select c.relrowsecurity, coalesce((select array_agg(a.attname::text order by k.n) from pg_catalog.pg_index i "
-                "cross join unnest(i.indkey::int2[]) with ordinality as k(attnum, n) "
+                "select c.relrowsecurity, coalesce((select array_agg(a.attname::text order by k.n) "
+                "from pg_catalog.pg_index i cross join unnest(i.indkey::int2[]) with ordinality as k(attnum, n) "
                 "join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum "
                 "where i.indrelid = c.oid and i.indisprimary), '{}') from pg_catalog.pg_class c where c.oid = %s",
                 (relation.oid,),
@@ -154,8 +154,8 @@ class Catalogue:
         if found is None:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
-                    "select a.attname::text from pg_catalog.pg_attribute a join pg_catalog.pg_roles r on r.rolname = %s "
-                    "where a.attrelid = %s and a.attnum > 0 and not a.attisdropped "
+                    "select a.attname::text from pg_catalog.pg_attribute a "
+                    "join pg_catalog.pg_roles r on r.rolname = %s where a.attrelid = %s and a.attnum > 0 and not a.attisdropped "
                     "and pg_catalog.has_column_privilege(r.oid, a.attrelid, a.attnum, 'SELECT')",
                     (role, table.relation.oid),
                 )
@@ -179,24 +179,24 @@ class Catalogue:
     async def visible(self, table: Table, identity: Identity, keys: set[Key]) -> set[Key]:
         """Those of the keys whose rows that caller sees now."""
         relation = table.relation
-        columns = [sql.Identifier(relation.columns[i].name) for i in table.key]
+        columns = [identifier(relation.columns[i].name) for i in table.key]
         # The array's type is the column's own, by name, so that the primary key's index serves.
         async with self._pool.connection() as connection, connection.transaction():
             cursor = await connection.execute(
-                "select pg_catalog.format_type(a.atttypid, a.atttypmod) from unnest(%s::text[]) with ordinality as k(name, n) "
-                "join pg_catalog.pg_attribute a on a.attrelid = %s and a.attname = k.name order by k.n",
+                "select pg_catalog.format_type(a.atttypid, a.atttypmod) "
+                "from unnest(%s::text[]) with ordinality as k(name, n) join pg_catalog.pg_attribute a on a.attrelid = %s and a.attname = k.name order by k.n",
                 ([relation.columns[i].name for i in table.key], relation.oid),
             )
             types = [row[0] for row in await cursor.fetchall()]
             query = sql.SQL("select {columns} from {table} t join unnest({arrays}) as k({names}) on {same}").format(
                 columns=sql.SQL(", ").join(sql.SQL("t.{}::text").format(column) for column in columns),
-                table=sql.Identifier(relation.schema, relation.name),
+                table=identifier(relation.schema, relation.name),
                 arrays=sql.SQL(", ").join(
-                    sql.SQL("{}::text[]::{}[]").format(sql.Placeholder(), sql.SQL(kind)) for kind in types
+                    sql.SQL("%s::text[]::{}[]").format(sql.SQL(kind.replace("%", "%%"))) for kind in types
                 ),
-                names=sql.SQL(", ").join(sql.Identifier(f"k{i}") for i in range(len(columns))),
+                names=sql.SQL(", ").join(identifier(f"k{i}") for i in range(len(columns))),
                 same=sql.SQL(" and ").join(
-                    sql.SQL("t.{} = k.{}").format(column, sql.Identifier(f"k{i}")) for i, column in enumerate(columns)
+                    sql.SQL("t.{} = k.{}").format(column, identifier(f"k{i}")) for i, column in enumerate(columns)
                 ),
             )
             await become(connection, identity)
@@ -224,7 +224,8 @@ class Catalogue:
                     read.add(extension)
                 if await self._allowed(
                     connection,
-                    "insert into realtime.messages (topic, extension, event, private, payload) values (%s, %s, 'probe', true, '{}')",
+                    "insert into realtime.messages (topic, extension, event, private, payload) "
+                    "values (%s, %s, 'probe', true, '{}')",
                     (topic, extension),
                 ):
                     write.add(extension)

@@ -49,7 +49,11 @@ def _clean(value: Any) -> Any:
     for name, item in value.items():
         if name in ("lsn", "xid"):
             continue  # our own extra keys
-        if name in ("phx_ref", "phx_ref_prev", "id") and not isinstance(item, dict) and (name != "id" or "event" in value):
+        if (
+            name in ("phx_ref", "phx_ref_prev", "id")
+            and not isinstance(item, dict)
+            and (name != "id" or "event" in value)
+        ):
             out[name] = f"<{name}>"
         elif name == "commit_timestamp":
             out[name] = item and re.sub(r"\d", "0", item)

@@ -31,7 +31,15 @@ async def sql(dsn: str, *statements: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["02b_malformed_v2", "02c_binary_junk_v2", "03_broadcast_v1", "03_broadcast_v2", "04_presence_v1", "04c_presence_v2"]
+    "name",
+    [
+        "02b_malformed_v2",
+        "02c_binary_junk_v2",
+        "03_broadcast_v1",
+        "03_broadcast_v2",
+        "04_presence_v1",
+        "04c_presence_v2",
+    ],
 )
 async def test_a_recorded_conversation_goes_the_same(server: RealtimeServer, name: str) -> None:
     await replay(server, name)
@@ -61,7 +69,12 @@ async def test_a_refused_handshake_says_what_supabase_says(server: RealtimeServe
     }
     status = int(line["frame"]["error"].rsplit(" ", 1)[1])
     async with httpx.AsyncClient() as http:
-        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "x" * 22 + "=="}
+        upgrade = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "x" * 22 + "==",
+        }
         url = f"{server.url}/realtime/v1/websocket"
         answer = await http.get(url, params=keys[line["conn"]], headers=upgrade)
     assert answer.status_code == status
@@ -89,13 +102,19 @@ async def test_every_type_looks_as_recorded(server: RealtimeServer, pg: str) -> 
     statements = {
         5: [TYPES_1],
         6: ["insert into types_t (id) values (2)"],
-        7: ["insert into types_t (id, n, f4, f8, ts, tz) values (3, 'NaN', 'NaN', 'infinity', '-infinity', 'infinity')"],
+        7: [
+            "insert into types_t (id, n, f4, f8, ts, tz) values (3, 'NaN', 'NaN', 'infinity', '-infinity', 'infinity')"
+        ],
         8: ["update types_t set t = 'upd', i4 = 5 where id = 1"],
         9: ["update types_t set id = 10 where id = 2"],
         10: ["delete from types_t where id = 3"],
         11: ["alter table types_t replica identity full", "update types_t set t = 'full' where id = 1"],
         12: ["delete from types_t where id = 1"],
-        13: ["begin; insert into types_t (id) values (51); rollback", "truncate types_t", "insert into types_t (id) values (52)"],
+        13: [
+            "begin; insert into types_t (id) values (51); rollback",
+            "truncate types_t",
+            "insert into types_t (id) values (52)",
+        ],
         15: ["alter table types_t add column added text", "insert into types_t (id, added) values (60, 'x')"],
     }
     actions = {float(t): (lambda work=work: sql(pg, *work)) for t, work in statements.items()}
@@ -128,7 +147,11 @@ async def test_row_level_security_goes_as_recorded(server: RealtimeServer, pg: s
         15.1: ["insert into secret_t values (1, 'xx', 'yy')"],
         16.1: ["update secret_t set y = 'zz'"],
         17.1: ["delete from secret_t"],
-        18.1: ["alter table rls_t replica identity full", "insert into rls_t values (3, null, null)", "delete from rls_t"],
+        18.1: [
+            "alter table rls_t replica identity full",
+            "insert into rls_t values (3, null, null)",
+            "delete from rls_t",
+        ],
     }
     tokens = {"user": mint(SECRET, "authenticated", sub=USER), "anon": server.anon_key, "service": server.service_key}
     actions = {t: (lambda work=work: sql(pg, *work)) for t, work in statements.items()}
@@ -169,11 +192,15 @@ async def test_bad_tokens_at_a_join(server: RealtimeServer) -> None:
     bad = {
         "InvalidJWTToken: Token has expired 50 seconds ago": mint(SECRET, "anon", expires_in=-50),
         "MalformedJWT: The token provided is not a valid JWT": "garbage",
-        "JwtSignatureError: Failed to validate JWT signature": mint("another secret of some length to please it", "anon"),
+        "JwtSignatureError: Failed to validate JWT signature": mint(
+            "another secret of some length to please it", "anon"
+        ),
     }
     async with connected(server) as ws:
         for reason, token in bad.items():
-            assert (await ask(ws, "realtime:x", "phx_join", {"config": {}, "access_token": token}))["response"] == {"reason": reason}
+            assert (await ask(ws, "realtime:x", "phx_join", {"config": {}, "access_token": token}))["response"] == {
+                "reason": reason
+            }
 
 
 async def test_a_token_that_expires_ends_the_channel(server: RealtimeServer) -> None:
@@ -225,7 +252,9 @@ async def test_two_tables_in_one_transaction_arrive_in_order_with_one_position(s
     )
     async with connected(server) as ws:
         await subscribed(ws, {"event": "*", "schema": "public"})
-        await sql(pg, "begin; insert into one values (1); insert into two values (1); insert into one values (2); commit")
+        await sql(
+            pg, "begin; insert into one values (1); insert into two values (1); insert into one values (2); commit"
+        )
         got = [json.loads(await ws.recv())[4]["data"] for _ in range(3)]
     assert [(data["table"], data["record"]["id"]) for data in got] == [("one", 1), ("two", 1), ("one", 2)]
     assert len({(data["lsn"], data["xid"]) for data in got}) == 1

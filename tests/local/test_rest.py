@@ -1,0 +1,162 @@
+"""Reading tables over HTTP, and the exact join of a snapshot with the stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from rtwidgets.local.auth import mint
+from rtwidgets.local.server import RealtimeServer
+
+from .conftest import SECRET
+from .test_server import USER, connected, sql, subscribed
+
+pytestmark = pytest.mark.pg
+
+
+@pytest.fixture
+async def people(server: RealtimeServer, pg: str) -> RealtimeServer:
+    await sql(
+        pg,
+        """
+        drop table if exists people, "odd % ""name", locked;
+        create table people (id int primary key, name text, n numeric, raw bytea, at timestamptz);
+        insert into people values (1, 'ana', 1.50, '\\xdead', '2026-11-23 10:00+02'), (2, 'b,"(o)"b', null, null, null),
+          (3, 'cy', 3, null, null);
+        create table "odd % ""name" ("a%s" int primary key, "b;--" text);
+        insert into "odd % ""name" values (1, 'x'), (2, 'y%s''');
+        create table locked (id int primary key); revoke all on locked from anon, authenticated;
+        alter publication supabase_realtime add table people
+        """,
+    )
+    return server
+
+
+async def get(
+    server: RealtimeServer, path: str, params: Any = None, key: str | None = None, **headers: str
+) -> httpx.Response:
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await http.get(f"/rest/v1/{path}", params=params, headers={"apikey": key or server.anon_key, **names})
+
+
+async def test_values_are_those_of_postgrest(people: RealtimeServer) -> None:
+    answer = await get(people, "people", {"order": "id"})
+    assert answer.status_code == 200
+    assert answer.headers["content-range"] == "0-2/*"
+    assert '"n":1.50,' in answer.text
+    assert answer.json()[0] == {"id": 1, "name": "ana", "n": 1.5, "raw": "\\xdead", "at": "2026-11-23T08:00:00+00:00"}
+    assert int(answer.headers["x-rtwidgets-lsn"]) > 0
+    assert answer.headers["x-rtwidgets-snapshot"].count(":") == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "ids"),
+    [
+        ({"id": "eq.2"}, [2]),
+        ({"name": 'eq.b,"(o)"b'}, [2]),
+        ({"name": 'in.("b,\\"(o)\\"b",ana)'}, [1, 2]),
+        ({"id": "not.in.(1,2)"}, [3]),
+        ({"n": "is.null"}, [2]),
+        ({"name": "like.a*"}, [1]),
+        ({"id": ["gt.1", "lt.3"]}, [2]),
+        ({"or": "(id.eq.1,name.eq.cy)"}, [1, 3]),
+        ({"and": "(id.gt.1,not.or(id.eq.2,n.is.null))"}, [3]),
+        ({"name": "eq.'; drop table people; --"}, []),
+        ({"name": "eq.%s"}, []),
+        ({"limit": "1", "offset": "1"}, [2]),
+        ({"order": "n.desc.nullslast"}, [3, 1, 2]),
+    ],
+)
+async def test_filters(people: RealtimeServer, params: dict[str, Any], ids: list[int]) -> None:
+    answer = await get(people, "people", {"order": "id", **params, "select": "id"})
+    assert [row["id"] for row in answer.json()] == ids
+
+
+async def test_names_that_need_quoting(people: RealtimeServer) -> None:
+    answer = await get(people, 'odd % "name', {'"b;--"': "eq.y%s'", "select": '"a%s"'})
+    assert answer.json() == [{"a%s": 2}]
+
+
+async def test_count_and_range(people: RealtimeServer) -> None:
+    answer = await get(people, "people", {"order": "id"}, Prefer="count=exact", Range="1-1")
+    assert (answer.status_code, answer.headers["content-range"], len(answer.json())) == (206, "1-1/3", 1)
+    assert (await get(people, "people", {"offset": "9"}, Prefer="count=exact")).status_code == 416
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "status", "code"),
+    [
+        ("nope", {}, 404, "PGRST205"),
+        ("people", {"id": "eq.abc"}, 400, "22P02"),
+        ("people", {"nope": "eq.1"}, 400, "42703"),
+        ("people", {"id": "frob.1"}, 400, "PGRST100"),
+        ("locked", {}, 401, "42501"),
+    ],
+)
+async def test_errors(people: RealtimeServer, path: str, params: dict[str, str], status: int, code: str) -> None:
+    answer = await get(people, path, params)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_the_role_of_the_token_reads(people: RealtimeServer, pg: str) -> None:
+    user = mint(SECRET, "authenticated", sub=USER)
+    assert (await get(people, "locked", key=user)).status_code == 403
+    assert (await get(people, "locked", Authorization="Bearer garbage")).status_code == 401
+    assert (await get(people, "locked", key=mint(SECRET, "anon", expires_in=-5))).json()["message"] == "JWT expired"
+    await sql(
+        pg,
+        "alter table people enable row level security",
+        "create policy one on people to authenticated using (id = 1)",
+    )
+    assert (await get(people, "people")).json() == []
+    assert [row["id"] for row in (await get(people, "people", key=user)).json()] == [1]
+
+
+async def test_describe(people: RealtimeServer) -> None:
+    answer = (await get(people, "rpc/rtwidgets_describe", {"table": "people"})).json()
+    assert answer["columns"][:2] == [{"name": "id", "type": "int4"}, {"name": "name", "type": "text"}]
+    assert (answer["key"], answer["published"]) == (["id"], True)
+    assert (await get(people, "rpc/rtwidgets_describe", {"table": "nope"})).status_code == 404
+
+
+def in_snapshot(data: dict[str, Any], lsn: int, snapshot: str) -> bool:
+    xmin, xmax, running = snapshot.split(":")
+    xid = data["xid"]
+    visible = xid < int(xmin) or (xid < int(xmax) and str(xid) not in running.split(","))
+    return data["lsn"] < lsn and visible
+
+
+async def test_a_snapshot_and_the_stream_join_without_a_gap_or_a_repetition(server: RealtimeServer, pg: str) -> None:
+    await sql(pg, "drop table if exists flow; create table flow (id bigserial primary key)")
+    await sql(pg, "alter publication supabase_realtime add table flow")
+    done = asyncio.Event()
+
+    async def write() -> int:
+        written = 0
+        async with await psycopg.AsyncConnection.connect(pg, autocommit=True) as connection:
+            while not done.is_set():
+                await connection.execute("insert into flow default values")
+                written += 1
+        return written
+
+    async with connected(server) as ws:
+        await subscribed(ws, {"event": "*", "schema": "public", "table": "flow"})
+        writers = [asyncio.create_task(write()) for _ in range(3)]
+        snapshots = []
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            answer = await get(server, "flow")
+            position = int(answer.headers["x-rtwidgets-lsn"]), answer.headers["x-rtwidgets-snapshot"]
+            snapshots.append(({row["id"] for row in answer.json()}, *position))
+        done.set()
+        written = sum(await asyncio.gather(*writers))
+        stream = [json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"] for _ in range(written)]
+    for rows, lsn, snapshot in snapshots:
+        before = {data["record"]["id"] for data in stream if in_snapshot(data, lsn, snapshot)}
+        assert rows == before
