@@ -1,0 +1,57 @@
+"""Runs one program as somebody whom Postgres accepts, tied to its parent's life. A file of its own, since it is run as a script.
+
+    python launch.py MODE PARENT_PID PROGRAM ARGUMENTS...
+
+Postgres refuses to run as root. MODE `plain` is for ordinary users; `namespace` enters a user namespace in which root's files
+belong to uid 65534 (no account, no chown); `nobody` gives root up for good. A new process does this rather than a `preexec_fn`,
+which is unsafe in a process with threads.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+CLONE_NEWUSER = 0x10000000
+PR_SET_PDEATHSIG = 1
+NOBODY = 65534
+
+
+def die_with_parent(parent: int) -> None:
+    """A fast shutdown (SIGINT) as soon as the parent is gone, kill -9 included. Linux only; elsewhere the next start cleans up."""
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the parent has gone")
+
+
+def enter_namespace() -> None:
+    uid, gid = os.getuid(), os.getgid()
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER) != 0:
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWUSER)")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{NOBODY} {uid} 1"), ("gid_map", f"{NOBODY} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def become_nobody() -> None:
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+
+
+def main() -> None:
+    mode, parent, *command = sys.argv[1:]
+    if mode == "namespace":
+        enter_namespace()
+    elif mode == "nobody":
+        become_nobody()
+    # After the change of identity, which clears it.
+    if parent != "0":
+        die_with_parent(int(parent))
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()
