@@ -1,0 +1,264 @@
+"""`rt.local()`: starts the local server of a name, or joins the one that runs already."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import psycopg
+from psycopg import sql
+
+from rtwidgets.client.sync import Client, set_default_client
+from rtwidgets.local.auth import mint
+from rtwidgets.local.home import Home, read_json
+from rtwidgets.local.leases import ask
+from rtwidgets.protocol.errors import RealtimeError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+START_TIMEOUT = 90.0
+"""Seconds within which a new supervisor must listen; initdb on a slow disk is most of it."""
+
+_open: dict[str, Local] = {}
+
+
+def local(name: str | None = None, *, postgres: str | None = None, idle_timeout: float = 30.0, port: int = 0) -> Local:
+    """Starts, or joins, the Postgres and realtime server of that name, and makes it the default of everything that needs a client.
+
+    Every process of this user that asks for the same name shares one server: that is how two notebooks meet. It stops
+    `idle_timeout` seconds after the last of them has gone, however it went; its tables stay for the next time.
+
+    Args:
+        name: letters, digits, `-`, `_`, `.`; default the environment variable RTWIDGETS_LOCAL, else `"default"`.
+        postgres: a DSN to use instead of the embedded Postgres. It needs `wal_level = logical` and a superuser.
+        idle_timeout: seconds.
+        port: TCP port on 127.0.0.1 if this call starts the server; 0 takes a free one.
+
+    Raises:
+        RealtimeError: with what to do, where there is no Postgres for this platform, the folder cannot be written, or the port
+            is taken.
+    """
+    name = name or os.environ.get("RTWIDGETS_LOCAL") or "default"
+    handle = _open.get(name)
+    if handle is None or not handle.alive():
+        handle = _open[name] = Local(name, postgres=postgres, idle_timeout=idle_timeout, port=port)
+    set_default_client(handle.client)
+    return handle
+
+
+def running_default() -> tuple[str, str] | None:
+    """URL and anonymous key of the local server that runs under the default name, or None."""
+    try:
+        state = read_json(Home(os.environ.get("RTWIDGETS_LOCAL") or "default").state_file)
+        if state is None:
+            return None
+        ask(state["control"], {"do": "status"})[1].close()
+    except (OSError, ValueError, KeyError):
+        return None
+    return state["url"], state["anon_key"]
+
+
+class Local:
+    """A local server that this process uses. Made by `rt.local()`; also a context manager that lets go at its end."""
+
+    url: str
+    """Laid out as a Supabase project's URL: any client of Supabase connects to it."""
+    anon_key: str
+    """JWT of the role `anon`; what `rt.local()` itself connects with."""
+    service_key: str
+    """JWT of the role `service_role`, which row level security does not bind."""
+    dsn: str
+    """Connects to Postgres as the superuser."""
+
+    def __init__(self, name: str, *, postgres: str | None, idle_timeout: float, port: int = 0) -> None:
+        if sys.platform == "win32":
+            raise RealtimeError(
+                "rt.local() does not run on Windows yet.",
+                code="PlatformNotSupported",
+                hint="Run it under WSL, or use a Supabase project: rt.connect(url, key).",
+            )
+        self.name = name
+        self._home = Home(name)
+        self._home.make()
+        self._idle_timeout = idle_timeout
+        self._clients: list[Client] = []
+        with filelock.FileLock(self._home.start_lock, timeout=START_TIMEOUT + 10):
+            state, lease = self._join() or self._start(postgres, port)
+        self._lease: socket.socket | None = lease
+        self.url, self.anon_key, self.service_key = state["url"], state["anon_key"], state["service_key"]
+        self.dsn, self._secret, self._control = state["dsn"], state["jwt_secret"], state["control"]
+        self.client = self._connect(None)
+
+    def __repr__(self) -> str:
+        return f"<Local {self.name!r} at {self.url}>"
+
+    # --- what a notebook does with it
+
+    def sql(self, query: str, *params: Any) -> pd.DataFrame | None:
+        """Runs SQL as the superuser, committed at once. Values go by `%s` and `params`, never into the text.
+
+        Returns:
+            The rows as a DataFrame, or None where the statement returns none.
+        """
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            # Without params, several statements may stand in one text, and a % is just a %.
+            cursor = connection.execute(query.encode(), params or None)
+            if cursor.description is None:
+                return None
+            import pandas as pd
+
+            return pd.DataFrame(cursor.fetchall(), columns=[column.name for column in cursor.description])
+
+    def publish(self, *tables: str) -> None:
+        """Adds tables (`"orders"` or `"schema.orders"`) to the publication `supabase_realtime`, so that their changes are sent.
+
+        Idempotent. Raises RealtimeError for a table that does not exist or has no primary key.
+        """
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            for table in tables:
+                schema, _, name = table.rpartition(".")
+                schema = schema or "public"
+                row = connection.execute(
+                    "select c.oid, c.relreplident, exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary),"
+                    " exists (select from pg_publication_tables p"
+                    " where p.pubname = 'supabase_realtime' and p.schemaname = n.nspname and p.tablename = c.relname)"
+                    " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+                    " where n.nspname = %s and c.relname = %s and c.relkind in ('r', 'p')",
+                    (schema, name),
+                ).fetchone()
+                if row is None:
+                    raise RealtimeError(
+                        f"There is no table {schema}.{name}.",
+                        code="TableNotFound",
+                        hint="Create it first: local.sql('create table ...').",
+                    )
+                _, identity, keyed, published = row
+                if not keyed and identity != "f":
+                    raise RealtimeError(
+                        f"The table {schema}.{name} has no primary key: published as it is, Postgres would refuse its updates and deletes.",
+                        code="NoPrimaryKey",
+                        hint=f"alter table {schema}.{name} add primary key (...); or, append-only: alter table {schema}.{name} replica identity full;",
+                    )
+                if not published:
+                    connection.execute(
+                        sql.SQL("alter publication supabase_realtime add table {}").format(sql.Identifier(schema, name))
+                    )
+
+    def token(self, sub: str | None = None, role: str = "authenticated", expires_in: float = 3600, **claims: Any) -> str:
+        """A JWT of this server: who (`sub`), as which role, for how many seconds, with which further claims."""
+        return mint(self._secret, role, sub=sub, expires_in=expires_in, **claims)
+
+    def connect(self, user: str | None = None) -> Client:
+        """A further client: as that user (role `authenticated`, `sub` = user) or, without one, as `anon`."""
+        return self._connect(user)
+
+    def alive(self) -> bool:
+        """Whether the server answers and this process still holds its lease."""
+        if self._lease is None:
+            return False
+        try:
+            ask(self._control, {"do": "status"})[1].close()
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Lets go: closes this process's clients and its lease. The server stops when nobody else holds one. Safe to call twice."""
+        for client in self._clients:
+            with contextlib.suppress(Exception):
+                client.close()
+        self._clients.clear()
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None
+        if _open.get(self.name) is self:
+            del _open[self.name]
+
+    def stop(self) -> None:
+        """Stops the server now, for everybody, and waits until it has gone. Its tables stay for the next start."""
+        with contextlib.suppress(OSError):
+            ask(self._control, {"do": "stop"})[1].close()
+        self.close()
+        # The supervisor holds this lock until Postgres has stopped.
+        with contextlib.suppress(filelock.Timeout), filelock.FileLock(self._home.owner_lock, timeout=30):
+            pass
+
+    def __enter__(self) -> Local:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # --- how it comes to be
+
+    def _connect(self, user: str | None) -> Client:
+        token = None if user is None else lambda: self.token(user)
+        client = Client(self.url, self.anon_key, token=token)
+        self._clients.append(client)
+        return client
+
+    def _join(self) -> tuple[dict[str, Any], socket.socket] | None:
+        state = read_json(self._home.state_file)
+        if state is None:
+            return None
+        try:
+            _, lease = ask(state["control"], {"do": "lease", "idle_timeout": self._idle_timeout})
+        except (OSError, KeyError):
+            return None  # left behind by a supervisor that was killed: the next one writes its own
+        return state, lease
+
+    def _start(self, postgres: str | None, port: int) -> tuple[dict[str, Any], socket.socket]:
+        self._home.state_file.unlink(missing_ok=True)
+        self._home.error_file.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "rtwidgets.local.supervisor", self.name]
+        command += ["--idle-timeout", str(self._idle_timeout), "--port", str(port)]
+        env = dict(os.environ)
+        if postgres is not None:
+            command += ["--postgres", "RTWIDGETS_POSTGRES_DSN"]
+            env["RTWIDGETS_POSTGRES_DSN"] = postgres
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._home.folder,
+            env=env,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            joined = self._join()
+            if joined is not None:
+                return joined
+            if process.poll() is not None:
+                problem = read_json(self._home.error_file) or {
+                    "message": f"The local server ended at once, with code {process.returncode}.",
+                    "code": "LocalServerFailed",
+                    "hint": f"See {self._home.log_file}.",
+                }
+                raise RealtimeError(problem["message"], code=problem["code"], hint=problem["hint"])
+            time.sleep(0.02)
+        process.terminate()
+        raise RealtimeError(
+            f"The local server did not listen within {START_TIMEOUT:.0f} s.",
+            code="LocalServerTimeout",
+            retryable=True,
+            hint=f"See {self._home.log_file}.",
+        )
+
+
+def _let_go() -> None:
+    for handle in list(_open.values()):
+        handle.close()
+
+
+atexit.register(_let_go)

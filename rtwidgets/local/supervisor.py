@@ -1,0 +1,185 @@
+"""The detached process that owns Postgres and the realtime server of one name, and ends some time after its last user has gone.
+
+Started by `rt.local()`; run by hand as `python -m rtwidgets.local.supervisor NAME`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from rtwidgets.local.auth import mint
+from rtwidgets.local.home import Home, read_json, write_json
+from rtwidgets.local.leases import LeaseBook
+from rtwidgets.local.postgres import Postgres
+from rtwidgets.local.server import RealtimeServer
+from rtwidgets.protocol.errors import RealtimeError
+
+log = logging.getLogger("rtwidgets.local")
+
+TEN_YEARS = 10 * 365 * 24 * 3600
+
+
+def keys_of(home: Home) -> dict[str, Any]:
+    """The secrets of this server: made at its first start, the same ever after."""
+    found = read_json(home.secrets_file)
+    if found is None:
+        secret = secrets.token_urlsafe(48)
+        found = {
+            "jwt_secret": secret,
+            "anon_key": mint(secret, "anon", expires_in=TEN_YEARS),
+            "service_key": mint(secret, "service_role", expires_in=TEN_YEARS),
+        }
+        write_json(home.secrets_file, found)
+    return found
+
+
+class Supervisor:
+    """Runs one local server from start to end.
+
+    Args:
+        home: its folder.
+        idle_timeout: seconds without a lease after which it stops.
+        postgres: DSN of the user's own Postgres; None for the embedded one.
+        port: TCP port on 127.0.0.1; 0 for the last one if that is free, else any.
+    """
+
+    def __init__(self, home: Home, *, idle_timeout: float, postgres: str | None = None, port: int = 0) -> None:
+        self.home = home
+        self.port = port
+        self.dsn = postgres
+        self.postgres = None if postgres else Postgres(home.data_dir)
+        self.keys = keys_of(home)
+        self.leases = LeaseBook(idle_timeout, self.status)
+        self.server: RealtimeServer | None = None
+        self.control = Path(tempfile.mkdtemp(prefix="rtw-", dir="/tmp"))
+        self.started_at = time.time()
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "name": self.home.name,
+            "url": self.server.url if self.server else None,
+            "pid": os.getpid(),
+            "postgres_pid": self.postgres.pid if self.postgres else None,
+            "leases": self.leases.count,
+            "uptime_s": round(time.time() - self.started_at, 1),
+        }
+
+    async def run(self) -> None:
+        try:
+            if self.postgres is not None:
+                # On this thread, the main one: Postgres is tied to the life of the thread that started it.
+                self.postgres.start()
+                self.dsn = self.postgres.dsn
+            assert self.dsn is not None
+            self.server = RealtimeServer(self.dsn, **self.keys)
+            await self._listen(self.server)
+            socket_path = self.control / "control"
+            await self.leases.listen(socket_path)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self.leases.expired.set)
+            write_json(
+                self.home.state_file,
+                {
+                    "url": self.server.url,
+                    "dsn": self.dsn,
+                    "control": str(socket_path),
+                    "pid": os.getpid(),
+                    **self.keys,
+                },
+            )
+            log.info("listening on %s", self.server.url)
+            await self._watch()
+            log.info("stopping: %d leases", self.leases.count)
+        finally:
+            # The state file goes first, so that whoever comes now starts a new server instead of joining a dying one.
+            self.home.state_file.unlink(missing_ok=True)
+            self.leases.close()
+            if self.server is not None:
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(self.server.stop(), 10)
+            if self.postgres is not None:
+                self.postgres.stop()
+            shutil.rmtree(self.control, ignore_errors=True)
+
+    async def _listen(self, server: RealtimeServer) -> None:
+        last = (read_json(self.home.folder / "port.json") or {}).get("port", 0)
+        try:
+            await server.start("127.0.0.1", self.port or last)
+        except OSError as error:
+            if self.port:
+                raise RealtimeError(
+                    f"Port {self.port} is taken: {error.strerror}.",
+                    code="PortTaken",
+                    hint="Leave the port out to take a free one, or end the program that listens there.",
+                ) from None
+            await server.stop()
+            self.server = server = RealtimeServer(self.dsn or "", **self.keys)
+            await server.start("127.0.0.1", 0)
+        write_json(self.home.folder / "port.json", {"port": server.port})
+
+    async def _watch(self) -> None:
+        """Waits for the end; a Postgres that died meanwhile comes back in the same place."""
+        while not self.leases.expired.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.leases.expired.wait(), 0.5)
+            if self.postgres is not None and self.postgres.pid is None and not self.leases.expired.is_set():
+                log.warning("Postgres has gone; starting it again")
+                self.postgres.start()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m rtwidgets.local.supervisor")
+    parser.add_argument("name")
+    parser.add_argument("--idle-timeout", type=float, default=30.0)
+    parser.add_argument("--postgres", help="read from the environment variable of this name, so that no password shows in ps")
+    parser.add_argument("--port", type=int, default=0)
+    arguments = parser.parse_args()
+    home = Home(arguments.name)
+    home.make()
+    os.umask(0o077)
+    logging.basicConfig(filename=home.log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    home.error_file.unlink(missing_ok=True)
+    try:
+        # Held for life and let go by the kernel whatever ends this process: never two owners of one data folder.
+        with filelock.FileLock(home.owner_lock, timeout=60):
+            supervisor = Supervisor(
+                home,
+                idle_timeout=arguments.idle_timeout,
+                postgres=os.environ.get(arguments.postgres) if arguments.postgres else None,
+                port=arguments.port,
+            )
+            try:
+                import uvloop
+
+                uvloop.run(supervisor.run())
+            except ImportError:
+                asyncio.run(supervisor.run())
+    except RealtimeError as error:
+        write_json(home.error_file, {"message": error.message, "code": error.code, "hint": error.hint})
+        log.error("%s", error)
+        sys.exit(1)
+    except Exception as error:
+        log.exception("the local server failed")
+        write_json(
+            home.error_file,
+            {"message": f"The local server failed: {error}", "code": "LocalServerFailed", "hint": f"See {home.log_file}."},
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
