@@ -12,7 +12,7 @@ of arrival. A deleted row leaves a gap that is closed when a frame is asked for,
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -85,6 +85,9 @@ class Store:
     def __len__(self) -> int:
         return len(self._index)
 
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.keys())
+
     def __contains__(self, key: Key) -> bool:
         return key in self._index
 
@@ -149,7 +152,10 @@ class Store:
             start = max(start, 0)
             where = positions[start : max(stop, start)]
             names = [name for name in columns if name in self._columns] if columns is not None else list(self._columns)
-            taken = [(name, self._columns[name].kind, *self._columns[name].take(where)) for name in names]
+            taken: Block = {}
+            for name in names:
+                column = self._columns[name]
+                taken[name] = (column.kind, *column.take(where))
             keys = [self._keys[slot] for slot in self._slot_at[where].tolist()]
             revision, total = self.revision, len(self)
         return {
@@ -157,7 +163,7 @@ class Store:
             "total": total,
             "start": start,
             "keys": keys,
-            "columns": {name: to_json(kind, data, mask) for name, kind, data, mask in taken},
+            "columns": {name: to_json(kind, data, mask) for name, (kind, data, mask) in taken.items()},
         }
 
     def _living(self) -> Array:

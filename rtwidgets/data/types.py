@@ -307,10 +307,11 @@ def to_pandas(kind: Kind, data: Array, mask: Array | None) -> Any:
                 return arrays.StringArray._simple_new(data, TEXT_DTYPE)
             except (AssertionError, TypeError):
                 pass
-        return pd.array(data, dtype=TEXT_DTYPE, copy=True)  # an unknown pandas: slower, still right
-    if data.dtype == object:
+        make: Any = pd.array
+        return make(data, dtype=TEXT_DTYPE, copy=True)  # an unknown pandas: slower, still right
+    if cast(Any, data).dtype == object:
         return series(data, dtype=object, copy=False)  # else pandas may infer str
-    return data
+    return cast(Any, data)
 
 
 def lag_ms(commit_timestamp: str | None, now: datetime) -> float | None:

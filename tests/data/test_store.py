@@ -90,7 +90,8 @@ def check(store: Store, model: Model) -> pd.DataFrame:
     assert df.index.equals(pd.RangeIndex(len(model.rows)))
     assert store.keys() == list(model.rows)
     window = store.window(0, 100)
-    assert window["keys"] == list(model.rows) and window["total"] == len(model.rows)
+    assert window["keys"] == list(model.rows)
+    assert window["total"] == len(model.rows)
     down = store.window(0, 100, sort=[("n", True), ("name", False)])["keys"]
     assert down == sorted(model.rows, key=lambda k: order_of(model, k))
     return df
@@ -215,12 +216,16 @@ def test_a_change_too_large_to_send_merges_and_asks_to_be_read_again() -> None:
     store = Store(COLUMNS, ["id"])
     store.load(rows(1))
     delta = store.apply([change("UPDATE", {"id": 0, "n": 2}, {"id": 0}, errors=["Error 413: Payload Too Large"])])
-    assert delta.reread == [0] and delta.updated == [(0, ("n",))]
+    assert delta.reread == [0]
+    assert delta.updated == [(0, ("n",))]
     assert store.row(0)["name"] == "a"  # type: ignore[index]
     delta = store.apply([change("INSERT", {"id": 0, "n": 3}, errors=["Error 413: Payload Too Large"])])
-    assert delta.reread == [0] and store.row(0)["name"] == "a"  # type: ignore[index]
+    assert delta.reread == [0]
+    assert store.row(0)["name"] == "a"
     delta = store.apply([change("UPDATE", {"id": 5, "n": 2}, {"id": 5})])
-    assert delta.unknown == [5] and not delta and len(store) == 1
+    assert delta.unknown == [5]
+    assert not delta
+    assert len(store) == 1
     delta = store.apply([change("INSERT", {}, errors=["Error 401: Unauthorized"])])
     assert delta.unreadable == 1
 
@@ -230,7 +235,8 @@ def test_before_and_after() -> None:
     store.load(rows(3))
     delta = store.apply([change("UPDATE", {"id": 1, "n": 5, "x": 0.5}, {"id": 1}), change("DELETE", None, {"id": 2})])
     assert list(delta.updated_rows()) == [(1, {"n": 1}, {"n": 5})]
-    assert delta.deleted == [2] and delta.deleted_rows()[0]["name"] == "a"
+    assert delta.deleted == [2]
+    assert delta.deleted_rows()[0]["name"] == "a"
     assert not store.apply([change("UPDATE", {"id": 1, "n": 5}, {"id": 1})])
 
 
@@ -264,5 +270,5 @@ def test_sorting_change_by_change_equals_sorting_anew(sort: list[tuple[str, bool
         store.apply([change("INSERT", make(200 + step))])
         keys = store.window(0, 1000, sort=sort)["keys"]
         fresh = Store(COLUMNS, ["id"])
-        fresh.load([store.row(k) for k in store.keys()])  # type: ignore[misc]
+        fresh.load([store.row(k) for k in store])  # type: ignore[misc]
         assert fresh.window(0, 1000, sort=sort)["keys"] == keys

@@ -1,0 +1,630 @@
+"""The live table's engine: subscribe, read a snapshot, join it with the changes, stay true, heal after a gap.
+
+Everything here runs on the I/O loop; only `store` may be read from other threads.
+
+The order matters: the server confirms the subscription first, then the snapshot is read, then what arrived meanwhile
+is applied.
+Where changes carry a commit LSN and an xid, and the snapshot its LSN and `pg_current_snapshot()` (our local server),
+the join is exact:
+a transaction is applied iff its commit LSN >= the snapshot's, or the snapshot did not see its xid. Elsewhere
+everything that waited is
+applied by key: an old change may show for a moment, but the changes after it follow, so the table ends up right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import pandas as pd
+
+from ..protocol.channel import ChangesBinding
+from ..protocol.errors import RealtimeError
+from ..protocol.messages import Change, Column
+from .delta import Delta, Key
+from .store import Row, Store
+from .types import lag_ms
+
+if TYPE_CHECKING:
+    from ..client.rest import Page, Snapshot, TableInfo
+
+log = logging.getLogger("rtwidgets.table")
+
+Status = Literal["connecting", "catching up", "live", "stale", "error", "closed"]
+Listener = Callable[[Delta], object]
+StatusListener = Callable[[Status, "RealtimeError | None"], object]
+
+MAX_WAITING = 200_000
+"""Changes kept while paused or catching up; past this they are dropped and the table is read again instead."""
+_FIRST_RETRY, _LAST_RETRY = 1.0, 30.0  # seconds
+_REREAD_AT_ONCE = 50  # keys in one request: the URL must stay short
+_PAGE = 50_000  # rows: one page is one moment in the database; servers cap this as they like
+_HARD = frozenset(",()\"\\'")  # what the filter grammar would have to quote
+
+
+class ChannelLike(Protocol):
+    def add_changes(self, binding: ChangesBinding, sink: Any) -> Callable[[], object]: ...
+
+
+class RestLike(Protocol):
+    def select(self, table: str, **options: Any) -> AsyncIterator[Page]: ...
+
+    async def describe(self, table: str, schema: str = "public") -> TableInfo: ...
+
+
+class _Cut:
+    """Which transactions the snapshot already holds. Commits stream in LSN order, so past its LSN nothing needs a
+    look.
+    """
+
+    def __init__(self, lsn: int | None, snapshot: Snapshot | None) -> None:
+        self.lsn = lsn
+        self.snapshot = snapshot
+
+    def passes(self, change: Change) -> bool:
+        if self.lsn is None or change.lsn is None:
+            return True
+        if change.lsn >= self.lsn:
+            return True
+        return self.snapshot is not None and change.xid is not None and not self.snapshot.visible(change.xid)
+
+    def done(self, change: Change) -> bool:
+        return self.lsn is None or change.lsn is None or change.lsn >= self.lsn
+
+
+class LiveTableEngine:
+    """A `Store` kept equal to a table of the database. `channel` and `rest` are an `AsyncChannel` and a `RestClient`.
+
+    `filter` (`status=eq.open`) is applied here, to what the whole table sends: a server that filters says nothing
+    when a row
+    stops matching, and the table would keep its ghost. `server_filter=True` saves that traffic and leaves ghosts to
+    `verify_every`
+    (seconds; None: never), which reads the table again, if it has at most `verify_rows` rows, and applies what differs.
+    """
+
+    def __init__(
+        self,
+        channel: ChannelLike,
+        rest: RestLike,
+        table: str,
+        *,
+        schema: str = "public",
+        filter: str | None = None,
+        columns: Sequence[str] | None = None,
+        order: str | None = None,
+        limit: int | None = None,
+        key: Sequence[str] | str | None = None,
+        numeric: Literal["float", "decimal"] = "float",
+        server_filter: bool = False,
+        verify_every: float | None = 300.0,
+        verify_rows: int = 20_000,
+        log_size: int = 10_000,
+    ) -> None:
+        self.channel = channel
+        self.rest = rest
+        self.table = table
+        self.schema = schema
+        self.filter = filter or None
+        self.columns = None if columns is None else list(columns)
+        self.order = order
+        self.limit = limit
+        self.key: tuple[str, ...] | None = (key,) if isinstance(key, str) else tuple(key) if key else None
+        self.numeric: Literal["float", "decimal"] = numeric
+        self.server_filter = server_filter
+        self.verify_every = verify_every
+        self.verify_rows = verify_rows
+        self.status: Status = "connecting"
+        self.error: RealtimeError | None = None
+        self.lag_ms: float | None = None
+        """Milliseconds from the last change's commit until it was in the table (two clocks: never below 0)."""
+        self.snapshot_at: datetime | None = None
+        self.paused = False
+        self._store: Store | None = None
+        self._types: dict[str, str] = {}
+        self._matches: Callable[[Mapping[str, Any]], bool] | None = None
+        self._filter_names: tuple[str, ...] = ()
+        self._listeners: dict[int, Listener] = {}
+        self._status_listeners: dict[int, StatusListener] = {}
+        self._next = 0
+        self._log: deque[tuple[Any, ...]] = deque(maxlen=log_size)
+        self._unregister: Callable[[], object] | None = None
+        self._waiting: list[Change] | None = None
+        """Changes since the subscription was confirmed, while a snapshot is being read; None when changes apply at
+        once.
+        """
+        self._held: list[Change] = []
+        self._overflow = False
+        self._cut: _Cut | None = None
+        self._ready = False
+        self._reading: asyncio.Task[None] | None = None
+        self._rereading: asyncio.Task[None] | None = None
+        self._reread: dict[Key, None] = {}
+        self._seen_during_reread: set[Key] | None = None
+        self._verifier: asyncio.Task[None] | None = None
+
+    # -- what readers use ----------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The table. Before the first description of the table has come, an empty one without columns."""
+        if self._store is None:
+            return Store([], self.key or ("id",))
+        return self._store
+
+    @property
+    def changes(self) -> pd.DataFrame:
+        """The last changes received, oldest first: received_at, commit_timestamp, type, key, record, old_record."""
+        names = ["received_at", "commit_timestamp", "type", "key", "record", "old_record"]
+        frame = pd.DataFrame(list(self._log), columns=names)
+        for name in names[:2]:
+            frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601").astype("datetime64[us, UTC]")
+        return frame
+
+    def on_delta(self, fn: Listener) -> Callable[[], None]:
+        """Calls `fn(delta)` on the loop after each batch that changed something. Returns what unregisters it."""
+        return _register(self._listeners, fn)
+
+    def on_status(self, fn: StatusListener) -> Callable[[], None]:
+        """Calls `fn(status, error)` on the loop when either changes. Returns what unregisters it."""
+        return _register(self._status_listeners, fn)
+
+    async def wait_live(self, timeout: float | None = 30.0) -> None:
+        """Returns when the table is live; raises the table's `RealtimeError`, or `TimeoutError` after `timeout`
+        seconds.
+        """
+        changed = asyncio.Event()
+        unregister = self.on_status(lambda status, error: changed.set())
+        try:
+            async with asyncio.timeout(timeout):
+                while self.status != "live":
+                    if self.status == "error" and self.error is not None:
+                        raise self.error
+                    if self.status == "closed":
+                        raise RealtimeError("the table was closed", code="Closed", hint="make a new one")
+                    changed.clear()
+                    await changed.wait()
+        finally:
+            unregister()
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Describes the table and subscribes to it. What goes wrong is in `status` and `error`; nothing is raised."""
+        if self._unregister is not None or self.status == "closed":
+            return
+        if self._store is None and not await self._describe():
+            return
+        binding = ChangesBinding(
+            event="*", schema=self.schema, table=self.table, filter=self.filter if self.server_filter else None
+        )
+        self._unregister = self.channel.add_changes(binding, self)
+        if self.verify_every:
+            self._verifier = asyncio.create_task(self._verify(self.verify_every))
+
+    async def stop(self) -> None:
+        """Stops following the table. Its rows stay readable."""
+        if self._unregister is not None:
+            done = self._unregister()
+            self._unregister = None
+            if inspect.isawaitable(done):
+                await done
+        tasks = [task for task in (self._reading, self._rereading, self._verifier) if task is not None]
+        self._reading = self._rereading = self._verifier = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._waiting = None
+        self._set_status("closed", None)
+
+    def pause(self) -> None:
+        """Holds the table still; changes wait."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Applies what waited, and goes on."""
+        self.paused = False
+        held, self._held = self._held, []
+        if self._overflow:
+            self._overflow = False
+            if self._ready:
+                self._catch_up()
+        elif held:
+            self._take(held)
+
+    async def _describe(self) -> bool:
+        wait = _FIRST_RETRY
+        while True:
+            try:
+                info = await self.rest.describe(self.table, self.schema)
+                self._begin(info)
+                return True
+            except RealtimeError as error:
+                if not error.retryable:
+                    self._set_status("error", error)
+                    return False
+                self._set_status("connecting", error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LAST_RETRY)
+
+    def _begin(self, info: TableInfo) -> None:
+        name = f"{self.schema}.{self.table}"
+        key = self.key or tuple(info.key)
+        names = [column.name for column in info.columns]
+        if not key:
+            raise RealtimeError(
+                f"{name} has no primary key, so its changes cannot be told apart",
+                code="NoPrimaryKey",
+                hint=(
+                    f"`alter table {name} add primary key (...)`, "
+                    f'or name unique columns: LiveTable("{self.table}", key=...)'
+                ),
+            )
+        for column in (*key, *(self.columns or ())):
+            if names and column not in names:
+                raise RealtimeError(
+                    f"{name} has no column {column!r}",
+                    code="UndefinedColumn",
+                    hint=f"its columns are {', '.join(names)}",
+                )
+        if info.published is False:
+            raise RealtimeError(
+                f"{name} is not in the publication, so it sends no changes",
+                code="TableNotPublished",
+                hint=f"`alter publication supabase_realtime add table {name};`",
+            )
+        self._compile(info.columns)
+        self.key = key
+        self._store = Store(
+            info.columns, key, numeric=self.numeric, select=self.columns, order=self.order, limit=self.limit
+        )
+
+    def _compile(self, columns: Sequence[Column]) -> None:
+        self._types = {column.name: column.type for column in columns}
+        if self.filter is None:
+            return
+        from ..protocol import filters
+
+        try:
+            parsed: Any = filters.parse(self.filter)
+            self._matches = parsed.compile(self._types)
+            self._filter_names = tuple(condition.column for condition in parsed.conditions)
+        except RealtimeError:
+            raise
+        except ValueError as error:
+            raise RealtimeError(
+                str(error), code="InvalidFilter", hint="write it as column=op.value, such as status=eq.open"
+            ) from error
+
+    # -- the sink: what the channel tells ------------------------------------------------------------------------------
+
+    def on_ready(self) -> None:
+        """The server confirmed the subscription: from now on no change is missed, so a snapshot may be read."""
+        if self.status == "closed":
+            return
+        self._ready = True
+        self._catch_up()
+
+    def on_gap(self, reason: object = None) -> None:
+        """Changes may be missing from here on. The rows stay; the next `on_ready` mends them."""
+        if self.status == "closed":
+            return
+        self._ready = False
+        self._waiting = None
+        self._held.clear()
+        self._overflow = False
+        self._cancel_reading()
+        if self.status != "error":
+            error = reason if isinstance(reason, RealtimeError) else None
+            self._set_status("stale" if self.snapshot_at is not None else "connecting", error)
+
+    def on_error(self, error: RealtimeError) -> None:
+        """The channel cannot serve this table. Errors that pass by themselves leave the table stale."""
+        if self.status == "closed":
+            return
+        if error.retryable:
+            self._set_status("stale" if self.snapshot_at is not None else "connecting", error)
+        else:
+            self._set_status("error", error)
+
+    def on_changes(self, changes: Sequence[Change]) -> None:
+        """All changes of one read of the socket."""
+        if self._store is None or self.status == "closed":
+            return
+        now = datetime.now(UTC)
+        for change in changes[-self._log.maxlen :] if self._log.maxlen else ():
+            self._log.append(
+                (now, change.commit_timestamp, change.type, self._key_of(change), change.record, change.old_record)
+            )
+        if self._waiting is not None:
+            if len(self._waiting) + len(changes) > MAX_WAITING:
+                self._overflow = True
+                self._waiting.clear()
+            else:
+                self._waiting.extend(changes)
+        elif not self._ready:
+            return  # before the subscription is confirmed: the snapshot to come holds it
+        elif self.paused:
+            if len(self._held) + len(changes) > MAX_WAITING:
+                self._overflow = True
+                self._held.clear()
+            elif not self._overflow:
+                self._held.extend(changes)
+        else:
+            self._take(changes)
+
+    # -- changes -------------------------------------------------------------------------------------------------------
+
+    def _key_of(self, change: Change) -> Key | None:
+        values = change.record if change.record is not None else change.old_record
+        if not values or not self.key:
+            return None
+        return values.get(self.key[0]) if len(self.key) == 1 else tuple(values.get(name) for name in self.key)
+
+    def _take(self, changes: Sequence[Change]) -> None:
+        """Applies changes and tells the listeners."""
+        store = self._store
+        if store is None or not changes:
+            return
+        last = changes[-1]
+        if self._cut is not None:
+            passed = [change for change in changes if self._cut.passes(change)]
+            if self._cut.done(last):
+                self._cut = None
+            changes = passed
+        for change in changes:
+            if change.errors and change.record is not None and not change.record and change.type != "DELETE":
+                self._refused(change.errors)
+        if self._matches is not None:
+            changes = self._filtered(changes)
+        if self._seen_during_reread is not None:
+            for change in changes:
+                self._seen_during_reread.add(self._key_of(change))
+        if not changes:
+            return
+        delta = store.apply(changes)
+        self.lag_ms = lag_ms(last.commit_timestamp, datetime.now(UTC))
+        self._tell(delta)
+        if delta.columns_changed:
+            if last.columns:
+                self._types = {column.name: column.type for column in last.columns}
+                self._recompile()
+            self._catch_up()
+        elif delta.reread or delta.unknown:
+            self._read_again([*delta.reread, *delta.unknown])
+
+    def _recompile(self) -> None:
+        try:
+            self._compile([Column(name, kind) for name, kind in self._types.items()])
+        except RealtimeError as error:
+            self._set_status("error", error)
+
+    def _refused(self, errors: list[str]) -> None:
+        text = "; ".join(errors)
+        if "401" in text:
+            error = RealtimeError(
+                f"{self.schema}.{self.table}: {text}",
+                code="Unauthorized",
+                hint=(
+                    f"`grant select on {self.schema}.{self.table} to` the role of the token in use, "
+                    "and check its policies"
+                ),
+            )
+        elif "400" in text:
+            error = RealtimeError(
+                f"{self.schema}.{self.table}: {text}",
+                code="NoPrimaryKey",
+                hint=f"`alter table {self.schema}.{self.table} add primary key (...)`",
+            )
+        else:
+            return
+        if self.error is None or self.error.code != error.code:
+            self._set_status("error", error)
+
+    def _filtered(self, changes: Sequence[Change]) -> list[Change]:
+        """The changes with the filter applied here: a row that stops matching is deleted."""
+        matches, key, store = self._matches, self.key, self._store
+        if matches is None or key is None or store is None:
+            return list(changes)
+        out: list[Change] = []
+        for change in changes:
+            record = change.record
+            if change.type in ("DELETE", "TRUNCATE") or not record or any(name not in record for name in key):
+                out.append(change)
+                continue
+            values: Mapping[str, Any] = record
+            if any(name not in record for name in self._filter_names):
+                # An unchanged TOASTed column is left out: what we hold of it still counts.
+                known = store.row(self._key_of(change)) or {}
+                values = {**known, **record}
+                if any(name not in values for name in self._filter_names):
+                    self._read_again([self._key_of(change)])
+                    continue
+            if matches(values):
+                out.append(change)
+                continue
+            for old in (change.old_record, record):
+                if old and all(name in old for name in key):
+                    out.append(
+                        Change(
+                            "DELETE", change.schema, change.table, change.columns, old_record={n: old[n] for n in key}
+                        )
+                    )
+        return out
+
+    def _tell(self, delta: Delta) -> None:
+        if not delta:
+            return
+        for fn in list(self._listeners.values()):
+            try:
+                fn(delta)
+            except Exception:
+                log.exception("a listener of %s failed", self.table)
+
+    def _set_status(self, status: Status, error: RealtimeError | None) -> None:
+        if status == self.status and error is self.error:
+            return
+        self.status, self.error = status, error
+        for fn in list(self._status_listeners.values()):
+            try:
+                fn(status, error)
+            except Exception:
+                log.exception("a status listener of %s failed", self.table)
+
+    # -- the snapshot --------------------------------------------------------------------------------------------------
+
+    def _cancel_reading(self) -> None:
+        for task in (self._reading, self._rereading):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        self._reading = self._rereading = None
+        self._reread.clear()
+        self._seen_during_reread = None
+
+    def _catch_up(self, *, quietly: bool = False) -> None:
+        """Reads the table and joins it with what arrives meanwhile."""
+        self._cancel_reading()
+        self._waiting = list(self._held) if self._held else []
+        self._held.clear()
+        self._overflow = False
+        if not quietly:
+            self._set_status("catching up", None)
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        wait = _FIRST_RETRY
+        while True:
+            try:
+                rows, cut = await self._snapshot()
+                break
+            except RealtimeError as error:
+                if not error.retryable:
+                    self._waiting = None
+                    self._set_status("error", error)
+                    return
+                self._set_status("stale" if self.snapshot_at is not None else "catching up", error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LAST_RETRY)
+        store = self._store
+        assert store is not None
+        # Converting many rows takes a while: off the loop, so that heartbeats and other tables go on.
+        first = self.snapshot_at is None
+        work = store.load if first else store.resync
+        delta = await asyncio.to_thread(work, rows) if len(rows) > 5_000 else work(rows)
+        self.snapshot_at = datetime.now(UTC)
+        self._cut = cut
+        waiting, self._waiting = self._waiting or [], None
+        overflow, self._overflow = self._overflow, False
+        self._reading = None
+        self._tell(delta)
+        if overflow:
+            self._catch_up()
+            return
+        if self.paused:
+            self._held = [*waiting, *self._held]
+        else:
+            self._take(waiting)
+        if self._reading is None and (self.status != "error" or (self.error is not None and self.error.retryable)):
+            self._set_status("live", None)  # unless what waited has itself asked for another read
+
+    async def _snapshot(self) -> tuple[list[Row], _Cut | None]:
+        """All rows, and which transactions the oldest page holds: those after it may come twice, which does no harm."""
+        rows: list[Row] = []
+        cut: _Cut | None = None
+        async for page in self.rest.select(
+            self.table, **self._options(), order=self.order, limit=self.limit, page_size=_PAGE
+        ):
+            if cut is None:
+                cut = _Cut(page.lsn, page.snapshot)
+            rows.extend(page.rows)
+        return rows, cut if cut is not None and cut.lsn is not None else None
+
+    def _options(self) -> dict[str, Any]:
+        key = self.key or ()
+        columns = None
+        if self.columns is not None:
+            columns = list(dict.fromkeys((*key, *self.columns)))
+        return {"schema": self.schema, "columns": columns, "filter": self.filter, "key": key}
+
+    def _read_again(self, keys: Sequence[Key]) -> None:
+        """Reads rows by key: those of changes that came without all their values."""
+        self._reread.update(dict.fromkeys(keys))
+        if self._rereading is None or self._rereading.done():
+            self._rereading = asyncio.create_task(self._read_keys())
+
+    async def _read_keys(self) -> None:
+        store, key = self._store, self.key
+        if store is None or key is None:
+            return
+        while self._reread:
+            await asyncio.sleep(0)
+            keys = list(self._reread)[:_REREAD_AT_ONCE]
+            for one in keys:
+                del self._reread[one]
+            tests = _key_filters(key, keys)
+            if tests is None:  # values that a filter cannot say: read everything instead
+                self._catch_up(quietly=True)
+                return
+            self._seen_during_reread = seen = set[Key]()
+            rows: list[Row] = []
+            try:
+                for test in tests:
+                    options = self._options()
+                    options["filter"] = f"{self.filter},{test}" if self.filter else test
+                    async for page in self.rest.select(self.table, **options):
+                        rows.extend(page.rows)
+            except RealtimeError as error:
+                log.warning("rows of %s could not be read again: %s", self.table, error)
+                self._seen_during_reread = None
+                return
+            self._seen_during_reread = None
+            # A row that changed while we read may be older here than in the table: it is read once more.
+            found = {_key_in(row, key): row for row in rows}
+            self._reread.update((one, None) for one in keys if one in seen and one in store)
+            delta = store.upsert([row for one, row in found.items() if one not in seen])
+            self._tell(delta)
+            self._tell(store.remove([one for one in keys if one not in found and one not in seen]))
+
+    async def verify(self) -> None:
+        """Reads the table again, now, and applies what differs."""
+        if self.status == "live" and self._ready and self._reading is None and not self.paused:
+            self._catch_up(quietly=True)
+            if self._reading is not None:
+                await asyncio.wait([self._reading])
+
+    async def _verify(self, every: float) -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(max(every - (time.monotonic() - last), 0.01))
+            last = time.monotonic()
+            if len(self.store) <= self.verify_rows:
+                await self.verify()
+
+
+def _key_in(row: Row, key: tuple[str, ...]) -> Key:
+    return row[key[0]] if len(key) == 1 else tuple(row[name] for name in key)
+
+
+def _key_filters(key: tuple[str, ...], keys: list[Key]) -> list[str] | None:
+    """Filters that together name these keys; None where a value has characters that the grammar would need quoted."""
+    texts = [[str(part) for part in (one if len(key) > 1 else (one,))] for one in keys]
+    if any(_HARD.intersection(text) or not text for row in texts for text in row):
+        return None
+    if len(key) == 1:
+        return [f"{key[0]}=in.({','.join(row[0] for row in texts)})"]
+    return [",".join(f"{name}=eq.{text}" for name, text in zip(key, row, strict=True)) for row in texts]
+
+
+def _register(listeners: dict[int, Any], fn: Any) -> Callable[[], None]:
+    token = max(listeners, default=0) + 1
+    listeners[token] = fn
+
+    def unregister() -> None:
+        listeners.pop(token, None)
+
+    return unregister

@@ -1,0 +1,312 @@
+"""The engine against a simulated database: interleaved transactions, snapshots between commits, a channel that breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from rtwidgets.client.rest import Page, Snapshot, TableInfo
+from rtwidgets.data.engine import LiveTableEngine, _Cut
+from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.messages import Change, Column
+
+COLUMNS = [Column("id", "int8"), Column("v", "int4"), Column("status", "text")]
+
+
+class Channel:
+    def __init__(self) -> None:
+        self.sink: Any = None
+        self.binding: Any = None
+
+    def add_changes(self, binding: Any, sink: Any) -> Any:
+        self.binding, self.sink = binding, sink
+        return lambda: setattr(self, "sink", None)
+
+
+class Rest:
+    """Rows now, or whatever `read` makes of the moment; `pause` holds a read open."""
+
+    def __init__(self, rows: list[dict[str, Any]] | None = None) -> None:
+        self.rows = rows or []
+        self.info = TableInfo(COLUMNS, ("id",), True)
+        self.lsn: int | None = None
+        self.snapshot: Snapshot | None = None
+        self.pause: asyncio.Event | None = None
+        self.fail: list[RealtimeError] = []
+        self.asked: list[Any] = []
+
+    async def describe(self, table: str, schema: str = "public") -> TableInfo:
+        return self.info
+
+    async def select(self, table: str, **options: Any) -> AsyncIterator[Page]:
+        self.asked.append(options.get("filter"))
+        if self.fail:
+            raise self.fail.pop(0)
+        rows = [dict(row) for row in self.rows]
+        text = options.get("filter") or ""
+        if "id=in.(" in text:
+            wanted = {int(part) for part in text.split("id=in.(")[1].rstrip(")").split(",")}
+            rows = [row for row in rows if row["id"] in wanted]
+        if "status=eq.open" in text:
+            rows = [row for row in rows if row["status"] == "open"]
+        page = Page(rows, len(rows), self.lsn, self.snapshot)
+        if self.pause is not None:
+            await self.pause.wait()
+        yield page
+
+
+def row(i: int, v: int = 0, status: str = "open") -> dict[str, Any]:
+    return {"id": i, "v": v, "status": status}
+
+
+def insert(i: int, v: int = 0, status: str = "open", **more: Any) -> Change:
+    return Change("INSERT", "public", "t", COLUMNS, row(i, v, status), **more)
+
+
+def update(record: dict[str, Any], **more: Any) -> Change:
+    return Change("UPDATE", "public", "t", COLUMNS, record, {"id": record["id"]}, **more)
+
+
+def delete(i: int, **more: Any) -> Change:
+    return Change("DELETE", "public", "t", COLUMNS, None, {"id": i}, **more)
+
+
+async def started(rest: Rest, **options: Any) -> tuple[LiveTableEngine, Channel]:
+    channel = Channel()
+    engine = LiveTableEngine(channel, rest, "t", **options)
+    await engine.start()
+    return engine, channel
+
+
+def held(engine: LiveTableEngine) -> dict[int, tuple[int, str]]:
+    return {int(r.id): (int(r.v), r.status) for r in engine.store.df().itertuples()}
+
+
+async def test_a_gap_leaves_the_rows_and_is_mended_as_a_difference() -> None:
+    rest = Rest([row(1), row(2)])
+    engine, channel = await started(rest)
+    seen: list[str] = []
+    engine.on_status(lambda status, error: seen.append(status))
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    channel.sink.on_changes([insert(3, commit_timestamp="2026-01-01T00:00:00Z")])
+    assert engine.lag_ms is not None
+    assert engine.lag_ms > 0
+    channel.sink.on_gap("the socket was lost")
+    assert engine.status == "stale"
+    assert len(engine.store) == 3
+    rest.rows = [row(1), row(2, 5), row(4)]
+    deltas: list[Any] = []
+    engine.on_delta(deltas.append)
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    assert held(engine) == {1: (0, "open"), 2: (5, "open"), 4: (0, "open")}
+    assert (deltas[0].inserted, deltas[0].updated, deltas[0].deleted) == ([4], [(2, ("v",))], [3])
+    assert seen == ["catching up", "live", "stale", "catching up", "live"]
+    assert engine.changes["type"].tolist() == ["INSERT"]
+    await engine.stop()
+    assert engine.status == "closed"
+
+
+async def test_what_arrives_while_the_snapshot_is_read_is_applied_after_it() -> None:
+    rest = Rest([row(1), row(2)])
+    rest.pause = asyncio.Event()
+    engine, channel = await started(rest)
+    channel.sink.on_ready()
+    await asyncio.sleep(0)
+    channel.sink.on_changes([update({"id": 1, "v": 7}), delete(2), insert(3)])
+    assert engine.status == "catching up"
+    rest.pause.set()
+    await engine.wait_live(1)
+    assert held(engine) == {1: (7, "open"), 3: (0, "open")}
+    await engine.stop()
+
+
+async def test_a_large_row_and_an_unknown_row_are_read_again_by_key() -> None:
+    rest = Rest([row(1)])
+    engine, channel = await started(rest)
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    rest.rows = [row(1, 9, "long"), row(5, 1)]
+    channel.sink.on_changes(
+        [update({"id": 1, "v": 9}, errors=["Error 413: Payload Too Large"]), update({"id": 5, "v": 1})]
+    )
+    channel.sink.on_changes([update({"id": 6, "v": 1})])
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert held(engine) == {1: (9, "long"), 5: (1, "open")}
+    await engine.stop()
+
+
+async def test_a_filter_is_applied_here_so_that_no_ghost_stays() -> None:
+    pytest.importorskip("rtwidgets.protocol.filters")
+    rest = Rest([row(1), row(2, 0, "closed")])
+    engine, channel = await started(rest, filter="status=eq.open")
+    assert channel.binding.filter is None
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    channel.sink.on_changes([update(row(1, 1, "closed")), update(row(2, 1, "open")), insert(3, 0, "closed")])
+    assert held(engine) == {2: (1, "open")}
+    channel.sink.on_changes([update({"id": 2, "v": 4})])
+    assert held(engine) == {2: (4, "open")}
+    await engine.stop()
+
+
+async def test_pausing_holds_the_table_still() -> None:
+    engine, channel = await started(Rest([row(1)]))
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    engine.pause()
+    channel.sink.on_changes([insert(2)])
+    assert len(engine.store) == 1
+    engine.resume()
+    assert len(engine.store) == 2
+    await engine.stop()
+
+
+async def test_errors_name_themselves_and_keep_the_rows() -> None:
+    rest = Rest()
+    rest.info = TableInfo(COLUMNS, (), True)
+    engine, _ = await started(rest)
+    assert (engine.status, engine.error and engine.error.code) == ("error", "NoPrimaryKey")
+    rest.info = TableInfo(COLUMNS, ("id",), False)
+    engine, _ = await started(rest)
+    assert engine.error is not None
+    assert engine.error.code == "TableNotPublished"
+    with pytest.raises(RealtimeError):
+        await engine.wait_live(1)
+    rest = Rest([row(1)])
+    engine, channel = await started(rest)
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    channel.sink.on_error(RealtimeError("no", code="Unauthorized"))
+    assert engine.status == "error"
+    assert len(engine.store) == 1
+    channel.sink.on_gap("again")
+    assert engine.status == "error"
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    await engine.stop()
+
+
+async def test_the_slow_check_removes_what_no_message_told() -> None:
+    rest = Rest([row(1), row(2)])
+    engine, channel = await started(rest, verify_every=0.02)
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    rest.rows = [row(1)]
+    await asyncio.sleep(0.1)
+    assert held(engine) == {1: (0, "open")}
+    assert engine.status == "live"
+    await engine.stop()
+
+
+async def test_a_new_column_is_filled_by_reading_again() -> None:
+    rest = Rest([row(1)])
+    engine, channel = await started(rest)
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    wide = [*COLUMNS, Column("extra", "int4")]
+    rest.rows = [{**row(1), "extra": 5}, {**row(2), "extra": 6}]
+    channel.sink.on_changes([Change("INSERT", "public", "t", wide, {**row(2), "extra": 6})])
+    await engine.wait_live(1)
+    assert engine.store.df()["extra"].tolist() == [5, 6]
+    await engine.stop()
+
+
+class Database:
+    """Transactions that overlap, commit in an order of their own, and are streamed in commit order."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.xid, self.lsn, self.value = 100, 1000, 0
+        self.open: dict[int, list[int]] = {}
+        self.wal: list[Change] = []
+        self.rows: dict[int, int] = {}
+        self.committed_late: list[tuple[int, list[int]]] = []
+
+    def step(self) -> None:
+        choice = self.rng.random()
+        if choice < 0.4 or not self.open:
+            self.xid += 1
+            self.open[self.xid] = []
+        elif choice < 0.7:
+            self.open[self.rng.choice(list(self.open))].append(self.rng.randrange(6))
+        else:
+            xid = self.rng.choice(list(self.open))
+            self.lsn += 10
+            for i in self.open.pop(xid):
+                self.value += 1
+                if i in self.rows and self.rng.random() < 0.3:
+                    del self.rows[i]
+                    self.wal.append(delete(i, lsn=self.lsn, xid=xid))
+                elif i in self.rows:
+                    self.rows[i] += 1  # a counter: applied twice or not at all, it would differ
+                    self.wal.append(update(row(i, self.rows[i]), lsn=self.lsn, xid=xid))
+                else:
+                    self.rows[i] = self.value
+                    self.wal.append(insert(i, self.value, lsn=self.lsn, xid=xid))
+
+    def snapshot(self) -> tuple[list[dict[str, Any]], int, Snapshot]:
+        running = frozenset(self.open)
+        return (
+            [row(i, v) for i, v in self.rows.items()],
+            self.lsn + 10,
+            Snapshot(min(running, default=self.xid + 1), self.xid + 1, running),
+        )
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_the_join_delivers_each_transaction_exactly_once(seed: int) -> None:
+    rng = random.Random(seed)
+    database = Database(rng)
+    for _ in range(rng.randrange(60)):
+        database.step()
+    rest = Rest()
+    rest.pause = asyncio.Event()
+    engine, channel = await started(rest)
+    applied: list[Change] = []
+    apply = engine.store.apply
+    engine.store.apply = lambda changes: (applied.extend(changes), apply(changes))[1]  # type: ignore[method-assign]
+    sent = max(len(database.wal) - rng.randrange(8), 0)  # the stream lags behind the commits
+    channel.sink.on_ready()
+    for _ in range(rng.randrange(30)):
+        database.step()
+    rest.rows, rest.lsn, rest.snapshot = database.snapshot()
+    in_snapshot = len(database.wal)
+    await asyncio.sleep(0)
+    for _ in range(rng.randrange(30)):
+        database.step()
+    middle = rng.randrange(sent, len(database.wal) + 1)
+    channel.sink.on_changes(database.wal[sent:middle])
+    rest.pause.set()
+    await engine.wait_live(1)
+    for _ in range(30):
+        database.step()
+    channel.sink.on_changes(database.wal[middle:])
+    assert applied == database.wal[in_snapshot:]
+    assert {k: v for k, (v, _) in held(engine).items()} == database.rows
+    # Without the extra keys of our local server the join converges to the same rows.
+    for change in database.wal:
+        change.lsn = change.xid = None
+    rest.lsn = rest.snapshot = None
+    engine, channel = await started(rest)
+    channel.sink.on_ready()
+    channel.sink.on_changes(database.wal[sent:middle])
+    await engine.wait_live(1)
+    channel.sink.on_changes(database.wal[middle:])
+    assert {k: v for k, (v, _) in held(engine).items()} == database.rows
+    await engine.stop()
+
+
+def test_a_commit_that_is_in_the_log_but_not_yet_visible_is_delivered() -> None:
+    cut = _Cut(1000, Snapshot(100, 110, frozenset([105])))
+    assert cut.passes(insert(1, lsn=990, xid=105))
+    assert not cut.passes(insert(1, lsn=990, xid=104))
+    assert cut.passes(insert(1, lsn=1000, xid=104))
+    assert cut.passes(insert(1, lsn=990, xid=110))
+    assert cut.passes(insert(1))
