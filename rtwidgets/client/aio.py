@@ -206,7 +206,8 @@ class AsyncClient:
                 known.drop()
             else:
                 raise errors.make(
-                    "ChannelOptionsDiffer", f"channel {name!r} is in use with other options: {_options(known.options)}, wanted {_options(wanted)}"
+                    "ChannelOptionsDiffer",
+                    f"channel {name!r} is in use with other options: {_options(known.options)}, wanted {_options(wanted)}",
                 )
         made = AsyncChannel(self, name, wanted)
         self.channels[name] = made
@@ -338,7 +339,13 @@ class AsyncClient:
         scheme = "wss" if self.url.startswith("https") else "ws"
         uri = f"{scheme}{self.url[self.url.index(':') :]}/realtime/v1/websocket?apikey={quote(self._key, safe='')}&vsn={self.vsn}"
         ws = await connect(
-            uri, max_size=MAX_FRAME, max_queue=1024, ping_interval=None, open_timeout=self.timeout, close_timeout=1, compression=None
+            uri,
+            max_size=MAX_FRAME,
+            max_queue=1024,
+            ping_interval=None,
+            open_timeout=self.timeout,
+            close_timeout=1,
+            compression=None,
         )
         if self._first is None or not self._first.done():
             pass
@@ -423,7 +430,9 @@ class AsyncClient:
             return await self.tokens.get(fresh=fresh)
         except Exception as error:
             text = f"the token function raised {type(error).__name__}: {error}"
-            raise RealtimeError(text, code="TokenSourceFailed", retryable=True, hint="mend the function given as token=") from error
+            raise RealtimeError(
+                text, code="TokenSourceFailed", retryable=True, hint="mend the function given as token="
+            ) from error
 
     async def _renewals(self) -> None:
         while True:
@@ -535,7 +544,9 @@ class AsyncChannel:
             await asyncio.wait_for(waiter, timeout)
         except TimeoutError:
             because = self.error or self.client.error
-            text = f"channel {self.topic!r} was not joined within {timeout} s" + (f": {because.message}" if because else "")
+            text = f"channel {self.topic!r} was not joined within {timeout} s" + (
+                f": {because.message}" if because else ""
+            )
             raise errors.make("Timeout", text) from None
         finally:
             if waiter in self._waiters:
@@ -592,7 +603,11 @@ class AsyncChannel:
         if len(self._buffer) >= BUFFERED:
             _, _, oldest = self._buffer.popleft()
             if not oldest.done():
-                oldest.set_exception(errors.make("Timeout", f"over {BUFFERED} messages waited for channel {self.topic!r}: the oldest was dropped"))
+                oldest.set_exception(
+                    errors.make(
+                        "Timeout", f"over {BUFFERED} messages waited for channel {self.topic!r}: the oldest was dropped"
+                    )
+                )
         sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._buffer.append((event, body, sent))
         await sent
@@ -701,7 +716,9 @@ class AsyncChannel:
     def _join_timed_out(self, ref: str) -> None:
         if self._machine.join_ref == ref and self.status == "joining":
             self._machine.lost()
-            self._handle_down(Down(errors.make("Timeout", f"no answer to the join within {self.client.timeout} s"), retry=True))
+            self._handle_down(
+                Down(errors.make("Timeout", f"no answer to the join within {self.client.timeout} s"), retry=True)
+            )
 
     def connected(self) -> None:
         """The client has a new socket."""
@@ -783,7 +800,9 @@ class AsyncChannel:
         if self._state is not None:
             self.client.spawn(self._retrack())
         served = set(self._machine.bindings)
-        if any(bound.binding not in served for bound in self._sinks.values()) or (self._presences and not self._machine.presence_joined):
+        if any(bound.binding not in served for bound in self._sinks.values()) or (
+            self._presences and not self._machine.presence_joined
+        ):
             self._rejoin_soon()  # bound while the join was under way
 
     def _routes_changed(self) -> None:

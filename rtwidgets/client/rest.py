@@ -82,7 +82,9 @@ def _short(name: str) -> str:
 class RestClient:
     """Reads tables of a project. `base` is the project's URL; `token` gives the JWT of the moment (None: the key speaks)."""
 
-    def __init__(self, base: str, key: str, token: Callable[[], Awaitable[str | None]], *, timeout: float = 30.0) -> None:
+    def __init__(
+        self, base: str, key: str, token: Callable[[], Awaitable[str | None]], *, timeout: float = 30.0
+    ) -> None:
         self._base = base.rstrip("/")
         self._key = key
         self._token = token
@@ -93,7 +95,9 @@ class RestClient:
     def __repr__(self) -> str:
         return f"RestClient({self._base!r})"
 
-    async def _request(self, method: str, path: str, *, headers: dict[str, str] | None = None, content: bytes | None = None) -> httpx.Response:
+    async def _request(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, content: bytes | None = None
+    ) -> httpx.Response:
         if self._http is None:
             self._http = httpx.AsyncClient(timeout=self._timeout)
         token = await self._token()
@@ -133,7 +137,7 @@ class RestClient:
         bare = {part.split(".")[0] for part in named}
         named += [f"{_name(column)}.asc" for column in key if column not in bare]
         if named:
-            query.append("order=" + quote(",".join(named), safe=",.\"()"))
+            query.append("order=" + quote(",".join(named), safe=',."()'))
         offset = 0
         while limit is None or offset < limit:
             want = page_size if limit is None else min(page_size, limit - offset)
@@ -150,12 +154,18 @@ class RestClient:
             yield page
             offset += len(page.rows)
             # A server may cap its pages below what was asked (max-rows), so only an empty page or the known total ends it.
-            if not page.rows or (page.total is not None and offset >= page.total) or (page.total is None and len(page.rows) < want and offset < 1):
+            if (
+                not page.rows
+                or (page.total is not None and offset >= page.total)
+                or (page.total is None and len(page.rows) < want and offset < 1)
+            ):
                 return
 
     async def describe(self, table: str, schema: str = "public") -> TableInfo:
         """The table's columns and key: from our local server's own function, else from PostgREST's OpenAPI document. Raises `RealtimeError`."""
-        response = await self._request("GET", f"/rest/v1/rpc/rtwidgets_describe?schema={quote(schema, safe='')}&table={quote(table, safe='')}")
+        response = await self._request(
+            "GET", f"/rest/v1/rpc/rtwidgets_describe?schema={quote(schema, safe='')}&table={quote(table, safe='')}"
+        )
         if response.status_code == 200:
             found = _object(response)
             columns = [Column(str(column["name"]), str(column["type"])) for column in found.get("columns", [])]
@@ -163,16 +173,24 @@ class RestClient:
         if response.status_code == 404 and "PGRST" not in response.text and "undefined" in response.text.lower():
             raise from_rest(404, response.content, f"{schema}.{table}")
         if schema not in self._openapi:
-            response = await self._request("GET", "/rest/v1/", headers={"Accept-Profile": schema, "Accept": "application/openapi+json"})
+            response = await self._request(
+                "GET", "/rest/v1/", headers={"Accept-Profile": schema, "Accept": "application/openapi+json"}
+            )
             if response.status_code != 200:
                 raise from_rest(response.status_code, response.content, f"{schema}.{table}")
             self._openapi[schema] = _object(response).get("definitions", {})
         definition = self._openapi[schema].get(table)
         if not isinstance(definition, dict):
             self._openapi.pop(schema)
-            raise RealtimeError(f"no table {schema}.{table} in the project's API", code="UndefinedTable", hint="check the table's name, and that the role may select from it")
+            raise RealtimeError(
+                f"no table {schema}.{table} in the project's API",
+                code="UndefinedTable",
+                hint="check the table's name, and that the role may select from it",
+            )
         columns, key = [], []
-        for name, spec in cast("dict[str, dict[str, Any]]", cast("dict[str, Any]", definition).get("properties", {})).items():
+        for name, spec in cast(
+            "dict[str, dict[str, Any]]", cast("dict[str, Any]", definition).get("properties", {})
+        ).items():
             columns.append(Column(name, _short(str(spec.get("format", "text")))))
             if "<pk/>" in str(spec.get("description", "")):
                 key.append(name)
@@ -189,7 +207,9 @@ class RestClient:
     async def broadcast(self, topic: str, event: str, payload: Any, private: bool = False) -> None:
         """Sends a broadcast over HTTP, without joining. Raises `RealtimeError`; a missing insert policy is not reported by the server."""
         body = dumps({"messages": [{"topic": topic, "event": event, "payload": payload, "private": private}]})
-        response = await self._request("POST", "/realtime/v1/api/broadcast", headers={"Content-Type": "application/json"}, content=body)
+        response = await self._request(
+            "POST", "/realtime/v1/api/broadcast", headers={"Content-Type": "application/json"}, content=body
+        )
         if response.status_code != 202:
             raise from_status(response.status_code, response.content)
 
@@ -201,11 +221,13 @@ class RestClient:
 
 
 def _name(column: str) -> str:
-    return column if column.replace("_", "a").isalnum() else '"' + column.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return (
+        column if column.replace("_", "a").isalnum() else '"' + column.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    )
 
 
 def _names(columns: list[str] | tuple[str, ...]) -> str:
-    return quote(",".join(_name(column) for column in columns), safe=",\"")
+    return quote(",".join(_name(column) for column in columns), safe=',"')
 
 
 def _rest_filter(text: str) -> list[str]:

@@ -80,7 +80,11 @@ class Client(HasTraits):
 
     def refresh(self) -> None:
         """Copies the figures that change with every frame (`last_frame_at`, `round_trip_ms`, `reconnects`) into the traits."""
-        self.last_frame_at, self.round_trip_ms, self.reconnects = self.aio.last_frame_at, self.aio.round_trip_ms, self.aio.reconnects
+        self.last_frame_at, self.round_trip_ms, self.reconnects = (
+            self.aio.last_frame_at,
+            self.aio.round_trip_ms,
+            self.aio.reconnects,
+        )
 
     @property
     def channels(self) -> dict[str, Channel]:
@@ -255,10 +259,17 @@ class Channel(HasTraits):
         return self._unregister(_there(self.aio.on_presence, lambda change: dispatch(fn, change)))
 
     def on_postgres_changes(
-        self, fn: Callable[[Change], Any], event: str = "*", schema: str = "public", table: str | None = None, filter: str | None = None
+        self,
+        fn: Callable[[Change], Any],
+        event: str = "*",
+        schema: str = "public",
+        table: str | None = None,
+        filter: str | None = None,
     ) -> Unregister:
         """Calls `fn(change)` for each row change. Returns a function that unregisters."""
-        return self._unregister(_there(self.aio.add_changes, ChangesBinding(event, schema, table, filter), _Callback(fn)))
+        return self._unregister(
+            _there(self.aio.add_changes, ChangesBinding(event, schema, table, filter), _Callback(fn))
+        )
 
     def _unregister(self, inner: Unregister) -> Unregister:
         def unregister() -> None:
@@ -351,7 +362,11 @@ def _running_local() -> tuple[str, str] | None:
 def _from_supabase(source: Any, key: str | None, token: TokenSource) -> tuple[str, str, TokenSource]:
     url, found = getattr(source, "supabase_url", None), getattr(source, "supabase_key", None)
     if url is None or found is None:
-        raise RealtimeError(f"a {type(source).__name__} has no supabase_url and supabase_key", code="NotConfigured", hint="pass a URL and a key, or a supabase client")
+        raise RealtimeError(
+            f"a {type(source).__name__} has no supabase_url and supabase_key",
+            code="NotConfigured",
+            hint="pass a URL and a key, or a supabase client",
+        )
 
     async def session_token() -> str | None:
         session = source.auth.get_session()

@@ -54,7 +54,9 @@ def run(coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
     """
     if on_io_thread():
         coro.close()
-        raise RuntimeError("this call waits for the I/O thread, so it cannot be made on it: use the asyncio face (.aio) there")
+        raise RuntimeError(
+            "this call waits for the I/O thread, so it cannot be made on it: use the asyncio face (.aio) there"
+        )
     future = submit(coro)
     try:
         return future.result(timeout)

@@ -11,7 +11,9 @@ class Backoff:
     Source of the method: full jitter, as in "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
     """
 
-    def __init__(self, base: float = 0.5, cap: float = 20.0, *, floor: float = 0.05, rng: random.Random | None = None) -> None:
+    def __init__(
+        self, base: float = 0.5, cap: float = 20.0, *, floor: float = 0.05, rng: random.Random | None = None
+    ) -> None:
         self.base, self.cap, self.floor = base, cap, floor
         self.tries = 0
         self._rng = rng or random.Random()

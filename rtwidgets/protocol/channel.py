@@ -161,10 +161,16 @@ class ChannelMachine:
         event = message.event
         if message.join_ref is not None and message.join_ref != self.join_ref:
             return None
-        payload: Mapping[str, Any] = cast("Mapping[str, Any]", message.payload) if isinstance(message.payload, Mapping) else {}
+        payload: Mapping[str, Any] = (
+            cast("Mapping[str, Any]", message.payload) if isinstance(message.payload, Mapping) else {}
+        )
         if event == "broadcast":
             meta: Any = payload.get("meta")
-            return Broadcast(str(payload.get("event", "")), payload.get("payload"), cast("dict[str, Any]", meta) if isinstance(meta, dict) else {})
+            return Broadcast(
+                str(payload.get("event", "")),
+                payload.get("payload"),
+                cast("dict[str, Any]", meta) if isinstance(meta, dict) else {},
+            )
         if event == "presence_diff":
             return self.presence.on_diff(payload)
         if event == "presence_state":
@@ -195,7 +201,9 @@ class ChannelMachine:
 
     def _map(self, response: Any) -> None:
         """By position: the server may add fields or change their spelling, so fields are never compared."""
-        entries: Any = cast("Mapping[str, Any]", response).get("postgres_changes") if isinstance(response, Mapping) else None
+        entries: Any = (
+            cast("Mapping[str, Any]", response).get("postgres_changes") if isinstance(response, Mapping) else None
+        )
         routes: dict[int, tuple[ChangesBinding, ...]] = {}
         if isinstance(entries, list):
             for binding, entry in zip(self.bindings, cast("list[Any]", entries), strict=False):

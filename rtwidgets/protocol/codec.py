@@ -215,7 +215,11 @@ def _encode_binary(message: Message, side: Side) -> bytes | None:
     event, body, meta = fields.get("event"), fields.get("payload"), fields.get("meta")
     plain = isinstance(event, str) and "payload" in fields and fields.keys() <= {"type", "event", "payload", "meta"}
     carried = plain and (meta is None or isinstance(meta, dict)) and ("meta" not in fields or bool(meta))
-    refs_fit = message.join_ref != "" and message.ref != "" and (side == "client" or (message.ref is None and message.join_ref is None))
+    refs_fit = (
+        message.join_ref != ""
+        and message.ref != ""
+        and (side == "client" or (message.ref is None and message.join_ref is None))
+    )
     if not carried or not refs_fit:
         return None
     raw = isinstance(body, bytes)
@@ -314,7 +318,20 @@ class _Changed(msgspec.Struct):
 
 _changed = msgspec.json.Decoder(_Changed)
 _columns = msgspec.json.Decoder(list[Column] | None)
-_KEEPS_DIGITS_AS_FLOAT = {"float4", "float8", "int2", "int4", "int8", "bool", "text", "varchar", "uuid", "timestamptz", "timestamp", "date"}
+_KEEPS_DIGITS_AS_FLOAT = {
+    "float4",
+    "float8",
+    "int2",
+    "int4",
+    "int8",
+    "bool",
+    "text",
+    "varchar",
+    "uuid",
+    "timestamptz",
+    "timestamp",
+    "date",
+}
 
 # A table's `columns` are the same bytes in each of its changes, so they are read once: per text, the columns and the reader of its records.
 # Records without a numeric or json column need no look at each number's digits.

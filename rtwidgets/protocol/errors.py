@@ -34,7 +34,9 @@ def _rebuild(message: str, code: str, retryable: bool, hint: str) -> RealtimeErr
     return RealtimeError(message, code=code, retryable=retryable, hint=hint)
 
 
-_SECRETS = re.compile(r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*|sb_(?:secret|publishable)_[\w-]+|(?<=apikey=)[^&\s\"']+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+_SECRETS = re.compile(
+    r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*|sb_(?:secret|publishable)_[\w-]+|(?<=apikey=)[^&\s\"']+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+)
 
 
 def redact(text: str) -> str:
@@ -64,17 +66,23 @@ _RULES: dict[str, _Rule] = {
     "TopicNameRequired": _Rule(False, "give the channel a name"),
     "InvalidTopic": _Rule(False, "give the channel a name of at most 245 bytes"),
     "InvalidJoinPayload": _Rule(False, "check the channel's options"),
-    "RealtimeDisabledForConfiguration": _Rule(False, "check the bindings' schema, table and filter, and that the table is published"),
+    "RealtimeDisabledForConfiguration": _Rule(
+        False, "check the bindings' schema, table and filter, and that the table is published"
+    ),
     "InvalidPresencePayload": _Rule(False, "track a dict"),
     "UnknownPresenceEvent": _Rule(False, "use track() and untrack()"),
     "UnprocessableEntity": _Rule(False, "check topic, event and payload"),
     "MalformedWebSocketMessage": _Rule(False, "send JSON values or bytes only"),
-    "PayloadTooLarge": _Rule(False, "send less in one message: the limit is 256 KB on the free plan and 3 MB on paid ones"),
+    "PayloadTooLarge": _Rule(
+        False, "send less in one message: the limit is 256 KB on the free plan and 3 MB on paid ones"
+    ),
     "MissingAPIKey": _Rule(False, _KEY),
     "InvalidJWTToken": _Rule(False, _TOKEN),
     "TokenExpired": _Rule(False, _TOKEN),
     "MalformedJWT": _Rule(False, _TOKEN),
-    "JwtSignatureError": _Rule(False, "use a token that this project signed: key and URL must belong to the same project"),
+    "JwtSignatureError": _Rule(
+        False, "use a token that this project signed: key and URL must belong to the same project"
+    ),
     "JwtSignerError": _Rule(False, "check the project's JWT secret or its JWKS"),
     "Unauthorized": _Rule(False, _POLICY),
     "PrivateOnly": _Rule(False, "use Channel(topic, private=True): this project allows private channels only"),
@@ -86,10 +94,14 @@ _RULES: dict[str, _Rule] = {
     "InvalidFilter": _Rule(False, "write it as column=op.value, such as status=eq.open"),
     "InvalidSubscription": _Rule(False, "check schema, table, columns and filter of the binding"),
     "TableNotPublished": _Rule(False, "publish the table: `alter publication supabase_realtime add table public.x;`"),
-    "ChannelOptionsDiffer": _Rule(False, "use the same options, another topic, or unsubscribe() the other channel first"),
+    "ChannelOptionsDiffer": _Rule(
+        False, "use the same options, another topic, or unsubscribe() the other channel first"
+    ),
     "UnableToConnectToProject": _DATABASE,
     "DatabaseLackOfConnections": _DATABASE,
-    "IncreaseConnectionPool": _Rule(True, "raise the Realtime connection pool in the project's settings; it is tried again by itself"),
+    "IncreaseConnectionPool": _Rule(
+        True, "raise the Realtime connection pool in the project's settings; it is tried again by itself"
+    ),
     "IncreaseSubscriptionConnectionPool": _Rule(True, "raise the Realtime subscription pool in the project's settings"),
     "InitializingProjectConnection": _SERVICE,
     "QueryCanceled": _DATABASE,
@@ -106,7 +118,9 @@ _RULES: dict[str, _Rule] = {
     "ChannelClosed": _SERVICE,
     "ChannelCrashed": _SERVICE,
     "ConnectionLost": _Rule(True, "check the network; the connection is tried again by itself"),
-    "Timeout": _Rule(True, "check the network and the server; on a private channel, a missing insert policy gives no answer either"),
+    "Timeout": _Rule(
+        True, "check the network and the server; on a private channel, a missing insert policy gives no answer either"
+    ),
     "NotSubscribed": _Rule(False, "call subscribe() first"),
     "Closed": _Rule(False, "connect again: this client or channel was closed"),
     "MessagePerSecondRateLimitReached": _LIMITED,
@@ -114,9 +128,24 @@ _RULES: dict[str, _Rule] = {
     "ClientPresenceRateLimitReached": _Rule(True, "call track() at most 5 times in 30 s", 30.0),
 }
 # A code that is not in the table: the protocol's own families.
-_FAMILIES: tuple[tuple[str, _Rule], ...] = (("RateLimitReached", _LIMITED), ("Replication", _DATABASE), ("Database", _DATABASE), ("Jwt", _RULES["MalformedJWT"]))
+_FAMILIES: tuple[tuple[str, _Rule], ...] = (
+    ("RateLimitReached", _LIMITED),
+    ("Replication", _DATABASE),
+    ("Database", _DATABASE),
+    ("Jwt", _RULES["MalformedJWT"]),
+)
 
-AUTH_CODES = frozenset({"InvalidJWTToken", "TokenExpired", "MalformedJWT", "JwtSignatureError", "JwtSignerError", "Unauthorized", "MissingAPIKey"})
+AUTH_CODES = frozenset(
+    {
+        "InvalidJWTToken",
+        "TokenExpired",
+        "MalformedJWT",
+        "JwtSignatureError",
+        "JwtSignerError",
+        "Unauthorized",
+        "MissingAPIKey",
+    }
+)
 """Where asking for a fresh token once may help."""
 
 
@@ -191,7 +220,15 @@ def from_reason(reason: str) -> RealtimeError:
     return make("UnknownErrorOnChannel", reason or "the server gave no reason")
 
 
-_STATUS = {400: "UnprocessableEntity", 401: "InvalidJWTToken", 403: "HandshakeRefused", 404: "TenantNotFound", 413: "PayloadTooLarge", 422: "UnprocessableEntity", 429: "ConnectionRateLimitReached"}
+_STATUS = {
+    400: "UnprocessableEntity",
+    401: "InvalidJWTToken",
+    403: "HandshakeRefused",
+    404: "TenantNotFound",
+    413: "PayloadTooLarge",
+    422: "UnprocessableEntity",
+    429: "ConnectionRateLimitReached",
+}
 
 
 def from_status(status: int, body: bytes | str = b"") -> RealtimeError:
@@ -202,7 +239,9 @@ def from_status(status: int, body: bytes | str = b"") -> RealtimeError:
         parsed: Any = json.loads(text)
         if isinstance(parsed, dict):
             fields = cast("dict[str, Any]", parsed)
-            message = str(fields.get("error") or fields.get("message") or fields.get("msg") or fields.get("errors") or message)
+            message = str(
+                fields.get("error") or fields.get("message") or fields.get("msg") or fields.get("errors") or message
+            )
     except ValueError:
         pass
     message = message[:500] or f"HTTP {status}"
@@ -212,7 +251,12 @@ def from_status(status: int, body: bytes | str = b"") -> RealtimeError:
             return make(code, message)
     code = _STATUS.get(status)
     if code is None:
-        return RealtimeError(f"HTTP {status}: {message}", code=f"Http{status}", retryable=status >= 500 or status == 408, hint=_LATER if status >= 500 else "")
+        return RealtimeError(
+            f"HTTP {status}: {message}",
+            code=f"Http{status}",
+            retryable=status >= 500 or status == 408,
+            hint=_LATER if status >= 500 else "",
+        )
     return make(code, f"HTTP {status}: {message}" if message != f"HTTP {status}" else message)
 
 
@@ -243,7 +287,10 @@ _SQL_HINTS = {
     "PGRST205": ("check the table's name and that its schema is exposed (Project Settings, API)", "UndefinedTable"),
     "PGRST106": ("expose the schema in the project's API settings", "SchemaNotExposed"),
     "42703": ("check the column names", "UndefinedColumn"),
-    "42501": ("grant it: `grant select on {table} to anon, authenticated;`, and add a select policy where row level security is on", "Unauthorized"),
+    "42501": (
+        "grant it: `grant select on {table} to anon, authenticated;`, and add a select policy where row level security is on",
+        "Unauthorized",
+    ),
     "PGRST301": (_TOKEN, "TokenExpired"),
     "PGRST303": (_TOKEN, "TokenExpired"),
 }

@@ -62,7 +62,11 @@ class Filter(msgspec.Struct, frozen=True):
         """The same for PostgREST: query parameters, not yet percent-encoded."""
         found: list[tuple[str, str]] = []
         for condition in self.conditions:
-            value = condition.value if isinstance(condition.value, str) else f"({','.join(_quoted(item, always=True) for item in condition.value)})"
+            value = (
+                condition.value
+                if isinstance(condition.value, str)
+                else f"({','.join(_quoted(item, always=True) for item in condition.value)})"
+            )
             found.append((condition.column, f"{'not.' if condition.negated else ''}{condition.op}.{value}"))
         return found
 
@@ -109,7 +113,11 @@ def parse(text: str | Filter | None) -> Filter:
         if op == "in":
             if not (value.startswith("(") and value.endswith(")")):
                 raise _bad(f"in takes a list in parentheses, as in {column}=in.(a,b)")
-            items = tuple(_unquoted(item.strip()) for item in _split(value[1:-1], parens=False)) if value[1:-1].strip() else ()
+            items = (
+                tuple(_unquoted(item.strip()) for item in _split(value[1:-1], parens=False))
+                if value[1:-1].strip()
+                else ()
+            )
             found += _checked(Condition(column, op, items, negated)).conditions
         else:
             found += _checked(Condition(column, op, _unquoted(value), negated)).conditions

@@ -54,7 +54,9 @@ class FakeServer:
         return f"http://127.0.0.1:{next(iter(self._server.sockets)).getsockname()[1]}"
 
     def joins(self, topic: str | None = None) -> list[Message]:
-        return [m for m in self.received if m.event == "phx_join" and topic in (None, m.topic.removeprefix("realtime:"))]
+        return [
+            m for m in self.received if m.event == "phx_join" and topic in (None, m.topic.removeprefix("realtime:"))
+        ]
 
     def _request(self, connection: ServerConnection, request: Any) -> Any:
         if self.refuse:
@@ -90,7 +92,9 @@ class FakeServer:
             socket.transport.abort()
         self.sockets.clear()
 
-    async def change(self, topic: str, *rows: dict[str, Any], ids: list[int] | None = None, type: str = "INSERT") -> None:
+    async def change(
+        self, topic: str, *rows: dict[str, Any], ids: list[int] | None = None, type: str = "INSERT"
+    ) -> None:
         for row in rows:
             data = {"type": type, "schema": "public", "table": "t", "columns": COLUMNS, "record": row, "errors": None}
             await self.everyone(topic, "postgres_changes", {"ids": ids or [100], "data": data})
@@ -112,7 +116,9 @@ class FakeServer:
                 del self.joined[key]
 
     async def _reply(self, socket: ServerConnection, message: Message, status: str, response: Any) -> None:
-        await self.send(socket, Message(message.topic, "phx_reply", {"status": status, "response": response}, message.ref))
+        await self.send(
+            socket, Message(message.topic, "phx_reply", {"status": status, "response": response}, message.ref)
+        )
 
     async def _answer(self, socket: ServerConnection, message: Message) -> None:
         topic, key = message.topic, (socket, message.topic)

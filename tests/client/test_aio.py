@@ -35,7 +35,11 @@ def client_of(server: FakeServer, **options: Any) -> AsyncClient:
 
 
 def jwt(left: float) -> str:
-    body = base64.urlsafe_b64encode(json.dumps({"role": "authenticated", "exp": int(time.time() + left)}).encode()).decode().rstrip("=")
+    body = (
+        base64.urlsafe_b64encode(json.dumps({"role": "authenticated", "exp": int(time.time() + left)}).encode())
+        .decode()
+        .rstrip("=")
+    )
     return f"eyJhbGciOiJIUzI1NiJ9.{body}.c2lnbmF0dXJl{left:.0f}"
 
 
@@ -309,7 +313,9 @@ async def test_pain_36_a_message_of_3_mb(server: FakeServer) -> None:
         channel = client.channel("t")
         channel.on_broadcast("*", lambda event, payload, meta: got.append(payload))
         await channel.subscribe()
-        await server.everyone("t", "broadcast", {"type": "broadcast", "event": "big", "payload": {"d": "x" * 3_000_000}})
+        await server.everyone(
+            "t", "broadcast", {"type": "broadcast", "event": "big", "payload": {"d": "x" * 3_000_000}}
+        )
         await until(lambda: got)
         assert len(got[0]["d"]) == 3_000_000
 
@@ -353,7 +359,15 @@ async def test_frames_of_an_old_join_and_junk_are_left_out(server: FakeServer) -
         channel = client.channel("t")
         await channel.subscribe()
         socket = server.sockets[0]
-        for junk in ("{", "[]", "[1]", b"\x07", b"\x04\xff\xff\xff\x00", '[null,null,"realtime:t","phx_close",{}', '["0","0","realtime:t","phx_close",{}]'):
+        for junk in (
+            "{",
+            "[]",
+            "[1]",
+            b"\x07",
+            b"\x04\xff\xff\xff\x00",
+            '[null,null,"realtime:t","phx_close",{}',
+            '["0","0","realtime:t","phx_close",{}]',
+        ):
             await socket.send(junk)
         await channel.send("m", {})
         await until(lambda: client.bad_frames >= 6)

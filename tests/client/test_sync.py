@@ -1,0 +1,143 @@
+"""The notebook face: plain calls, one object a topic, callbacks that cannot hurt."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rtwidgets.client import sync, thread
+from rtwidgets.protocol.errors import RealtimeError
+
+from .fake import FakeServer
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    fake = FakeServer()
+    thread.run(fake.__aenter__(), 5)
+    yield fake
+    sync.close_all()
+    thread.run(fake.__aexit__(), 5)
+
+
+def wait_for(condition: Any, timeout: float = 5.0) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_pain_16_plain_calls_from_a_cell(server: FakeServer) -> None:
+    client = sync.connect(server.url, "key")
+    assert sync.default_client() is client
+    channel = sync.Channel("chat", broadcast_self=True, ack=True)
+    got: list[Any] = []
+    channel.on_broadcast("m", got.append)
+    channel.on_broadcast("m", lambda event, payload: got.append((event, payload)))
+    channel.subscribe()
+    assert (channel.status, client.aio.status) == ("joined", "connected")
+    channel.send("m", {"a": 1})
+    wait_for(lambda: len(got) == 2)
+    assert got == [{"a": 1}, ("m", {"a": 1})]
+    channel.unsubscribe()
+    assert channel.status == "closed"
+    client.close()
+    client.close()
+    assert client.aio.status == "closed"
+
+
+def test_pain_21_rerunning_a_cell_gives_the_same_channel(server: FakeServer) -> None:
+    client = sync.connect(server.url, "key")
+    one = sync.Channel("chat", private=True)
+    assert sync.Channel("chat", private=True, client=client) is one
+    assert client.channel("chat", private=True) is one
+    one.subscribe()
+    one.subscribe()
+    with pytest.raises(RealtimeError) as caught:
+        sync.Channel("chat")
+    assert caught.value.code == "ChannelOptionsDiffer"
+
+
+def test_pain_15_a_busy_cell_does_not_starve_the_connection(server: FakeServer) -> None:
+    client = sync.connect(server.url, "key", heartbeat_interval=0.1, timeout=2.0)
+    channel = sync.Channel("chat").subscribe()
+    end = time.monotonic() + 0.6
+    while time.monotonic() < end:
+        pass
+    assert channel.status == "joined"
+    assert client.aio.reconnects == 0
+    assert sum(m.event == "heartbeat" for m in server.received) >= 3
+
+
+def test_row_changes_and_presence_through_the_sync_face(server: FakeServer) -> None:
+    sync.connect(server.url, "key")
+    channel = sync.Channel("t")
+    changes: list[Any] = []
+    presence: list[Any] = []
+    channel.on_postgres_changes(changes.append, table="t")
+    off = channel.on_presence(presence.append)
+    channel.subscribe()
+    thread.run(server.change("t", {"id": 12345678901234567890}), 5)
+    wait_for(lambda: changes and presence)
+    assert changes[0].record == {"id": 12345678901234567890}
+    off()
+
+
+def test_a_call_from_a_callback_on_the_io_thread_does_not_hang(server: FakeServer) -> None:
+    sync.connect(server.url, "key")
+    channel = sync.Channel("chat", broadcast_self=True)
+    got: list[Any] = []
+
+    def answer(payload: Any) -> None:
+        got.append(payload)
+        if len(got) < 3:
+            channel.send("m", len(got))
+
+    channel.on_broadcast("m", answer)
+    channel.subscribe()
+    channel.send("m", 0)
+    wait_for(lambda: got == [0, 1, 2])
+
+
+def test_connect_finds_what_it_is_given(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Session:
+        access_token = "eyJhbGciOi.eyJzdWIiOiJhbmEifQ.c2ln"
+
+    class Auth:
+        def get_session(self) -> Session:
+            return Session()
+
+    class Supabase:
+        supabase_url, supabase_key, auth = server.url, "key", Auth()
+
+    client = sync.connect(Supabase())
+    sync.Channel("t", client=client).subscribe()
+    assert server.joins("t")[0].payload["access_token"] == Session.access_token
+
+    monkeypatch.setenv("SUPABASE_URL", server.url)
+    monkeypatch.setenv("SUPABASE_KEY", "from-env")
+    assert sync.connect().url == server.url
+    monkeypatch.delenv("SUPABASE_URL")
+    monkeypatch.delenv("SUPABASE_KEY")
+    monkeypatch.setattr(sync, "_running_local", lambda: None)
+    with pytest.raises(RealtimeError, match="local"):
+        sync.connect()
+
+
+def test_the_io_thread_is_one_and_refuses_to_wait_for_itself() -> None:
+    async def nested() -> None:
+        async def nothing() -> None: ...
+
+        thread.run(nothing())
+
+    with pytest.raises(RuntimeError, match="aio"):
+        thread.run(nested(), 5)
+    assert thread.io_loop() is thread.io_loop()
+    assert sum(t.name == "rtwidgets-io" for t in threading.enumerate()) == 1
+    with pytest.raises(TimeoutError):
+        thread.run(asyncio.sleep(5), 0.05)

@@ -1,0 +1,94 @@
+"""The presence algebra against a model: a server that holds connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtwidgets.protocol.presence import EMPTY, PresenceMachine, apply_diff, parse_state
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["track", "untrack", "state"]), st.integers(0, 4), st.integers(0, 3)), max_size=30
+)
+
+
+def whole(model: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """The model's `presence_state`: connection n has key n % 3, so keys are shared."""
+    state: dict[str, Any] = {}
+    for connection, meta in model.items():
+        state.setdefault(f"k{connection % 3}", {"metas": []})["metas"].append(meta)
+    return state
+
+
+def as_sets(state: Any) -> dict[str, set[str]]:
+    return {key: {meta["phx_ref"] for meta in metas} for key, metas in state.items()}
+
+
+@given(steps, st.integers(0, 30))
+def test_it_follows_the_server_whenever_the_state_comes(script: list[tuple[str, int, int]], first_state: int) -> None:
+    model: dict[int, dict[str, Any]] = {}
+    machine = PresenceMachine()
+    serial = 0
+    for at, (what, connection, value) in enumerate(script):
+        if at == first_state:
+            machine.on_state(whole(model))
+        before, copy = machine.state, {key: list(metas) for key, metas in machine.state.items()}
+        key = f"k{connection % 3}"
+        if what == "state":
+            if machine.synced:
+                machine.rejoin()
+                machine.on_state(whole(model))
+        elif what == "track":
+            serial += 1
+            old = model.get(connection)
+            model[connection] = {"phx_ref": str(serial), "v": value} | ({"phx_ref_prev": old["phx_ref"]} if old else {})
+            diff = {"joins": {key: {"metas": [model[connection]]}}, "leaves": {key: {"metas": [old]}} if old else {}}
+            change = machine.on_diff(diff)
+            if change is not None and old:
+                assert (change.joins, change.leaves) == ({}, {}), "pain 23: an update is not a leave and a join"
+                assert list(change.updates) == [key]
+        elif connection in model:
+            machine.on_diff({"joins": {}, "leaves": {key: {"metas": [model.pop(connection)]}}})
+        assert {k: list(m) for k, m in before.items()} == copy, "pain 24: a state that was handed out never changes"
+    if not machine.synced:
+        machine.on_state(whole(model))
+    assert as_sets(machine.state) == as_sets(parse_state(whole(model)))
+
+
+def test_diffs_before_the_state_wait_for_it() -> None:
+    machine = PresenceMachine()
+    assert (
+        machine.on_diff({"joins": {"b": {"metas": [{"phx_ref": "2"}]}}, "leaves": {"a": {"metas": [{"phx_ref": "1"}]}}})
+        is None
+    )
+    change = machine.on_state({"a": {"metas": [{"phx_ref": "1"}]}})
+    assert as_sets(change.state) == {"b": {"2"}}
+    assert (list(change.joins), list(change.leaves), change.sync) == (["b"], [], True)
+
+
+def test_a_second_state_is_told_as_a_difference() -> None:
+    machine = PresenceMachine()
+    machine.on_state({"a": {"metas": [{"phx_ref": "1"}]}, "b": {"metas": [{"phx_ref": "2"}]}})
+    machine.rejoin()
+    change = machine.on_state({"b": {"metas": [{"phx_ref": "2"}]}, "c": {"metas": [{"phx_ref": "3"}]}})
+    assert (list(change.joins), list(change.leaves)) == (["c"], ["a"])
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x), max_leaves=8
+    )
+)
+def test_odd_payloads_do_no_harm(payload: Any) -> None:
+    machine = PresenceMachine()
+    machine.on_diff(payload)
+    machine.on_state(payload)
+    machine.on_diff({"joins": payload, "leaves": payload})
+
+
+def test_leaving_one_of_two_connections_keeps_the_key() -> None:
+    state = apply_diff(EMPTY, parse_state({"a": {"metas": [{"phx_ref": "1"}, {"phx_ref": "2"}]}}), {}).state
+    change = apply_diff(state, {}, parse_state({"a": {"metas": [{"phx_ref": "1"}]}}))
+    assert as_sets(change.state) == {"a": {"2"}}

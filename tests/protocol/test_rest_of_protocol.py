@@ -1,0 +1,146 @@
+"""Filters, backoff, errors."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtwidgets.protocol import errors
+from rtwidgets.protocol.backoff import Backoff
+from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.filters import OPS, parse, where
+
+TYPES = {"id": "int8", "amount": "numeric", "name": "text", "ok": "bool", "at": "timestamptz"}
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "matches"),
+    [
+        ("id=eq.1", {"id": 1}, True),
+        ("id=eq.1", {"id": 2}, False),
+        ("id=neq.1", {"id": None}, False),
+        ("id=not.eq.1", {"id": None}, False),
+        ("id=not.eq.1", {"id": 2}, True),
+        ("id=isdistinct.1", {"id": None}, True),
+        ("id=in.(1,2,3)", {"id": 3}, True),
+        ("id=not.in.(1,2,3)", {"id": 3}, False),
+        ("amount=gt.9", {"amount": 10.5}, True),
+        ("amount=eq.1.10", {"amount": 1.1}, True),
+        ("name=gt.9", {"name": "10"}, False),
+        ("name=is.null", {"name": None}, True),
+        ("name=not.is.null", {"name": None}, False),
+        ("ok=is.true", {"ok": True}, True),
+        ("ok=is.unknown", {"ok": None}, True),
+        ("ok=eq.f", {"ok": False}, True),
+        ("name=like.a%", {"name": "Abc"}, False),
+        ("name=ilike.a%", {"name": "Abc"}, True),
+        ("name=match.^a.c$", {"name": "abc"}, True),
+        ("name=imatch.^A", {"name": "abc"}, True),
+        ("at=lt.2026-01-01T00:00:00Z", {"at": "2025-12-31T23:59:59+00:00"}, True),
+        ("id=gte.1,name=eq.x", {"id": 1, "name": "x"}, True),
+        ("id=gte.1,name=eq.x", {"id": 1, "name": "y"}, False),
+        ('name=eq."a,b"', {"name": "a,b"}, True),
+        ('name=in.("a,b","c""")', {"name": "a,b"}, True),
+        ("", {"id": 1}, True),
+    ],
+)
+def test_pain_28_filters_mean_what_postgres_means(text: str, row: Any, matches: bool) -> None:
+    assert parse(text).compile(TYPES)(row) is matches
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "garbage",
+        "id=1",
+        "id=foo.1",
+        "id=in.1",
+        "id=in.()",
+        "=eq.1",
+        "name=is.maybe",
+        'name=eq."a',
+        "id=in.(" + ",".join("1" * 101) + ")",
+    ],
+)
+def test_pain_28_bad_filters_say_so(bad: str) -> None:
+    with pytest.raises(RealtimeError) as caught:
+        parse(bad)
+    assert caught.value.code == "InvalidFilter"
+
+
+def test_pain_28_a_value_that_is_not_of_the_type() -> None:
+    with pytest.raises(RealtimeError, match="int8"):
+        parse("id=eq.abc").compile(TYPES)
+
+
+@given(st.sampled_from([op for op in OPS if op not in ("in", "is")]), st.text(max_size=20), st.booleans())
+def test_pain_28_the_builder_quotes_what_needs_it(op: str, value: str, negated: bool) -> None:
+    built = where("name", op, value, negated=negated) & where("id", "in", [1, 2])
+    assert parse(str(built)) == built
+
+
+@given(st.lists(st.text(max_size=10), min_size=1, max_size=5))
+def test_pain_28_lists_of_anything(values: list[str]) -> None:
+    built = where("name", "in", values)
+    assert parse(str(built)) == built
+    assert all(built.compile(TYPES)({"name": value}) for value in values)
+
+
+@given(st.text(max_size=40))
+def test_any_text_parses_or_is_refused(text: str) -> None:
+    try:
+        found = parse(text)
+    except RealtimeError:
+        return
+    assert parse(str(found)) == found
+
+
+def test_rest_parameters() -> None:
+    assert parse("id=in.(1,2),name=not.eq.x").rest() == [("id", 'in.("1","2")'), ("name", "not.eq.x")]
+
+
+@given(st.integers(0, 50), st.integers())
+def test_backoff_is_jittered_and_bounded(tries: int, seed: int) -> None:
+    backoff = Backoff(0.5, 20, rng=random.Random(seed))
+    delays = [backoff.next() for _ in range(tries)]
+    assert all(0.05 <= delay <= min(20, max(0.05, 0.5 * 2**n)) for n, delay in enumerate(delays))
+    assert 30 <= backoff.next(30) <= 45
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "retryable"),
+    [
+        ("InvalidJWTToken: Token has expired 3 seconds ago", "TokenExpired", False),
+        ("Unauthorized: You do not have permissions to read from this Channel topic: t", "Unauthorized", False),
+        ("ChannelRateLimitReached: Too many channels", "ChannelRateLimitReached", True),
+        ("RealtimeRestarting: Realtime is restarting, please standby", "RealtimeRestarting", True),
+        ("unmatched topic", "NotSubscribed", False),
+        ("Client presence rate limit exceeded", "ClientPresenceRateLimitReached", True),
+        ("Unknown Error on Channel", "UnknownErrorOnChannel", True),
+        ("", "UnknownErrorOnChannel", True),
+    ],
+)
+def test_pain_18_errors_are_typed(reason: str, code: str, retryable: bool) -> None:
+    error = errors.from_reason(reason)
+    assert (error.code, error.retryable) == (code, retryable)
+    assert error.hint
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.code, again.message, again.hint) == (error.code, error.message, error.hint)
+
+
+def test_rate_limits_wait() -> None:
+    assert errors.min_wait(errors.from_reason("ClientJoinRateLimitReached: Too many joins per second")) == 30
+    assert errors.from_status(429, b'{"error":"Too many connected users"}').code == "ConnectionRateLimitReached"
+    assert errors.from_status(401, b'{"error":"Token has expired"}').code == "TokenExpired"
+    assert errors.from_status(403, b"").retryable is False
+    assert errors.from_status(503, b"").retryable is True
+
+
+def test_errors_carry_no_secret() -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJl"
+    assert token not in str(errors.from_reason(f"MalformedJWT: {token} is bad"))
