@@ -17,7 +17,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from ..protocol import codec
+from ..protocol import codec, filters
 from ..protocol.messages import Vsn
 from . import frames
 from .auth import Identity
@@ -61,9 +61,9 @@ class _Target:
             if binding.schema in ("*", relation.schema) and binding.table in ("*", relation.name):
                 test, columns = None, ()
                 if binding.filter:
-                    parsed = _parse(binding.filter)
+                    parsed = filters.parse(binding.filter)
                     test = parsed.compile(table.base_types)
-                    columns = tuple({condition.column for condition in parsed.conditions})
+                    columns = tuple(parsed.columns)
                 self.bindings.append((binding, test, columns))
                 selects.append(binding.select)
         # Where several entries of one channel match, it gets one frame: with the columns that any of them asked for.
@@ -95,6 +95,9 @@ def _values(table: Table, row: Row, columns: tuple[str, ...]) -> dict[str, Any]:
         value = None if i is None else row[i]
         values[name] = None if value is None or value is UNCHANGED else codec.loads(table.converters[i](value))  # type: ignore[arg-type,index]
     return values
+
+
+_Tables = dict[int, tuple[Table, list[_Target]]]
 
 
 class Group:
@@ -180,7 +183,8 @@ class Changes:
         schema, table = entry.get("schema"), entry.get("table")
         if not isinstance(schema, str) and not isinstance(table, str):
             raise SubscribeError(
-                f"No subscription params provided. Please provide at least a `schema` or `table` to subscribe to: {_inspect_map(entry)}"
+                "No subscription params provided. Please provide at least a `schema` or `table` to subscribe to: "
+                + _inspect_map(entry)
             )
         schema = schema if isinstance(schema, str) else "public"
         table = table if isinstance(table, str) else "*"
@@ -191,17 +195,17 @@ class Changes:
         if select is not None and not (isinstance(select, list) and all(isinstance(name, str) for name in select)):
             raise SubscribeError("Error parsing `select` params: it must be a list of column names")
         try:
-            parsed = _parse(text) if text else None
-        except ValueError:
-            raise SubscribeError(f"Error parsing `filter` params: [{_inspect(text)}]") from None
+            parsed = filters.parse(text) if text else None
         except Exception:
             raise SubscribeError(f"Error parsing `filter` params: [{_inspect(text)}]") from None
         conditions = list(parsed.conditions) if parsed else []
-        shown = f"[event: {event if event in _EVENTS else '*'}, schema: {schema}, table: {table}, filters: {_inspect_filters(conditions)}, "
+        shown = f"[event: {event if event in _EVENTS else '*'}, schema: {schema}, table: {table}, "
+        shown += f"filters: {_inspect_filters(conditions)}, "
         shown += f"select: {'nil' if select is None else '[' + ', '.join(_inspect(name) for name in select) + ']'}]"
         if select is not None and "*" in (schema, table):
             raise SubscribeError(
-                "Unable to subscribe to changes with given parameters. Column selection is not supported for wildcard subscriptions, "
+                "Unable to subscribe to changes with given parameters. "
+                "Column selection is not supported for wildcard subscriptions, "
                 f"please check your connect parameters: {shown}"
             )
         await self._check_table(schema, table, conditions, select, identity, shown)
@@ -213,9 +217,11 @@ class Changes:
         unable = "Unable to subscribe to changes with given parameters."
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                "select c.oid::int8 from pg_catalog.pg_publication_tables p join pg_catalog.pg_namespace n on n.nspname = p.schemaname "
+                "select c.oid::int8 from pg_catalog.pg_publication_tables p "
+                "join pg_catalog.pg_namespace n on n.nspname = p.schemaname "
                 "join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = p.tablename "
-                "where p.pubname = 'supabase_realtime' and (%(s)s::text = '*' or p.schemaname = %(s)s) and (%(t)s::text = '*' or p.tablename = %(t)s)",
+                "where p.pubname = 'supabase_realtime' and (%(s)s::text = '*' or p.schemaname = %(s)s) "
+                "and (%(t)s::text = '*' or p.tablename = %(t)s)",
                 {"s": schema, "t": table},
             )
             oids = [row[0] for row in await cursor.fetchall()]
@@ -229,8 +235,9 @@ class Changes:
             if not conditions and select is None:
                 return
             cursor = await connection.execute(
-                "select a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod) from pg_catalog.pg_attribute a "
-                "join pg_catalog.pg_roles r on r.rolname = %s where a.attrelid = any(%s) and a.attnum > 0 and not a.attisdropped "
+                "select a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod) "
+                "from pg_catalog.pg_attribute a join pg_catalog.pg_roles r on r.rolname = %s "
+                "where a.attrelid = any(%s) and a.attnum > 0 and not a.attisdropped "
                 "and pg_catalog.has_column_privilege(r.oid, a.attrelid, a.attnum, 'SELECT')",
                 (identity.role, oids),
             )
@@ -268,7 +275,20 @@ class Changes:
                 await self._deliver(transaction, transaction.changes[start : start + _CHUNK])
 
     async def _deliver(self, transaction: Transaction, changes: list[RowChange]) -> None:
-        tables: dict[int, tuple[Table, list[_Target]]] = {}
+        for wait in (0.05, 0.5, 2):
+            try:
+                tables, plans = await self._prepare(changes)
+                break
+            except (psycopg.OperationalError, OSError) as error:
+                log.warning("changes wait for Postgres: %s", error)
+                await asyncio.sleep(wait)
+        else:
+            tables, plans = await self._prepare(changes)
+        self._send(transaction, changes, tables, plans)
+
+    async def _prepare(self, changes: list[RowChange]) -> tuple[_Tables, dict[int, list[_Plan]]]:
+        """All that must be asked of Postgres before these changes go out."""
+        tables: _Tables = {}
         for change in changes:
             relation = change.relation
             if id(relation) not in tables:
@@ -277,6 +297,11 @@ class Changes:
         plans: dict[int, list[_Plan]] = {}
         for mark, (table, targets) in tables.items():
             plans[mark] = [await self._plan(table, target, changes) for target in targets]
+        return tables, plans
+
+    def _send(
+        self, transaction: Transaction, changes: list[RowChange], tables: _Tables, plans: dict[int, list[_Plan]]
+    ) -> None:
         stamp = datetime.fromtimestamp(transaction.commit_us / 1_000_000, UTC).isoformat(timespec="milliseconds")[:-6]
         tail = b'"commit_timestamp":"%bZ","lsn":%d,"xid":%d' % (stamp.encode(), transaction.lsn, transaction.xid)
         out: dict[Group, list[bytes]] = {}
@@ -374,8 +399,9 @@ class Changes:
         """The newest stored broadcasts of a private topic, oldest first."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                "select id::text, event, payload::text from realtime.messages where topic = %s and private and extension = 'broadcast' "
-                "and payload is not null and inserted_at >= to_timestamp(%s) at time zone 'UTC' order by inserted_at desc limit %s",
+                "select id::text, event, payload::text from realtime.messages "
+                "where topic = %s and private and extension = 'broadcast' and payload is not null "
+                "and inserted_at >= to_timestamp(%s) at time zone 'UTC' order by inserted_at desc limit %s",
                 (channel.sub, since_ms / 1000, limit),
             )
             rows = await cursor.fetchall()
@@ -409,7 +435,7 @@ def _data(table: Table, projection: Projection, change: RowChange, tail: bytes, 
     if kind != "INSERT":
         source = old if old is not None else new
         assert source is not None
-        # The identity's columns only; with REPLICA IDENTITY FULL all, unless row level security is on: then the key alone.
+        # The identity's columns; with REPLICA IDENTITY FULL all, unless row level security is on: then the key alone.
         whole = old is not None and not change.old_is_key and not (table.rls and table.key)
         wanted = projection.indices if whole else [i for i in table.key if i in projection.indices]
         old_record = table.row(source, wanted)
@@ -444,12 +470,6 @@ def _error(table: Table, kind: str, error: str) -> bytes:
 def _id(entry: dict[str, Any]) -> int:
     """The same parameters have the same id, as in Supabase (which hashes them with Erlang's phash2, 27 bits)."""
     return zlib.crc32(msgspec.json.encode(entry, order="sorted")) & 0x7FFFFFF
-
-
-def _parse(text: str) -> Any:
-    from ..protocol import filters
-
-    return filters.parse(text)
 
 
 # --- texts as Elixir's `inspect` writes them

@@ -1,4 +1,4 @@
-"""Frames as the server writes them, ready for the socket: encoded once for each serializer, however many clients get them."""
+"""Frames as the server writes them, ready for the socket: encoded once for each serializer, for any number of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def around(vsn: Vsn, topic: str, event: str) -> tuple[bytes, bytes]:
 
 
 class Broadcast:
-    """One user broadcast on its way to many: `body` is the JSON of its payload, or raw bytes that only 2.0.0 can carry."""
+    """One user broadcast on its way to many: `body` is its payload's JSON, or raw bytes that only 2.0.0 can carry."""
 
     def __init__(
         self,

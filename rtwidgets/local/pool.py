@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -47,14 +48,12 @@ class Pool:
                     self._free.append(connection)
 
     async def _alive(self, connection: Connection) -> bool:
-        """Whether Postgres has not gone away meanwhile (it tells so by sending, while nobody listens)."""
-        pgconn = connection.pgconn
-        try:
-            pgconn.consume_input()
-        except psycopg.Error:
-            pass
-        if pgconn.status == psycopg.pq.ConnStatus.OK and not connection.closed:
-            return True
+        """Whether Postgres has not gone away meanwhile: on an idle connection it sends nothing but its farewell."""
+        if not connection.closed:
+            with selectors.DefaultSelector() as selector:
+                selector.register(connection.pgconn.socket, selectors.EVENT_READ)
+                if not selector.select(0):
+                    return True
         await connection.close()
         return False
 

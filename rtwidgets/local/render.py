@@ -138,7 +138,7 @@ _BY_NAME: dict[str, Converter] = {
 
 
 class Types:
-    """What the catalogue says of every type, and a converter for each; `missing` tells which oids it has not heard of."""
+    """What the catalogue says of every type, and a converter for each."""
 
     def __init__(self) -> None:
         self._types: dict[int, PgType] = {}

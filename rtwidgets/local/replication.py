@@ -1,4 +1,4 @@
-"""The stream of committed transactions: one temporary slot, read on the event loop as it arrives, opened again when it was lost."""
+"""The stream of committed transactions: one temporary slot, read on the event loop, opened again when it was lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 PUBLICATIONS = ("supabase_realtime", "supabase_realtime_messages_publication")
 
-# The text form of values is that of the stream's own session, so it is fixed here. A suspended laptop must not lose its slot.
+# The text form of values is that of the stream's own session, so it is fixed here. And a suspended laptop must not lose
+# its slot.
 SESSION = (
     "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=1 "
     "-c wal_sender_timeout=0 -c client_encoding=UTF8"
@@ -33,8 +34,8 @@ _TURN = 2000  # messages read in one turn of the loop, so that other clients are
 class Stream:
     """Reads the WAL and hands over batches of transactions.
 
-    `on_batch` gets every transaction that is at hand, in commit order, and is awaited before the next call. `on_open` is called
-    with False at the first start of streaming and with True at each later one: what was committed in between is a gap.
+    `on_batch` gets every transaction that is at hand, in commit order, and is awaited before the next call. `on_open`
+    is called with False at the first start of streaming, with True after each gap.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Stream:
                     await self._on_batch(batch)
                 except Exception:
                     log.exception("a batch of changes could not be delivered")
+                    self._on_open(True)  # a gap like any other
                 self._done_lsn = max(self._done_lsn, batch[-1].end_lsn)
                 self._idle = True
 
@@ -94,7 +96,8 @@ class Stream:
                     # Not close(): that would wait for the end of a COPY that only we could end.
                     connection.pgconn.finish()
             except (psycopg.Error, OSError) as error:
-                log.warning("the stream from Postgres was lost: %s", error)
+                if wait <= 0.05:  # not at each try
+                    log.warning("the stream from Postgres was lost: %s", error)
             await asyncio.sleep(wait)
             wait = min(wait * 2, 1.0)
 

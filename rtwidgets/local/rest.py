@@ -1,6 +1,7 @@
 """Reading tables as PostgREST serves them, as the caller's own role and claims, in one read-only snapshot.
 
-Nothing that a client sends becomes SQL text: names are quoted identifiers, values are parameters, operators come from a list.
+Nothing that a client sends becomes SQL text: names are quoted identifiers, values are parameters, operators come from
+a list.
 """
 
 from __future__ import annotations
@@ -100,27 +101,24 @@ class Rest:
         if offset:
             parts.append(sql.SQL(" offset {}").format(sql.Literal(offset)))
         rows = sql.SQL("select row_to_json(r)::text from ({}) r").format(sql.Composed(parts))
-        async with self._pool.connection() as connection:
-            async with connection.transaction():
-                await connection.execute("set transaction isolation level repeatable read, read only")
-                # The snapshot is taken by this first query, the position after it: so every transaction that the
-                # snapshot sees has its commit record before that position, also an asynchronous one (hence insert_lsn).
-                lsn, snapshot = await _position(connection)
-                await become(connection, identity)
-                try:
-                    cursor = await connection.execute(rows, values)
-                except psycopg.errors.UndefinedTable:
-                    raise RestError(
-                        404, "PGRST205", f"Could not find the table '{schema}.{table}' in the schema cache"
-                    ) from None
-                found = [row[0] for row in await cursor.fetchall()]
-                total = None
-                if count:
-                    cursor = await connection.execute(
-                        sql.SQL("select count(*) from {} t{}").format(name, where), values
-                    )
-                    row = await cursor.fetchone()
-                    total = row[0] if row else 0
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute("set transaction isolation level repeatable read, read only")
+            # The snapshot is taken by this first query, the position after it: so every transaction that the
+            # snapshot sees has its commit record before that position, also an asynchronous one (hence insert_lsn).
+            lsn, snapshot = await _position(connection)
+            await become(connection, identity)
+            try:
+                cursor = await connection.execute(rows, values)
+            except psycopg.errors.UndefinedTable:
+                raise RestError(
+                    404, "PGRST205", f"Could not find the table '{schema}.{table}' in the schema cache"
+                ) from None
+            found = [row[0] for row in await cursor.fetchall()]
+            total = None
+            if count:
+                cursor = await connection.execute(sql.SQL("select count(*) from {} t{}").format(name, where), values)
+                row = await cursor.fetchone()
+                total = row[0] if row else 0
         last = offset + len(found) - 1
         span = f"{offset}-{last}" if found else "*"
         headers = {

@@ -110,7 +110,8 @@ async def become(connection: Connection, identity: Identity, topic: str | None =
     """Turns the rest of this transaction into that caller's."""
     await connection.execute(
         "select set_config('request.jwt.claims', %s, true), set_config('request.jwt.claim.sub', %s, true), "
-        "set_config('request.jwt.claim.role', %s, true), set_config('realtime.topic', %s, true), set_config('role', %s, true)",
+        "set_config('request.jwt.claim.role', %s, true), set_config('realtime.topic', %s, true), "
+        "set_config('role', %s, true)",
         (identity.claims, identity.sub, identity.role, topic or "", identity.role),
     )
 
@@ -155,7 +156,8 @@ class Catalogue:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
                     "select a.attname::text from pg_catalog.pg_attribute a "
-                    "join pg_catalog.pg_roles r on r.rolname = %s where a.attrelid = %s and a.attnum > 0 and not a.attisdropped "
+                    "join pg_catalog.pg_roles r on r.rolname = %s "
+                    "where a.attrelid = %s and a.attnum > 0 and not a.attisdropped "
                     "and pg_catalog.has_column_privilege(r.oid, a.attrelid, a.attnum, 'SELECT')",
                     (role, table.relation.oid),
                 )
@@ -184,7 +186,8 @@ class Catalogue:
         async with self._pool.connection() as connection, connection.transaction():
             cursor = await connection.execute(
                 "select pg_catalog.format_type(a.atttypid, a.atttypmod) "
-                "from unnest(%s::text[]) with ordinality as k(name, n) join pg_catalog.pg_attribute a on a.attrelid = %s and a.attname = k.name order by k.n",
+                "from unnest(%s::text[]) with ordinality as k(name, n) "
+                "join pg_catalog.pg_attribute a on a.attrelid = %s and a.attname = k.name order by k.n",
                 ([relation.columns[i].name for i in table.key], relation.oid),
             )
             types = [row[0] for row in await cursor.fetchall()]

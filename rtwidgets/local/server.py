@@ -147,7 +147,7 @@ class RealtimeServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Answers only those who called this machine by its own name: a page elsewhere may point its domain here (DNS rebinding)."""
+        """Answers only those who called this machine by its own name: a page elsewhere may point its domain here."""
         try:
             host = urlsplit(f"//{request.headers.get('Host', '')}").hostname
             origin = request.headers.get("Origin")

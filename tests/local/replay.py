@@ -40,12 +40,13 @@ def normal(frame: Any) -> Any:
     return _clean(json.loads(_UUID.sub("<uuid>", frame)))
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: Any, table: str = "") -> Any:
     if isinstance(value, list):
-        return [_clean(item) for item in value]
+        return [_clean(item, table) for item in value]
     if not isinstance(value, dict):
         return value
     out = {}
+    table = value.get("table", table)
     for name, item in value.items():
         if name in ("lsn", "xid"):
             continue  # our own extra keys
@@ -55,14 +56,14 @@ def _clean(value: Any) -> Any:
             and (name != "id" or "event" in value)
         ):
             out[name] = f"<{name}>"
-        elif name == "commit_timestamp":
-            out[name] = item and re.sub(r"\d", "0", item)
+        elif name == "commit_timestamp" or (name == "ts" and table == "f_t"):
+            out[name] = item and re.sub(r"\d+", "0", item)
         elif name == "ids":
             out[name] = len(item)
         elif isinstance(item, str) and name == "message":
             out[name] = re.sub(r"expired \d+ seconds", "expired N seconds", item)
         else:
-            out[name] = _clean(item)
+            out[name] = _clean(item, table)
     return out
 
 

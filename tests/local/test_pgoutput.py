@@ -18,7 +18,7 @@ BEGIN = b"B" + struct.pack(">QqI", 100, 0, 42)
 COMMIT = b"C" + struct.pack(">BQQq", 0, 100, 140, 1_000_000)
 
 
-def row(*values: bytes | None | object) -> bytes:
+def row(*values: object) -> bytes:
     out = struct.pack(">H", len(values))
     for value in values:
         if value is None:
