@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pandas as pd
 
+from ..protocol import filters
 from ..protocol.channel import ChangesBinding
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change, Column
@@ -288,12 +289,10 @@ class LiveTableEngine:
         self._types = {column.name: column.type for column in columns}
         if self.filter is None:
             return
-        from ..protocol import filters
-
         try:
-            parsed: Any = filters.parse(self.filter)
+            parsed = filters.parse(self.filter)
             self._matches = parsed.compile(self._types)
-            self._filter_names = tuple(condition.column for condition in parsed.conditions)
+            self._filter_names = tuple(parsed.columns)
         except RealtimeError:
             raise
         except ValueError as error:

@@ -23,7 +23,7 @@ from .columns import ColumnData
 from .delta import Block, Delta, Key
 from .frames import guard
 from .sorting import Sort, SortedRows, parse_order
-from .types import TIMES, Array, changed, keys_of, kind_of, parse, to_json, to_python
+from .types import TIMES, Array, changed, keys_of, kind_of, parse, to_json, to_pandas, to_python
 
 Row = dict[str, Any]
 _FIRST_CAPACITY = 256
@@ -132,6 +132,16 @@ class Store:
             as_text = column.kind in TIMES or column.kind == "bytes"
             found[name] = (to_json if as_text else to_python)(column.kind, *column.take(where))[0]
         return found
+
+    def take(self, keys: Sequence[Key]) -> pd.DataFrame:
+        """These rows, in order of arrival, as a frame of its own with the dtypes of `df()`; unknown keys are passed
+        over.
+        """
+        with self.lock:
+            slots = [self._index[key] for key in keys if key in self._index]
+            where = np.sort(self._pos[slots]) if slots else np.empty(0, dtype=np.int64)
+            arrays = {name: to_pandas(c.kind, *c.take(where)) for name, c in self._columns.items()}
+        return pd.DataFrame(arrays, index=pd.RangeIndex(len(where)), copy=False)
 
     def window(
         self,

@@ -1,4 +1,4 @@
-"""The engine against a simulated database: interleaved transactions, snapshots between commits, a channel that breaks."""
+"""The engine against a simulated database: interleaved transactions, snapshots between commits, a broken channel."""
 
 from __future__ import annotations
 
@@ -143,7 +143,6 @@ async def test_a_large_row_and_an_unknown_row_are_read_again_by_key() -> None:
 
 
 async def test_a_filter_is_applied_here_so_that_no_ghost_stays() -> None:
-    pytest.importorskip("rtwidgets.protocol.filters")
     rest = Rest([row(1), row(2, 0, "closed")])
     engine, channel = await started(rest, filter="status=eq.open")
     assert channel.binding.filter is None
