@@ -1,6 +1,7 @@
 """The asyncio client: one socket, many channels, and everything that keeps them alive.
 
-`AsyncClient` owns the socket: it connects, reconnects without end, keeps the heartbeat, and renews the token. `AsyncChannel` drives one
+`AsyncClient` owns the socket: it connects, reconnects without end, keeps the heartbeat, and renews the token.
+`AsyncChannel` drives one
 `ChannelMachine`: it alone decides when to rejoin. All of it runs on one event loop; callbacks run there too.
 """
 
@@ -59,11 +60,16 @@ class ChangesSink(Protocol):
         ...
 
     def on_ready(self) -> None:
-        """The server listens to the database from now on. Again after each rejoin: what changed meanwhile was not sent."""
+        """The server listens to the database from now on.
+
+        Again after each rejoin: what changed meanwhile was not sent.
+        """
         ...
 
     def on_gap(self, reason: str) -> None:
-        """The channel or the socket was lost, or is being joined anew: changes may be missing until the next `on_ready`."""
+        """The channel or the socket was lost, or is being joined anew: changes may be missing until the next
+        `on_ready`.
+        """
         ...
 
     def on_error(self, error: RealtimeError) -> None:
@@ -104,7 +110,8 @@ def base_url(url: str) -> str:
 class AsyncClient:
     """A connection to a project's Realtime, for one user. `async with AsyncClient(url, key) as client: ...`
 
-    `url`: the project's URL. `key`: its API key. `token`: the user's JWT, or a function (sync or async) that returns one; it is asked at
+    `url`: the project's URL. `key`: its API key. `token`: the user's JWT, or a function (sync or async) that returns
+    one; it is asked at
     connect, before expiry, and when the server says expired. `heartbeat_interval` and `timeout` in seconds.
     """
 
@@ -143,7 +150,6 @@ class AsyncClient:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._first: asyncio.Future[None] | None = None
         self._beat: tuple[str, float] | None = None
-        self._wake = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<AsyncClient {self.url} {self.status}, {len(self.channels)} channels>"
@@ -160,7 +166,8 @@ class AsyncClient:
     async def connect(self) -> None:
         """Connects, and stays connected until `close()`.
 
-        Returns at the first open socket. Raises `RealtimeError` when the server refuses (bad key, unknown project), or when there is no connection
+        Returns at the first open socket. Raises `RealtimeError` when the server refuses (bad key, unknown project), or
+        when there is no connection
         within `timeout` seconds; in the second case it goes on trying.
         """
         self._start()
@@ -190,7 +197,8 @@ class AsyncClient:
         self._set_status("closed", None)
 
     def channel(self, topic: str, **options: Any) -> AsyncChannel:
-        """The channel of a topic: the same object for the same topic and options (`private`, `ack`, `broadcast_self`, `presence_key`, `replay`).
+        """The channel of a topic: the same object for the same topic and options (`private`, `ack`, `broadcast_self`,
+        `presence_key`, `replay`).
 
         Raises `RealtimeError` where the topic is in use with other options: a socket holds one channel a topic.
         """
@@ -205,10 +213,8 @@ class AsyncClient:
             if known.idle:
                 known.drop()
             else:
-                raise errors.make(
-                    "ChannelOptionsDiffer",
-                    f"channel {name!r} is in use with other options: {_options(known.options)}, wanted {_options(wanted)}",
-                )
+                text = f"{name!r} is in use with other options: {_options(known.options)}, wanted {_options(wanted)}"
+                raise errors.make("ChannelOptionsDiffer", text)
         made = AsyncChannel(self, name, wanted)
         self.channels[name] = made
         return made
@@ -218,7 +224,10 @@ class AsyncClient:
         return self._statuses.put(fn)
 
     def on_frame(self, fn: Callable[[str, Message], Any]) -> Unregister:
-        """Calls `fn("in" or "out", message)` for every frame (row changes have a `Change` as payload). Tokens are in join payloads: redact them."""
+        """Calls `fn("in" or "out", message)` for every frame (row changes have a `Change` as payload).
+
+        Tokens are in join payloads: redact them.
+        """
         return self._frames.put(fn)
 
     async def set_token(self, token: str) -> None:
@@ -303,7 +312,7 @@ class AsyncClient:
                         return
             except InvalidStatus as refusal:
                 response = refusal.response
-                error = errors.from_status(response.status_code, response.body or b"")
+                error = errors.from_status(response.status_code, bytes(response.body or b""))
                 wait = errors.min_wait(error)
                 if response.status_code in (401, 403, 404):
                     refused += 1
@@ -320,11 +329,7 @@ class AsyncClient:
             delay = self._backoff.next(wait)
             logger.info("not connected (%s), trying again in %.1f s", error.message, delay)
             self._set_status("reconnecting", error)
-            self._wake.clear()
-            try:
-                await asyncio.wait_for(self._wake.wait(), delay)
-            except TimeoutError:
-                pass
+            await asyncio.sleep(delay)
 
     def _give_up(self, error: RealtimeError) -> None:
         logger.error("%s", error)
@@ -337,7 +342,8 @@ class AsyncClient:
     async def _one_connection(self) -> None:
         await self._ask_token()
         scheme = "wss" if self.url.startswith("https") else "ws"
-        uri = f"{scheme}{self.url[self.url.index(':') :]}/realtime/v1/websocket?apikey={quote(self._key, safe='')}&vsn={self.vsn}"
+        host = self.url.partition(":")[2]
+        uri = f"{scheme}:{host}/realtime/v1/websocket?apikey={quote(self._key, safe='')}&vsn={self.vsn}"
         ws = await connect(
             uri,
             max_size=MAX_FRAME,
@@ -347,9 +353,7 @@ class AsyncClient:
             close_timeout=1,
             compression=None,
         )
-        if self._first is None or not self._first.done():
-            pass
-        else:
+        if self._first is not None and self._first.done():
             self.reconnects += 1
         self._ws, self._beat = ws, None
         opened = time.monotonic()
@@ -362,7 +366,8 @@ class AsyncClient:
             for channel in list(self.channels.values()):
                 channel.connected()
             while True:
-                # `recv` does not suspend while frames are waiting, so one turn of the loop handles everything that has arrived;
+                # `recv` does not suspend while frames are waiting, so one turn of the loop handles everything that has
+                # arrived;
                 # channels hand their changes on when the turn ends.
                 self._handle(await ws.recv(decode=False))
         except ConnectionClosed as closed:
@@ -376,7 +381,7 @@ class AsyncClient:
                 self._backoff.reset()
             for channel in list(self.channels.values()):
                 channel.lost()
-            ws.transport.abort() if asyncio.current_task() is None else await self._shut(ws)
+            await self._shut(ws)
 
     async def _shut(self, ws: ClientConnection) -> None:
         try:
@@ -417,11 +422,14 @@ class AsyncClient:
                 return
             patience = min(self.timeout, self.heartbeat_interval)
             await asyncio.sleep(patience)
-            if self._beat is not None and self._beat[0] == ref:
+            if self._unanswered(ref):
                 logger.warning("no answer to the heartbeat within %.1f s: connecting anew", patience)
                 ws.transport.abort()  # a close handshake would wait for the same silent peer
                 return
             await asyncio.sleep(self.heartbeat_interval - patience)
+
+    def _unanswered(self, ref: str) -> bool:
+        return self._beat is not None and self._beat[0] == ref
 
     # --- tokens ---
 
@@ -477,7 +485,9 @@ class _Binding:
 
 
 class AsyncChannel:
-    """A channel of an `AsyncClient` (see `AsyncClient.channel`): joined once, shared by everyone who asks for its topic."""
+    """A channel of an `AsyncClient` (see `AsyncClient.channel`): joined once, shared by everyone who asks for its
+    topic.
+    """
 
     def __init__(self, client: AsyncClient, topic: str, options: ChannelOptions) -> None:
         self.client = client
@@ -530,9 +540,11 @@ class AsyncChannel:
         return not self._wanted and not self._sinks and self.status == "closed"
 
     async def subscribe(self, timeout: float = 10.0) -> None:
-        """Joins, and stays joined through every interruption until `unsubscribe()`. Nothing happens where it is joined already.
+        """Joins, and stays joined through every interruption until `unsubscribe()`. Nothing happens where it is joined
+        already.
 
-        Raises `RealtimeError`: at once where the server refuses for good, and with code `Timeout` after `timeout` seconds, while the channel
+        Raises `RealtimeError`: at once where the server refuses for good, and with code `Timeout` after `timeout`
+        seconds, while the channel
         goes on trying.
         """
         self.start()
@@ -589,7 +601,8 @@ class AsyncChannel:
     async def send(self, event: str, payload: Any) -> None:
         """Broadcasts to everyone on the channel: a JSON value, or `bytes` (serializer 2.0.0).
 
-        While the channel is being joined, up to 100 messages wait; the oldest gives way and raises. With `ack=True` it returns when the server has taken
+        While the channel is being joined, up to 100 messages wait; the oldest gives way and raises. With `ack=True` it
+        returns when the server has taken
         the message, else when it is written. Raises `RealtimeError`.
         """
         if not self._wanted:
@@ -613,7 +626,8 @@ class AsyncChannel:
         await sent
 
     async def track(self, state: dict[str, Any]) -> None:
-        """Shows this state to the others, and again after every rejoin. Calls closer than the server allows are joined into one: the last wins.
+        """Shows this state to the others, and again after every rejoin. Calls closer than the server allows are joined
+        into one: the last wins.
 
         Raises `RealtimeError` where the server refuses the state.
         """
@@ -647,7 +661,10 @@ class AsyncChannel:
         return self._statuses.put(fn)
 
     def add_changes(self, binding: ChangesBinding, sink: ChangesSink) -> Unregister:
-        """Sends a binding's changes to the sink. The channel rejoins where the server does not serve that binding yet."""
+        """Sends a binding's changes to the sink.
+
+        The channel rejoins where the server does not serve that binding yet.
+        """
         added = _Binding(binding, sink)
         unregister = self._sinks.put(added, self._routes_changed)
         if self.status in ("joined", "joining") and self._wanted:
@@ -655,7 +672,9 @@ class AsyncChannel:
         return unregister
 
     async def broadcasts(self, event: str = "*", *, maxlen: int = 10_000) -> AsyncIterator[Any]:
-        """The payloads of an event's broadcasts as they come, without end; of more than `maxlen` waiting ones the oldest give way."""
+        """The payloads of an event's broadcasts as they come, without end; of more than `maxlen` waiting ones the
+        oldest give way.
+        """
         waiting: deque[Any] = deque(maxlen=maxlen)
         come = asyncio.Event()
 

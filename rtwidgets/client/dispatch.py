@@ -1,4 +1,6 @@
-"""Runs a person's own callbacks: on the kernel's main thread between cells where there is a kernel, else right where they are called."""
+"""Runs a person's own callbacks: on the kernel's main thread between cells where there is a kernel, else right where
+they are called.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def dispatch(fn: Callable[..., Any], *args: Any) -> None:
         return
     schedule = getattr(loop, "call_soon_threadsafe", None) or loop.add_callback
     try:
-        # A fresh context: ipykernel routes output by the context's parent cell, which is not that of whoever calls here.
+        # A fresh context: ipykernel routes output by the context's parent cell, which is not that of whoever calls
+        # here.
         if hasattr(loop, "call_soon_threadsafe") and threading.current_thread() is not threading.main_thread():
             schedule(guarded, fn, *args, context=contextvars.Context())
         else:

@@ -30,7 +30,10 @@ class Snapshot(msgspec.Struct, frozen=True):
         return cls(int(xmin), int(xmax), frozenset(int(xid) for xid in running.split(",") if xid))
 
     def visible(self, xid: int) -> bool:
-        """Whether the snapshot saw the transaction, given that it has committed. A 32-bit `xid` (as replication sends) gets the epoch nearest to `xmax`."""
+        """Whether the snapshot saw the transaction, given that it has committed.
+
+        A 32-bit `xid` (as replication sends) gets the epoch nearest to `xmax`.
+        """
         if xid <= _XID_MASK:
             distance = (xid - self.xmax) & _XID_MASK
             xid = self.xmax + (distance - (_XID_MASK + 1) if distance >= 0x80000000 else distance)
@@ -38,7 +41,9 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Rows of one read. `total` is the count of the whole result where the server gave it; `lsn` and `snapshot` only our local server gives."""
+    """Rows of one read. `total` is the count of the whole result where the server gave it; `lsn` and `snapshot` only
+    our local server gives.
+    """
 
     rows: list[dict[str, Any]]
     total: int | None = None
@@ -47,7 +52,9 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class TableInfo(msgspec.Struct, frozen=True):
-    """A table's columns with their Postgres types, its primary key (empty where it has none or it is not known), and whether it is published."""
+    """A table's columns with their Postgres types, its primary key (empty where it has none or it is not known), and
+    whether it is published.
+    """
 
     columns: list[Column]
     key: tuple[str, ...]
@@ -80,7 +87,10 @@ def _short(name: str) -> str:
 
 
 class RestClient:
-    """Reads tables of a project. `base` is the project's URL; `token` gives the JWT of the moment (None: the key speaks)."""
+    """Reads tables of a project.
+
+    `base` is the project's URL; `token` gives the JWT of the moment (None: the key speaks).
+    """
 
     def __init__(
         self, base: str, key: str, token: Callable[[], Awaitable[str | None]], *, timeout: float = 30.0
@@ -126,8 +136,10 @@ class RestClient:
     ) -> AsyncIterator[Page]:
         """The rows of a table, in pages.
 
-        `filter` as in a change subscription (`status=eq.open,qty=gt.3`); `order` as `column.desc` or as PostgREST writes it; the key columns
-        follow in the order, so that no page overlaps another. `limit` rows at most. Without a key and an order, pages may overlap where
+        `filter` as in a change subscription (`status=eq.open,qty=gt.3`); `order` as `column.desc` or as PostgREST
+        writes it; the key columns
+        follow in the order, so that no page overlaps another. `limit` rows at most. Without a key and an order, pages
+        may overlap where
         rows change meanwhile. Raises `RealtimeError`.
         """
         query: list[str] = [f"select={_names(columns) if columns else '*'}"]
@@ -153,7 +165,8 @@ class RestClient:
             page = _page(response)
             yield page
             offset += len(page.rows)
-            # A server may cap its pages below what was asked (max-rows), so only an empty page or the known total ends it.
+            # A server may cap its pages below what was asked (max-rows), so only an empty page or the known total ends
+            # it.
             if (
                 not page.rows
                 or (page.total is not None and offset >= page.total)
@@ -162,7 +175,10 @@ class RestClient:
                 return
 
     async def describe(self, table: str, schema: str = "public") -> TableInfo:
-        """The table's columns and key: from our local server's own function, else from PostgREST's OpenAPI document. Raises `RealtimeError`."""
+        """The table's columns and key: from our local server's own function, else from PostgREST's OpenAPI document.
+
+        Raises `RealtimeError`.
+        """
         response = await self._request(
             "GET", f"/rest/v1/rpc/rtwidgets_describe?schema={quote(schema, safe='')}&table={quote(table, safe='')}"
         )
@@ -187,7 +203,8 @@ class RestClient:
                 code="UndefinedTable",
                 hint="check the table's name, and that the role may select from it",
             )
-        columns, key = [], []
+        columns: list[Column] = []
+        key: list[str] = []
         for name, spec in cast(
             "dict[str, dict[str, Any]]", cast("dict[str, Any]", definition).get("properties", {})
         ).items():
@@ -205,7 +222,10 @@ class RestClient:
         return (await self.describe(table, schema)).key
 
     async def broadcast(self, topic: str, event: str, payload: Any, private: bool = False) -> None:
-        """Sends a broadcast over HTTP, without joining. Raises `RealtimeError`; a missing insert policy is not reported by the server."""
+        """Sends a broadcast over HTTP, without joining.
+
+        Raises `RealtimeError`; a missing insert policy is not reported by the server.
+        """
         body = dumps({"messages": [{"topic": topic, "event": event, "payload": payload, "private": private}]})
         response = await self._request(
             "POST", "/realtime/v1/api/broadcast", headers={"Content-Type": "application/json"}, content=body

@@ -14,7 +14,6 @@ from typing import Any, TypeVar, cast
 from traitlets import Any as AnyTrait
 from traitlets import Enum, Float, HasTraits, Instance, Int, Unicode
 
-from ..protocol import errors
 from ..protocol.channel import ChangesBinding, ChannelOptions
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change
@@ -42,7 +41,8 @@ def _there(fn: Callable[..., T], *args: Any, **options: Any) -> T:
 
 
 class Client(HasTraits):
-    """A connection to a project, as one user. Made by `connect()` or `local()`; `.aio` is its asyncio twin (on the I/O thread).
+    """A connection to a project, as one user. Made by `connect()` or `local()`; `.aio` is its asyncio twin (on the I/O
+    thread).
 
     Traits are set on the kernel's main thread, between cells, where there is a kernel.
     """
@@ -58,7 +58,7 @@ class Client(HasTraits):
         super().__init__()
         self.aio: AsyncClient = _there(AsyncClient, url, key, token=token, **options)
         self.set_trait("url", self.aio.url)
-        self._channels: dict[str, Channel] = {}
+        self.known: dict[str, Channel] = {}
         mine = weakref.ref(self)
 
         def told(status: str, error: RealtimeError | None) -> None:
@@ -79,7 +79,9 @@ class Client(HasTraits):
             self.refresh()
 
     def refresh(self) -> None:
-        """Copies the figures that change with every frame (`last_frame_at`, `round_trip_ms`, `reconnects`) into the traits."""
+        """Copies the figures that change with every frame (`last_frame_at`, `round_trip_ms`, `reconnects`) into the
+        traits.
+        """
         self.last_frame_at, self.round_trip_ms, self.reconnects = (
             self.aio.last_frame_at,
             self.aio.round_trip_ms,
@@ -89,7 +91,7 @@ class Client(HasTraits):
     @property
     def channels(self) -> dict[str, Channel]:
         """The channels that this client has handed out, by topic."""
-        return dict(self._channels)
+        return dict(self.known)
 
     @property
     def rest(self) -> Any:
@@ -97,7 +99,10 @@ class Client(HasTraits):
         return self.aio.rest
 
     def channel(self, topic: str, **options: Any) -> Channel:
-        """The channel of a topic: the same object for the same topic and options. Raises `RealtimeError` where the options differ from those in use."""
+        """The channel of a topic: the same object for the same topic and options.
+
+        Raises `RealtimeError` where the options differ from those in use.
+        """
         return Channel(topic, client=self, **options)
 
     def connect_socket(self, timeout: float = 10.0) -> None:
@@ -119,7 +124,7 @@ class Client(HasTraits):
             _open.discard(self)
             if _default is self:
                 _default = None
-        self._channels.clear()
+        self.known.clear()
         closing = submit(self.aio.close())
         if not on_io_thread():
             try:
@@ -139,9 +144,11 @@ def _wait(coro: Coroutine[Any, Any, T], timeout: float) -> T:
 
 
 class Channel(HasTraits):
-    """A channel: `Channel("support-chat")`. The same topic and options on the same client give the same object, so re-running a cell is safe.
+    """A channel: `Channel("support-chat")`. The same topic and options on the same client give the same object, so
+    re-running a cell is safe.
 
-    Callbacks run on the kernel's main thread between cells where there is a kernel, else on the I/O thread; what they raise is logged. `.aio` is its
+    Callbacks run on the kernel's main thread between cells where there is a kernel, else on the I/O thread; what they
+    raise is logged. `.aio` is its
     asyncio twin. Raises `RealtimeError` where the topic is in use with other options.
     """
 
@@ -165,7 +172,7 @@ class Channel(HasTraits):
         options = ChannelOptions(private, ack, broadcast_self, presence_key, **more)
         name = topic.removeprefix("realtime:")
         with _lock:
-            known = client._channels.get(name)
+            known = client.known.get(name)
             if known is not None and known.options == options:
                 return known
         return cast("Channel", super().__new__(cls))
@@ -198,7 +205,7 @@ class Channel(HasTraits):
 
         _there(self.aio.on_status, told)
         with _lock:
-            self.client._channels[self.topic] = self
+            self.client.known[self.topic] = self
         self._made = True
 
     def __repr__(self) -> str:
@@ -214,7 +221,10 @@ class Channel(HasTraits):
         return self.aio.presence
 
     def subscribe(self, timeout: float = 10.0) -> Channel:
-        """Joins, and stays joined through every interruption until `unsubscribe()`; returns the channel. `timeout` in seconds. Raises `RealtimeError`."""
+        """Joins, and stays joined through every interruption until `unsubscribe()`; returns the channel.
+
+        `timeout` in seconds. Raises `RealtimeError`.
+        """
         self._wait(self.aio.subscribe(timeout), timeout + 5)
         self._sync()
         return self
@@ -230,11 +240,17 @@ class Channel(HasTraits):
         self._sync()
 
     def send(self, event: str, payload: Any) -> None:
-        """Broadcasts a dict (or `bytes`) to everyone on the channel. With `ack=True` it returns when the server has taken it. Raises `RealtimeError`."""
+        """Broadcasts a dict (or `bytes`) to everyone on the channel.
+
+        With `ack=True` it returns when the server has taken it. Raises `RealtimeError`.
+        """
         self._wait(self.aio.send(event, payload), 30)
 
     def track(self, state: dict[str, Any]) -> None:
-        """Shows this state to the others, again after every rejoin; calls too close together become one, the last wins. Raises `RealtimeError`."""
+        """Shows this state to the others, again after every rejoin; calls too close together become one, the last wins.
+
+        Raises `RealtimeError`.
+        """
         self._wait(self.aio.track(state), 30)
 
     def untrack(self) -> None:
@@ -242,7 +258,8 @@ class Channel(HasTraits):
         self._wait(self.aio.untrack(), 30)
 
     def on_broadcast(self, event: str, fn: Callable[..., Any]) -> Unregister:
-        """Calls `fn(payload)` for broadcasts of the event (`*`: all). A function that takes two gets `(event, payload)`, with three also `meta`.
+        """Calls `fn(payload)` for broadcasts of the event (`*`: all). A function that takes two gets `(event,
+        payload)`, with three also `meta`.
 
         Returns a function that unregisters.
         """
@@ -255,8 +272,15 @@ class Channel(HasTraits):
         return self._unregister(_there(self.aio.on_broadcast, event, take))
 
     def on_presence(self, fn: Callable[[PresenceChange], Any]) -> Unregister:
-        """Calls `fn(change)`, with `.state`, `.joins`, `.leaves` and `.updates`. Returns a function that unregisters."""
-        return self._unregister(_there(self.aio.on_presence, lambda change: dispatch(fn, change)))
+        """Calls `fn(change)`, with `.state`, `.joins`, `.leaves` and `.updates`.
+
+        Returns a function that unregisters.
+        """
+
+        def take(change: PresenceChange) -> None:
+            dispatch(fn, change)
+
+        return self._unregister(_there(self.aio.on_presence, take))
 
     def on_postgres_changes(
         self,
@@ -331,8 +355,10 @@ class _Callback:
 def connect(url: Any = None, key: str | None = None, *, token: TokenSource = None, **options: Any) -> Client:
     """Connects to a project, and makes that client the default of everything else.
 
-    `url`: the project's URL; or a `supabase` client object, whose URL, key and session token are taken; or None: the environment's SUPABASE_URL
-    and SUPABASE_KEY, else the running local one. `token`: the user's JWT, or a function (sync or async) that returns one. The socket opens with the
+    `url`: the project's URL; or a `supabase` client object, whose URL, key and session token are taken; or None: the
+    environment's SUPABASE_URL
+    and SUPABASE_KEY, else the running local one. `token`: the user's JWT, or a function (sync or async) that returns
+    one. The socket opens with the
     first channel. Raises `RealtimeError` where there is nothing to connect to.
     """
     if url is not None and not isinstance(url, str):
@@ -344,7 +370,7 @@ def connect(url: Any = None, key: str | None = None, *, token: TokenSource = Non
             if found is not None:
                 url, key = found
     if not url or not key:
-        hint = "call connect(url, key), or local() for a Postgres and a realtime server on this machine, or set SUPABASE_URL and SUPABASE_KEY"
+        hint = "call connect(url, key), or local() for everything on this machine, or set SUPABASE_URL and SUPABASE_KEY"
         raise RealtimeError("there is no URL or no key to connect with", code="NotConfigured", hint=hint)
     client = Client(str(url), key, token=token, **options)
     set_default_client(client)
@@ -356,7 +382,7 @@ def _running_local() -> tuple[str, str] | None:
         from rtwidgets.local.handle import running_default  # pyright: ignore
     except ImportError:
         return None
-    return cast("tuple[str, str] | None", running_default())
+    return running_default()  # pyright: ignore
 
 
 def _from_supabase(source: Any, key: str | None, token: TokenSource) -> tuple[str, str, TokenSource]:
@@ -379,7 +405,10 @@ def _from_supabase(source: Any, key: str | None, token: TokenSource) -> tuple[st
 
 
 def default_client() -> Client:
-    """The client of the last `connect()` or `local()`; where there is none, what `connect()` without arguments finds. Raises `RealtimeError`."""
+    """The client of the last `connect()` or `local()`; where there is none, what `connect()` without arguments finds.
+
+    Raises `RealtimeError`.
+    """
     with _lock:
         if _default is not None:
             return _default
@@ -400,4 +429,3 @@ def close_all() -> None:
 
 
 atexit.register(close_all)
-_ = errors

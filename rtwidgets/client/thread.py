@@ -1,4 +1,6 @@
-"""One daemon thread a process with one asyncio loop for every connection, so that a busy cell never starves a heartbeat."""
+"""One daemon thread a process with one asyncio loop for every connection, so that a busy cell never starves a
+heartbeat.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _pid = 0
 
 
 def io_loop() -> asyncio.AbstractEventLoop:
-    """The running loop of the I/O thread, which starts with the first call (in a forked child: a new one, since threads do not survive a fork)."""
+    """The running loop of the I/O thread, which starts with the first call (in a forked child: a new one, since
+    threads do not survive a fork).
+    """
     global _loop, _thread, _pid
     with _lock:
         if _loop is None or _loop.is_closed() or _pid != os.getpid() or _thread is None or not _thread.is_alive():
@@ -50,7 +54,8 @@ def submit(coro: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
 def run(coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
     """Runs the coroutine on the I/O thread and waits for what it returns.
 
-    `timeout` in seconds; after it, the coroutine is cancelled and `TimeoutError` raised. From the I/O thread itself: `RuntimeError`.
+    `timeout` in seconds; after it, the coroutine is cancelled and `TimeoutError` raised. From the I/O thread itself:
+    `RuntimeError`.
     """
     if on_io_thread():
         coro.close()

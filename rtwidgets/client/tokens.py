@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-TokenSource = str | Callable[[], str | None | Awaitable[str | None]] | None
+TokenSource = str | Callable[[], str | Awaitable[str | None] | None] | None
 
 MARGIN = 60.0  # seconds before `exp` at which a new token is asked for
 
@@ -64,7 +64,10 @@ class TokenHolder:
         return max(0.0, left - MARGIN if left > 3 * MARGIN else left * 0.8)
 
     async def get(self, *, fresh: bool = False) -> str | None:
-        """The token; asks for a new one where there is none, `fresh` is wanted, or it is about to expire. Raises what the function raises."""
+        """The token; asks for a new one where there is none, `fresh` is wanted, or it is about to expire.
+
+        Raises what the function raises.
+        """
         source = self._source
         if not callable(source):
             return self._token

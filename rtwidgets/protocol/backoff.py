@@ -19,7 +19,9 @@ class Backoff:
         self._rng = rng or random.Random()
 
     def next(self, at_least: float = 0.0) -> float:
-        """The next delay. With `at_least` (after a rate limit) the jitter comes on top of it: half as much again at most."""
+        """The next delay. With `at_least` (after a rate limit) the jitter comes on top of it: half as much again at
+        most.
+        """
         ceiling = min(self.cap, self.base * 2 ** min(self.tries, 30))
         self.tries += 1
         if at_least > 0:

@@ -67,7 +67,10 @@ class Left(msgspec.Struct, frozen=True):
 
 
 class Down(msgspec.Struct, frozen=True):
-    """The join failed or the channel ended. `retry`: join again, `wait` seconds from now at least; `fresh_token`: ask for a new token first."""
+    """The join failed or the channel ended.
+
+    `retry`: join again, `wait` seconds from now at least; `fresh_token`: ask for a new token first.
+    """
 
     error: RealtimeError
     retry: bool
@@ -118,7 +121,9 @@ class ChannelMachine:
         self._leave_ref: str | None = None
 
     def join(self, ref: str, token: str | None, bindings: tuple[ChangesBinding, ...], *, presence: bool) -> Message:
-        """The join to send now: built from the token and the bindings of this moment, never from those of an earlier join."""
+        """The join to send now: built from the token and the bindings of this moment, never from those of an earlier
+        join.
+        """
         self.status, self.join_ref = "joining", ref
         self.bindings, self.routes = tuple(dict.fromkeys(bindings)), {}
         self._system = None
@@ -157,13 +162,14 @@ class ChannelMachine:
         self.status, self.join_ref, self.routes = "closed", None, {}
 
     def handle(self, message: Message) -> Event | None:
-        """What a message for this topic means (not `postgres_changes`: see `routes`); None for what belongs to an earlier join, or is unknown."""
+        """What a message for this topic means (not `postgres_changes`: see `routes`); None for what belongs to an
+        earlier join, or is unknown.
+        """
         event = message.event
         if message.join_ref is not None and message.join_ref != self.join_ref:
             return None
-        payload: Mapping[str, Any] = (
-            cast("Mapping[str, Any]", message.payload) if isinstance(message.payload, Mapping) else {}
-        )
+        given: Any = message.payload
+        payload: Mapping[str, Any] = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}
         if event == "broadcast":
             meta: Any = payload.get("meta")
             return Broadcast(

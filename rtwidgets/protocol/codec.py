@@ -1,9 +1,12 @@
-"""The two serializers of Supabase Realtime, for both ends: 1.0.0 (JSON objects) and 2.0.0 (JSON arrays and binary kinds 0 to 4).
+"""The two serializers of Supabase Realtime, for both ends: 1.0.0 (JSON objects) and 2.0.0 (JSON arrays and binary
+kinds 0 to 4).
 
-Numbers keep their digits: whole numbers are `int` of any size, and a number with a fraction or an exponent is a `float` only where the
+Numbers keep their digits: whole numbers are `int` of any size, and a number with a fraction or an exponent is a
+`float` only where the
 float writes back as the same decimal number, else a `decimal.Decimal`.
 
-Sources: the frames recorded from Supabase Realtime v2.122.0, its `v2_serializer.ex`, and Phoenix' V1/V2 JSON serializers.
+Sources: the frames recorded from Supabase Realtime v2.122.0, its `v2_serializer.ex`, and Phoenix' V1/V2 JSON
+serializers.
 """
 
 from __future__ import annotations
@@ -25,14 +28,18 @@ _KINDS = 5
 
 
 class FrameError(ValueError):
-    """A frame that no serializer of this protocol writes (or, from `encode`, a message that the chosen serializer cannot carry)."""
+    """A frame that no serializer of this protocol writes (or, from `encode`, a message that the chosen serializer
+    cannot carry).
+    """
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 
 def exact_number(text: str) -> float | Decimal:
-    """The number that a JSON literal with a fraction or exponent stands for: `float` where that loses no digit, else `Decimal`."""
+    """The number that a JSON literal with a fraction or exponent stands for: `float` where that loses no digit, else
+    `Decimal`.
+    """
     value = float(text)
     if len(text) <= 16 and "e" not in text and "E" not in text:
         return value  # at most 15 digits: every such decimal survives a float
@@ -125,7 +132,8 @@ def _text(data: bytes | str, vsn: Vsn) -> _Object | _Array:
 def decode(data: str | bytes, vsn: Vsn, *, sender: Side = "server") -> Message:
     """Reads one frame of either end.
 
-    `data` is the text, its UTF-8 bytes, or a binary frame (2.0.0 only). `sender` matters for binary kind 0 alone, whose layout
+    `data` is the text, its UTF-8 bytes, or a binary frame (2.0.0 only). `sender` matters for binary kind 0 alone,
+    whose layout
     differs between the ends. Raises `FrameError` for anything else, and nothing but that.
     """
     if isinstance(data, bytes) and data[:1] < b"\x09" and vsn == "2.0.0":
@@ -135,7 +143,9 @@ def decode(data: str | bytes, vsn: Vsn, *, sender: Side = "server") -> Message:
 
 
 def receive(data: str | bytes, vsn: Vsn) -> Message:
-    """As `decode`, for the client's hot path: the payload of `postgres_changes` is a `Change` already (decoded from bytes once)."""
+    """As `decode`, for the client's hot path: the payload of `postgres_changes` is a `Change` already (decoded from
+    bytes once).
+    """
     if isinstance(data, bytes) and data[:1] < b"\x09" and vsn == "2.0.0":
         return _decode_binary(data, "server")
     frame = _text(data, vsn)
@@ -147,9 +157,12 @@ def receive(data: str | bytes, vsn: Vsn) -> Message:
 def encode(message: Message, vsn: Vsn, *, side: Side = "client") -> str | bytes:
     """Writes one frame; `side` is the end that sends it.
 
-    With 2.0.0 a user broadcast (see `Message`) becomes a binary frame (kind 3 from a client, 4 from a server) where it fits, as
-    realtime-js does; a `bytes` payload of any other event becomes kind 0 (2 for a server's frame without join_ref), and a reply whose response is
-    `bytes` kind 1. Raises `FrameError` where 1.0.0 would have to carry bytes, or a name is over 255 bytes in a frame that must be binary.
+    With 2.0.0 a user broadcast (see `Message`) becomes a binary frame (kind 3 from a client, 4 from a server) where it
+    fits, as
+    realtime-js does; a `bytes` payload of any other event becomes kind 0 (2 for a server's frame without join_ref),
+    and a reply whose response is
+    `bytes` kind 1. Raises `FrameError` where 1.0.0 would have to carry bytes, or a name is over 255 bytes in a frame
+    that must be binary.
     """
     if vsn == "2.0.0":
         binary = _encode_binary(message, side)
@@ -212,7 +225,8 @@ def _encode_binary(message: Message, side: Side) -> bytes | None:
         return _must(_pack(REPLY, (join_ref, ref, topic, str(fields.get("status", ""))), fields["response"]))
     if message.event != "broadcast" or fields.get("type") != "broadcast":
         return None
-    event, body, meta = fields.get("event"), fields.get("payload"), fields.get("meta")
+    event, body = fields.get("event"), fields.get("payload")
+    meta: Any = fields.get("meta")
     plain = isinstance(event, str) and "payload" in fields and fields.keys() <= {"type", "event", "payload", "meta"}
     carried = plain and (meta is None or isinstance(meta, dict)) and ("meta" not in fields or bool(meta))
     refs_fit = (
@@ -223,7 +237,7 @@ def _encode_binary(message: Message, side: Side) -> bytes | None:
     if not carried or not refs_fit:
         return None
     raw = isinstance(body, bytes)
-    metadata = dumps(meta) if meta else b""
+    metadata = dumps(fields["meta"]) if fields.get("meta") else b""
     data = body if isinstance(body, bytes) else dumps(body)
     encoding = _RAW if raw else _JSON
     if side == "client":
@@ -333,16 +347,18 @@ _KEEPS_DIGITS_AS_FLOAT = {
     "date",
 }
 
-# A table's `columns` are the same bytes in each of its changes, so they are read once: per text, the columns and the reader of its records.
+# A table's `columns` are the same bytes in each of its changes, so they are read once: per text, the columns and the
+# reader of its records.
 # Records without a numeric or json column need no look at each number's digits.
 _seen: dict[bytes, tuple[list[Column], Callable[[Any], Any]]] = {}
 _SEEN_MAX = 512
 
 
 def _table(raw: bytes) -> tuple[list[Column], Callable[[Any], Any]]:
-    columns = _columns.decode(raw) or []
+    columns: list[Column] = _columns.decode(raw) or []
     plain = bool(columns) and all(column.type in _KEEPS_DIGITS_AS_FLOAT for column in columns)
-    found = (columns, _plain.decode if plain else loads)
+    reader: Callable[[Any], Any] = _plain.decode if plain else loads
+    found = (columns, reader)
     if len(_seen) >= _SEEN_MAX:
         _seen.clear()
     _seen[raw] = found
@@ -397,7 +413,9 @@ class _PlainChanged(msgspec.Struct):
 
 
 def decode_change(payload: Any) -> Change:
-    """The `Change` in a `postgres_changes` payload that `decode` gave (a `Change`, from `receive`, comes back as it is)."""
+    """The `Change` in a `postgres_changes` payload that `decode` gave (a `Change`, from `receive`, comes back as it
+    is).
+    """
     if isinstance(payload, Change):
         return payload
     try:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, cast
 
 
 class RealtimeError(Exception):
-    """An error with the protocol's own `code` (such as `Unauthorized`), its `message`, and a `hint`: one sentence on what to do.
+    """An error with the protocol's own `code` (such as `Unauthorized`), its `message`, and a `hint`: one sentence on
+    what to do.
 
     `retryable`: whether the same call may succeed later without anybody changing something.
     """
@@ -53,7 +54,7 @@ class _Rule(NamedTuple):
 _TOKEN = "give a fresh token: connect(..., token=function_that_returns_one), which is called again when it expires"
 _KEY = "check the project's URL and the key (Project Settings, API keys)"
 _LATER = "nothing to do: it is tried again by itself"
-_LIMIT = "slow down or share channels: it is tried again after at least 30 s, and the project's Realtime settings hold the limit"
+_LIMIT = "slow down or share channels (the project's Realtime settings hold the limit): it is tried again after 30 s"
 _POLICY = (
     "add a policy for this topic, such as `create policy p on realtime.messages for select to authenticated "
     "using (realtime.topic() = 'my-topic');`, and check the role of the token in use"
@@ -232,7 +233,7 @@ _STATUS = {
 
 
 def from_status(status: int, body: bytes | str = b"") -> RealtimeError:
-    """The error of an HTTP answer of the realtime server: a refused handshake, or a refused POST to `/api/broadcast`."""
+    """The error of an HTTP answer of the realtime server: to a handshake, or to a POST to `/api/broadcast`."""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
     message = text.strip()
     try:
@@ -288,7 +289,7 @@ _SQL_HINTS = {
     "PGRST106": ("expose the schema in the project's API settings", "SchemaNotExposed"),
     "42703": ("check the column names", "UndefinedColumn"),
     "42501": (
-        "grant it: `grant select on {table} to anon, authenticated;`, and add a select policy where row level security is on",
+        "grant it: `grant select on {table} to anon, authenticated;` (and add a select policy where RLS is on)",
         "Unauthorized",
     ),
     "PGRST301": (_TOKEN, "TokenExpired"),

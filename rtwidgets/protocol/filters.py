@@ -1,7 +1,9 @@
 """The filter of a change subscription: `column=op.value`, several joined by commas (all must hold).
 
-Ops: eq neq lt lte gt gte in is like ilike match imatch isdistinct, each also as `not.op`. Older servers know eq neq lt lte gt gte in alone, and one
-condition. Source: Supabase Realtime v2.122.0 and the frames recorded from it. The local meaning is Postgres': a comparison with NULL is unknown, and an
+Ops: eq neq lt lte gt gte in is like ilike match imatch isdistinct, each also as `not.op`. Older servers know eq neq lt
+lte gt gte in alone, and one
+condition. Source: Supabase Realtime v2.122.0 and the frames recorded from it. The local meaning is Postgres': a
+comparison with NULL is unknown, and an
 unknown row does not match, negated or not. Text is ordered by code point, whatever the database's collation.
 """
 
@@ -73,7 +75,8 @@ class Filter(msgspec.Struct, frozen=True):
     def compile(self, types: Mapping[str, str]) -> Predicate:
         """A function from a row (JSON values by column) to whether it matches.
 
-        `types`: Postgres type names by column; a column that is not in them compares as text. Raises `RealtimeError` (`InvalidFilter`) where a value
+        `types`: Postgres type names by column; a column that is not in them compares as text. Raises `RealtimeError`
+        (`InvalidFilter`) where a value
         does not read as its column's type.
         """
         tests = [_test(condition, types.get(condition.column, "text")) for condition in self.conditions]
@@ -81,7 +84,9 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 def where(column: str, op: str, value: Any, *, negated: bool = False) -> Filter:
-    """A filter of one condition from Python values (numbers, text, bool, None, dates, or a list for `in`), quoted as needed. Raises `RealtimeError`."""
+    """A filter of one condition from Python values (numbers, text, bool, None, dates, or a list for `in`), quoted as
+    needed. Raises `RealtimeError`.
+    """
     if op not in OPS:
         raise _bad(f"unknown operator {op!r}: use one of {', '.join(OPS)}")
     _check_column(column)

@@ -1,6 +1,7 @@
 """The messages that travel, as plain typed structures: what every room agrees on.
 
-Sources: the frames recorded from Supabase Realtime v2.122.0 (tests/conformance/transcripts) and the Phoenix channel protocol.
+Sources: the frames recorded from Supabase Realtime v2.122.0 (tests/conformance/transcripts) and the Phoenix channel
+protocol.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ class Column(msgspec.Struct, frozen=True):
 class Change(msgspec.Struct):
     """One row change, as `postgres_changes` carries it in `payload.data`.
 
-    `record` and `old_record` hold JSON values exactly as sent, but that numbers which a float cannot hold keep every digit
-    (`int` for whole ones, `decimal.Decimal` for the rest). `lsn` (the commit's, as an integer) and `xid` are extra keys that
+    `record` and `old_record` hold JSON values exactly as sent, but that numbers which a float cannot hold keep every
+    digit
+    (`int` for whole ones, `decimal.Decimal` for the rest). `lsn` (the commit's, as an integer) and `xid` are extra
+    keys that
     only our local server sends; `ids` are the subscription ids that the change matched.
     """
 

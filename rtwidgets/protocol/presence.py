@@ -1,7 +1,9 @@
 """Presence: who is on a channel, from `presence_state` and `presence_diff`.
 
-States are immutable: each change makes a new mapping, so one that somebody holds never changes. A key in both halves of a diff is an update
-(a re-track), not a leave and a join. Source: Phoenix' Presence (phoenix.js) and the frames recorded from Supabase Realtime v2.122.0.
+States are immutable: each change makes a new mapping, so one that somebody holds never changes. A key in both halves
+of a diff is an update
+(a re-track), not a leave and a join. Source: Phoenix' Presence (phoenix.js) and the frames recorded from Supabase
+Realtime v2.122.0.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ EMPTY: State = MappingProxyType({})
 class PresenceChange(msgspec.Struct, frozen=True):
     """What one frame did.
 
-    `state` is the whole state after it: key to that key's metas, one a connection, each with its `phx_ref`. `joins`, `leaves` and
-    `updates` hold the metas that came, went, or replaced another of the same connection. `sync`: the frame was a whole state.
+    `state` is the whole state after it: key to that key's metas, one a connection, each with its `phx_ref`. `joins`,
+    `leaves` and
+    `updates` hold the metas that came, went, or replaced another of the same connection. `sync`: the frame was a whole
+    state.
     """
 
     state: State
@@ -135,7 +139,7 @@ class PresenceMachine:
 
     def on_diff(self, payload: Any) -> PresenceChange | None:
         """A `presence_diff` payload; None while it waits for the state."""
-        fields = cast("Mapping[str, Any]", payload) if isinstance(payload, Mapping) else {}
+        fields: Mapping[str, Any] = cast("Mapping[str, Any]", payload) if isinstance(payload, Mapping) else {}
         joins, leaves = parse_state(fields.get("joins")), parse_state(fields.get("leaves"))
         if not self.synced:
             self._pending.append((joins, leaves))

@@ -1,4 +1,6 @@
-"""A small realtime server for tests: it joins, echoes, tracks and heartbeats, and does wrong what a test tells it to do wrong."""
+"""A small realtime server for tests: it joins, echoes, tracks and heartbeats, and does wrong what a test tells it to
+do wrong.
+"""
 
 from __future__ import annotations
 
@@ -171,5 +173,5 @@ class FakeServer:
 async def until(condition: Any, timeout: float = 5.0) -> None:
     """Waits until `condition()` holds."""
     async with asyncio.timeout(timeout):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for is in another thread or process of events
             await asyncio.sleep(0.005)

@@ -1,4 +1,7 @@
-"""The asyncio client against a server that does wrong what real ones do wrong. Numbers are those of the list of what users suffer from."""
+"""The asyncio client against a server that does wrong what real ones do wrong.
+
+Numbers are those of the list of what users suffer from.
+"""
 
 from __future__ import annotations
 
@@ -121,8 +124,11 @@ async def test_pain_02_changes_come_again_after_a_reconnect(server: FakeServer, 
 
 
 async def test_pain_03_ready_is_told_apart_from_joined(server: FakeServer) -> None:
-    server.system = ("error", "Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given connect "
-                     "parameters: [event: *, schema: public, table: unpub_t, filters: [], select: nil]")  # fmt: skip
+    text = (
+        "Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given connect "
+        "parameters: [event: *, schema: public, table: unpub_t, filters: [], select: nil]"
+    )
+    server.system = ("error", text)
     async with client_of(server) as client:
         channel, sink = client.channel("t"), Sink()
         channel.add_changes(ChangesBinding(table="unpub_t"), sink)
