@@ -228,7 +228,7 @@ def _encode_binary(message: Message, side: Side) -> bytes | None:
     event, body = fields.get("event"), fields.get("payload")
     meta: Any = fields.get("meta")
     plain = isinstance(event, str) and "payload" in fields and fields.keys() <= {"type", "event", "payload", "meta"}
-    carried = plain and (meta is None or isinstance(meta, dict)) and ("meta" not in fields or bool(meta))
+    carried = plain and (meta is None or isinstance(meta, dict)) and ("meta" not in fields or bool(fields["meta"]))
     refs_fit = (
         message.join_ref != ""
         and message.ref != ""
