@@ -2,8 +2,8 @@
 
     python -m bench.server [DSN]
 
-Starts a Postgres of its own unless a DSN (wal_level=logical) is given. Server, clients and Postgres share this machine's cores; the
-server runs in a process of its own, the clients in this one.
+Starts a Postgres of its own unless a DSN (wal_level=logical) is given. Server, clients and Postgres share this
+machine's cores; the server runs in a process of its own, the clients in this one.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -197,7 +198,11 @@ class Changes:
         try:
             parsed = filters.parse(text) if text else None
         except Exception:
-            raise SubscribeError(f"Error parsing `filter` params: [{_inspect(text)}]") from None
+            too_many = _long_list(text)
+            if too_many is not None:
+                parsed = filters.Filter((too_many,))  # refused below, in the words that Postgres has for it
+            else:
+                raise SubscribeError(f"Error parsing `filter` params: [{_inspect(text)}]") from None
         conditions = list(parsed.conditions) if parsed else []
         shown = f"[event: {event if event in _EVENTS else '*'}, schema: {schema}, table: {table}, "
         shown += f"filters: {_inspect_filters(conditions)}, "
@@ -271,7 +276,7 @@ class Changes:
         for transaction in batch:
             for start in range(0, len(transaction.changes), _CHUNK):
                 if start:
-                    await asyncio.sleep(0)
+                    await self._drain()
                 await self._deliver(transaction, transaction.changes[start : start + _CHUNK])
 
     async def _deliver(self, transaction: Transaction, changes: list[RowChange]) -> None:
@@ -286,6 +291,17 @@ class Changes:
             tables, plans = await self._prepare(changes)
         self._send(transaction, changes, tables, plans)
 
+    async def _drain(self) -> None:
+        """Within a big transaction: lets clients read, for a while those too that are slower than Postgres.
+
+        A client that takes nothing for a second is not waited for again until it reads on: it cannot hold up the others.
+        """
+        await asyncio.sleep(0)
+        high = self._limits.max_buffer // 4
+        for group in list(self._groups.values()):
+            for channel in list(group.members):
+                await channel.socket.drain(high)
+
     async def _prepare(self, changes: list[RowChange]) -> tuple[_Tables, dict[int, list[_Plan]]]:
         """All that must be asked of Postgres before these changes go out."""
         tables: _Tables = {}
@@ -296,7 +312,8 @@ class Changes:
                 tables[id(relation)] = (table, self._targets_of(table))
         plans: dict[int, list[_Plan]] = {}
         for mark, (table, targets) in tables.items():
-            plans[mark] = [await self._plan(table, target, changes) for target in targets]
+            seen: dict[Identity, set[Key]] = {}
+            plans[mark] = [await self._plan(table, target, changes, seen) for target in targets]
         return tables, plans
 
     def _send(
@@ -345,7 +362,10 @@ class Changes:
             found = self._targets[oid] = (table, [target for target in targets if target.bindings])
         return found[1]
 
-    async def _plan(self, table: Table, target: _Target, changes: list[RowChange]) -> _Plan:
+    async def _plan(
+        self, table: Table, target: _Target, changes: list[RowChange], seen: dict[Identity, set[Key]]
+    ) -> _Plan:
+        """`seen`: what was found out for other groups of the same caller in this batch."""
         identity = target.group.identity
         grants = await self._catalogue.grants(table, identity.role)
         error, visible = "", None
@@ -354,16 +374,25 @@ class Changes:
         elif not table.key_names <= grants:
             error = "Error 401: Unauthorized"
         elif await self._catalogue.restricted(table, identity.role):
-            keys = {
-                table.key_of(change.new)
-                for change in changes
-                if change.new is not None and change.relation is table.relation
-            }
-            visible = await self._catalogue.visible(table, identity, keys) if keys else set()
+            visible = seen.get(identity)
+            if visible is None:
+                mine = (change.new for change in changes if change.relation is table.relation)
+                keys = {table.key_of(row) for row in mine if row is not None}
+                visible = seen[identity] = await self._visible(table, identity, keys) if keys else set()
         columns = grants & table.every
         if target.select is not None:
             columns &= target.select | table.key_names
         return _Plan(table, target, table.projection(columns), error, visible)
+
+    async def _visible(self, table: Table, identity: Identity, keys: set[Key]) -> set[Key]:
+        try:
+            return await self._catalogue.visible(table, identity, keys)
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            # A policy that fails shows nothing to its role, and must not keep changes from the others.
+            log.warning("the policies of %s.%s failed: %s", table.relation.schema, table.relation.name, error)
+            return set()
 
     def _broadcast(self, table: Table, change: RowChange) -> None:
         """A row of realtime.messages: realtime.send and realtime.broadcast_changes speak through it."""
@@ -470,6 +499,14 @@ def _error(table: Table, kind: str, error: str) -> bytes:
 def _id(entry: dict[str, Any]) -> int:
     """The same parameters have the same id, as in Supabase (which hashes them with Erlang's phash2, 27 bits)."""
     return zlib.crc32(msgspec.json.encode(entry, order="sorted")) & 0x7FFFFFF
+
+
+def _long_list(text: str) -> filters.Condition | None:
+    """The condition of an `in` with more values than are allowed."""
+    found = re.fullmatch(r'([^=,"()]+)=(not\.)?in\.\(([^()"]*)\)', text)
+    if found is None or found[3].count(",") < _MAX_IN:
+        return None
+    return filters.Condition(found[1], "in", tuple(found[3].split(",")), bool(found[2]))
 
 
 # --- texts as Elixir's `inspect` writes them

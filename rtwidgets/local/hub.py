@@ -40,6 +40,7 @@ class Socket:
         self.last_heard = time.monotonic()
         self.dropped = ""
         self._max_buffer = limits.max_buffer
+        self._stalled = False
 
     def write(self, data: bytes) -> None:
         transport = self.transport
@@ -48,6 +49,22 @@ class Socket:
         transport.write(data)
         if transport.get_write_buffer_size() > self._max_buffer:
             self.drop("client too slow")
+
+    async def drain(self, high: int) -> None:
+        """Waits until no more than `high` bytes wait for this client, or until it has taken nothing for a second."""
+        waiting = self.transport.get_write_buffer_size()
+        if waiting <= high:
+            self._stalled = False
+            return
+        since = time.monotonic()
+        while not self._stalled and waiting > high and not self.transport.is_closing():
+            await asyncio.sleep(0.005)
+            left = self.transport.get_write_buffer_size()
+            if left < waiting:
+                since = time.monotonic()
+            elif time.monotonic() - since > 1:
+                self._stalled = True
+            waiting = left
 
     def drop(self, reason: str) -> None:
         """Ends the connection for cause; what waits is sent as far as the client takes it within a few seconds."""
@@ -88,6 +105,7 @@ class Channel:
         self.ack = flag(broadcast.get("ack"))
         self.echo = flag(broadcast.get("self"))
         self.replay = broadcast.get("replay")
+        self.wants_replication = flag(broadcast.get("replication_ready"))
         key = presence.get("key")
         self.presence_key = key if isinstance(key, str) and key else str(uuid.uuid1())
         self.presence_enabled = flag(presence.get("enabled"))

@@ -42,8 +42,9 @@ class Projection:
 class Table:
     """What must be known of a table to send its rows; made anew after each RELATION message, so it never goes stale."""
 
-    def __init__(self, relation: Relation, types: Types, key: list[str], rls: bool) -> None:
+    def __init__(self, relation: Relation, types: Types, key: list[str], key_types: list[str], rls: bool) -> None:
         self.relation = relation
+        self.key_types = key_types  # as SQL writes them
         self.rls = rls
         positions = {column.name: i for i, column in enumerate(relation.columns)}
         self.key = [positions[name] for name in key] if all(name in positions for name in key) else []
@@ -137,7 +138,8 @@ class Catalogue:
                 cursor = await connection.execute(TYPES_QUERY)
                 self.types.load(await cursor.fetchall())
             cursor = await connection.execute(
-                "select c.relrowsecurity, coalesce((select array_agg(a.attname::text order by k.n) "
+                "select c.relrowsecurity, "
+                "coalesce((select array_agg(array[a.attname::text, format_type(a.atttypid, a.atttypmod)] order by k.n) "
                 "from pg_catalog.pg_index i cross join unnest(i.indkey::int2[]) with ordinality as k(attnum, n) "
                 "join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum "
                 "where i.indrelid = c.oid and i.indisprimary), '{}') from pg_catalog.pg_class c where c.oid = %s",
@@ -146,7 +148,8 @@ class Catalogue:
             row = await cursor.fetchone()
         self._bypass.clear()
         rls, key = row if row is not None else (False, [])  # dropped meanwhile
-        table = self._tables[relation.oid] = Table(relation, self.types, key, rls)
+        names, kinds = [name for name, _ in key], [kind for _, kind in key]
+        table = self._tables[relation.oid] = Table(relation, self.types, names, kinds, rls)
         return table
 
     async def grants(self, table: Table, role: str) -> frozenset[str]:
@@ -184,18 +187,11 @@ class Catalogue:
         columns = [identifier(relation.columns[i].name) for i in table.key]
         # The array's type is the column's own, by name, so that the primary key's index serves.
         async with self._pool.connection() as connection, connection.transaction():
-            cursor = await connection.execute(
-                "select pg_catalog.format_type(a.atttypid, a.atttypmod) "
-                "from unnest(%s::text[]) with ordinality as k(name, n) "
-                "join pg_catalog.pg_attribute a on a.attrelid = %s and a.attname = k.name order by k.n",
-                ([relation.columns[i].name for i in table.key], relation.oid),
-            )
-            types = [row[0] for row in await cursor.fetchall()]
             query = sql.SQL("select {columns} from {table} t join unnest({arrays}) as k({names}) on {same}").format(
                 columns=sql.SQL(", ").join(sql.SQL("t.{}::text").format(column) for column in columns),
                 table=identifier(relation.schema, relation.name),
                 arrays=sql.SQL(", ").join(
-                    sql.SQL("%s::text[]::{}[]").format(sql.SQL(kind.replace("%", "%%"))) for kind in types
+                    sql.SQL("%s::text[]::{}[]").format(sql.SQL(kind.replace("%", "%%"))) for kind in table.key_types
                 ),
                 names=sql.SQL(", ").join(identifier(f"k{i}") for i in range(len(columns))),
                 same=sql.SQL(" and ").join(

@@ -96,6 +96,11 @@ class RealtimeServer:
         await site.start()
         self.port = self._runner.addresses[0][1]
         self._spawn(self._sweep())
+        # A slot waits for the end of every open transaction that writes: long ones must not keep the server from starting.
+        try:
+            await asyncio.wait_for(self._stream.streaming.wait(), 5)
+        except TimeoutError:
+            log.warning("row changes will stream once the transactions that are open now have ended")
 
     async def stop(self) -> None:
         for socket, ws in list(self._sockets.items()):
@@ -344,6 +349,19 @@ class RealtimeServer:
         self._watch_expiry(channel)
         if channel.params:
             channel.subscribing = self._spawn(self._changes.subscribe(channel))
+        if channel.wants_replication:
+            self._spawn(self._tell_replication(channel))
+
+    async def _tell_replication(self, channel: Channel) -> None:
+        """For a join with `replication_ready`: says when broadcasts from the database will arrive."""
+        try:
+            await asyncio.wait_for(self._streaming().wait(), 10)
+        except TimeoutError:
+            if not channel.closed:
+                self._close_for(channel, "Replication connection was not established in time")
+            return
+        if not channel.closed:
+            channel.system("system", "ok", "Replication connection established")
 
     async def _admit(self, socket: Socket, topic: str, join_ref: str | None, payload: dict[str, Any]) -> Channel:
         """The channel that this join asks for, or Refused with Supabase's reason."""

@@ -80,8 +80,8 @@ async def replay(
 ) -> None:
     """Sends what the recorded clients sent and asserts that each gets what it got then.
 
-    `tokens`: the token that stands for `<jwt>` in a connection's frames. `actions`: what to do at a time of the recording (SQL).
-    Order is compared only between two steps of the recording, since the recorded server itself does not keep it otherwise.
+    `tokens`: the token that stands for `<jwt>` in a connection's frames. `actions`: what to do (SQL) at a time of the
+    recording. Order is compared only between two steps, since the recorded server itself does not keep it otherwise.
     """
     open_sockets: dict[str, Any] = {}
     waiting: dict[str, list[Any]] = {}
@@ -96,7 +96,7 @@ async def replay(
                 except TimeoutError:
                     break
             key = lambda frame: json.dumps(frame, sort_keys=True)  # noqa: E731
-            assert sorted(got, key=key) == sorted(expected, key=key), (name, conn)
+            assert sorted(got, key=key) == sorted(expected, key=key), (name, conn, got, expected)
         waiting.clear()
 
     try:

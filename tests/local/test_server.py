@@ -84,16 +84,16 @@ async def test_a_refused_handshake_says_what_supabase_says(server: RealtimeServe
 
 TYPES_T = """
 drop table if exists types_t; drop type if exists mood; create type mood as enum ('sad', 'happy');
-create table types_t (id bigserial primary key, i2 int2, i4 int4, i8 int8, n numeric, n2 numeric(10,3), f4 float4, f8 float8, b bool,
-  t text, v varchar(20), c char(1), u uuid, tz timestamptz, ts timestamp, d date, tm time, iv interval, j json, jb jsonb, by bytea,
-  ia int4[], ta text[], m mood, inet inet, pt point, i8big int8);
+create table types_t (id bigserial primary key, i2 int2, i4 int4, i8 int8, n numeric, n2 numeric(10,3),
+  f4 float4, f8 float8, b bool, t text, v varchar(20), c char(1), u uuid, tz timestamptz, ts timestamp,
+  d date, tm time, iv interval, j json, jb jsonb, by bytea, ia int4[], ta text[], m mood, inet inet, pt point, i8big int8);
 alter publication supabase_realtime add table types_t;
 """
 TYPES_1 = r"""
 insert into types_t values (1, -3, 70000, 9007199254740993, 123456789012345678.123456789, 1.5, 1.25, 0.1, true,
   E'héllo "q" \\ \n nl', 'vc', 'c', '6f1ed002-ab5b-4c9c-b7e0-1b2c3d4e5f60', '2026-11-23 10:00:00.123456+02',
-  '2026-11-23 10:00:00.123456', '2026-11-23', '10:00:00.5', '1 day 02:03:04', '{"a": 2}', '{"b": [1, 2, null]}', '\xdeadbeef',
-  '{1,2,null}', array['a', 'b,c', null], 'happy', '10.0.0.1', '(1,2)', -9223372036854775808)
+  '2026-11-23 10:00:00.123456', '2026-11-23', '10:00:00.5', '1 day 02:03:04', '{"a": 2}', '{"b": [1, 2, null]}',
+  '\xdeadbeef', '{1,2,null}', array['a', 'b,c', null], 'happy', '10.0.0.1', '(1,2)', -9223372036854775808)
 """
 
 
@@ -169,7 +169,8 @@ async def test_private_channels_go_as_recorded(server: RealtimeServer, pg: str) 
         create policy w on realtime.messages for insert to authenticated with check (realtime.topic() = 'team');
         drop table if exists bc_t; create table bc_t (id int primary key, name text);
         create or replace function bc() returns trigger language plpgsql security definer as $$ begin
-          perform realtime.broadcast_changes('team', tg_op, tg_op, tg_table_name, tg_table_schema, new, old); return null; end $$;
+          perform realtime.broadcast_changes('team', tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
+          return null; end $$;
         create trigger bc after insert or update or delete on bc_t for each row execute function bc()
         """,
     )
@@ -400,3 +401,46 @@ async def test_filters_choose_as_recorded(server: RealtimeServer, pg: str) -> No
 async def test_a_filter_is_taken_or_refused_as_recorded(server: RealtimeServer, pg: str, name: str, row: int) -> None:
     await sql(pg, F_T)
     await replay(server, name, actions={9.0: lambda: sql(pg, f"insert into f_t values ({row}, 'open', 10)")})
+
+
+async def test_a_policy_that_fails_keeps_nothing_from_the_others(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists broken; create table broken (id int primary key); alter table broken enable row level security;"
+        "create policy fails on broken for select to anon using (1 / (id - id) = 1);"
+        "alter publication supabase_realtime add table broken",
+    )
+    async with connected(server) as anon, connected(server) as service:
+        table = {"event": "*", "schema": "public", "table": "broken"}
+        await subscribed(anon, table)
+        config = {"config": {"postgres_changes": [table]}, "access_token": server.service_key}
+        await ask(service, "realtime:t", "phx_join", config)
+        assert json.loads(await service.recv())[4]["status"] == "ok"
+        await sql(pg, "insert into broken values (1)")
+        assert json.loads(await asyncio.wait_for(service.recv(), 5))[4]["data"]["record"] == {"id": 1}
+        assert (await ask(anon, "phoenix", "heartbeat", {}))["status"] == "ok"
+
+
+async def test_replication_ready_is_answered(server: RealtimeServer) -> None:
+    async with connected(server) as ws:
+        await ask(ws, "realtime:t", "phx_join", {"config": {"broadcast": {"replication_ready": True}}})
+        assert json.loads(await ws.recv())[4]["message"] == "Replication connection established"
+
+
+async def test_replay_gives_the_newest_stored_messages_oldest_first(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop policy if exists history on realtime.messages;"
+        "create policy history on realtime.messages for select to anon using (realtime.topic() = 'history');"
+        "delete from realtime.messages",
+        *[f"select realtime.send('{{\"n\": {n}}}', 'e', 'history')" for n in range(4)],
+    )
+    async with connected(server) as ws:
+        config = {"private": True, "broadcast": {"replay": {"since": 0, "limit": 3}}}
+        assert (await ask(ws, "realtime:history", "phx_join", {"config": config}))["status"] == "ok"
+        frames = [await ws.recv() for _ in range(3)]
+        assert [b'"n": %d' % n in frame for n, frame in zip((1, 2, 3), frames, strict=True)] == [True] * 3
+        assert all(b'"replayed":true' in frame for frame in frames)
+        config["broadcast"]["replay"] = {"since": "x", "limit": 500}
+        answer = await ask(ws, "realtime:history", "phx_join", {"config": config})
+        assert answer["response"]["reason"] == "UnableToReplayMessages: Replay params are not valid"
