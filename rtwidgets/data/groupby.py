@@ -105,7 +105,7 @@ class GroupBy:
             if not touched:
                 return False
             members = [key for group in touched for key in self._members.get(group, ())]
-            rows = self.store.take(members)
+            rows = self.store.take(members, arrange=True)
         fresh = self._aggregate(rows)
         frame = self._frame
         index = frame.index

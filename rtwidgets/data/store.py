@@ -133,13 +133,13 @@ class Store:
             found[name] = (to_json if as_text else to_python)(column.kind, *column.take(where))[0]
         return found
 
-    def take(self, keys: Sequence[Key]) -> pd.DataFrame:
-        """These rows, in order of arrival, as a frame of its own with the dtypes of `df()`; unknown keys are passed
-        over.
-        """
+    def take(self, keys: Sequence[Key], *, arrange: bool = False) -> pd.DataFrame:
+        """These rows as a frame of their own, in the order given or that of arrival; unknown keys are passed over."""
         with self.lock:
             slots = [self._index[key] for key in keys if key in self._index]
-            where = np.sort(self._pos[slots]) if slots else np.empty(0, dtype=np.int64)
+            where = self._pos[slots] if slots else np.empty(0, dtype=np.int64)
+            if arrange:
+                where.sort()
             arrays = {name: to_pandas(c.kind, *c.take(where)) for name, c in self._columns.items()}
         return pd.DataFrame(arrays, index=pd.RangeIndex(len(where)), copy=False)
 
@@ -274,6 +274,13 @@ class Store:
         for change in changes:
             kind, record = change.type, change.record
             try:
+                if single is not None and kind == "UPDATE" and record and change.errors is None:
+                    # Most changes by far: one update of a known row. All else goes the long way round below.
+                    key = record[single]
+                    old = change.old_record
+                    if key in index and key not in updates and (not old or old.get(single, key) == key):
+                        updates[key] = record
+                        continue
                 if kind == "TRUNCATE":
                     self._clear(batch)
                     continue

@@ -178,7 +178,9 @@ def _moment(value: Any) -> np.datetime64:
 def _times(values: list[Any]) -> Array:
     try:  # the usual case in C: UTC or no offset at all
         plain = [v[:-6] if v is not None and v[-6:] == "+00:00" else v for v in values]
-        if not any(v is not None and (len(v) > 26 or v[-1] == "Z" or v[10:11] == " ") for v in plain):
+        text = "|".join([v for v in plain if v is not None])
+        # Offsets, Z, BC, infinity and blanks go the slow way: numpy would misread them or refuse.
+        if "Z" not in text and " " not in text and "+" not in text and max(map(len, text.split("|"))) <= 26:
             found = np.array(plain, dtype="datetime64[us]")
             if not ((found > LAST) | (found < FIRST)).any():
                 return found
