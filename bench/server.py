@@ -130,7 +130,7 @@ async def changes(port: int, dsn: str) -> None:
             took = time.perf_counter() - start
             await task
             print(
-                f"burst of {ROWS:,} inserts in one transaction: {ROWS / took:,.0f} changes/s from INSERT to the last one received"
+                f"burst of {ROWS:,} inserts in one transaction: {ROWS / took:,.0f} changes/s until the last is received"
             )
 
 

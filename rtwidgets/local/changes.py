@@ -294,7 +294,7 @@ class Changes:
     async def _drain(self) -> None:
         """Within a big transaction: lets clients read, for a while those too that are slower than Postgres.
 
-        A client that takes nothing for a second is not waited for again until it reads on: it cannot hold up the others.
+        A client that takes nothing for a second is not waited for again until it reads on: it cannot hold up others.
         """
         await asyncio.sleep(0)
         high = self._limits.max_buffer // 4

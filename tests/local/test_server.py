@@ -86,7 +86,8 @@ TYPES_T = """
 drop table if exists types_t; drop type if exists mood; create type mood as enum ('sad', 'happy');
 create table types_t (id bigserial primary key, i2 int2, i4 int4, i8 int8, n numeric, n2 numeric(10,3),
   f4 float4, f8 float8, b bool, t text, v varchar(20), c char(1), u uuid, tz timestamptz, ts timestamp,
-  d date, tm time, iv interval, j json, jb jsonb, by bytea, ia int4[], ta text[], m mood, inet inet, pt point, i8big int8);
+  d date, tm time, iv interval, j json, jb jsonb, by bytea, ia int4[], ta text[],
+  m mood, inet inet, pt point, i8big int8);
 alter publication supabase_realtime add table types_t;
 """
 TYPES_1 = r"""
@@ -406,7 +407,8 @@ async def test_a_filter_is_taken_or_refused_as_recorded(server: RealtimeServer, 
 async def test_a_policy_that_fails_keeps_nothing_from_the_others(server: RealtimeServer, pg: str) -> None:
     await sql(
         pg,
-        "drop table if exists broken; create table broken (id int primary key); alter table broken enable row level security;"
+        "drop table if exists broken; create table broken (id int primary key);"
+        "alter table broken enable row level security;"
         "create policy fails on broken for select to anon using (1 / (id - id) = 1);"
         "alter publication supabase_realtime add table broken",
     )
