@@ -1,4 +1,4 @@
-"""The client against Supabase Realtime as recorded: a server plays the recording's side, step by step, without its pauses."""
+"""The client against Supabase Realtime as recorded: a server plays the recording's side without its pauses."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Sink:
 
 
 class Replay:
-    """One connection of a recording: our client does what the recorded client did, and is told what that one was told."""
+    """One connection of a recording: our client does what the recorded one did, and is told what that one was told."""
 
     def __init__(self, steps: list[dict[str, Any]], vsn: Any) -> None:
         self.steps, self.vsn = steps, vsn

@@ -1,0 +1,79 @@
+"""Snapshots over HTTP, against a small PostgREST."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from rtwidgets.client.rest import RestClient, Snapshot
+from rtwidgets.protocol.errors import RealtimeError
+
+
+def client_for(answer: Any) -> RestClient:
+    async def token() -> str | None:
+        return None
+
+    client = RestClient("http://project", "key", token)
+    client._http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    return client
+
+
+async def test_pages_by_key_under_a_servers_own_cap() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        after = int(request.url.params.get("id", "gt.0")[3:])
+        rows = ",".join(f'{{"id":{n},"v":123456789012345678.123456789}}' for n in range(after + 1, min(after + 3, 6)))
+        headers = {"content-range": "0-1/5", "x-rtwidgets-lsn": "77", "x-rtwidgets-snapshot": "10:12:11"}
+        return httpx.Response(206, content=f"[{rows}]", headers=headers)
+
+    pages = [page async for page in client_for(answer).select("t", key=("id",))]
+    assert [row["id"] for page in pages for row in page.rows] == [1, 2, 3, 4, 5]
+    assert str(pages[0].rows[0]["v"]) == "123456789012345678.123456789"
+    assert (pages[0].total, pages[0].lsn, pages[0].snapshot) == (5, 77, Snapshot(10, 12, frozenset({11})))
+    assert "order=id.asc" in asked[0]
+
+
+async def test_errors_say_what_to_do() -> None:
+    body = {"code": "42501", "message": "permission denied for table t"}
+    with pytest.raises(RealtimeError) as caught:
+        async for _ in client_for(lambda request: httpx.Response(401, json=body)).select("t"):
+            pass
+    assert "grant select on public.t" in caught.value.hint
+
+
+async def test_describe_from_openapi() -> None:
+    definition = {
+        "properties": {
+            "id": {"format": "bigint", "description": "Note:\nThis is a Primary Key.<pk/>"},
+            "at": {"format": "timestamp with time zone"},
+            "tags": {"format": "text[]"},
+        }
+    }
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("rtwidgets_describe"):
+            return httpx.Response(404, json={"code": "PGRST202", "message": "not found"})
+        return httpx.Response(200, json={"definitions": {"t": definition}})
+
+    info = await client_for(answer).describe("t")
+    assert ([(c.name, c.type) for c in info.columns], info.key) == (
+        [("id", "int8"), ("at", "timestamptz"), ("tags", "_text")],
+        ("id",),
+    )
+
+
+@pytest.mark.parametrize(("xid", "seen"), [(9, True), (11, False), (10, True), (12, False), (5, True)])
+@pytest.mark.parametrize("epoch", [0, 3 << 32])
+def test_visibility(xid: int, seen: bool, epoch: int) -> None:
+    snapshot = Snapshot.parse(f"{epoch + 10}:{epoch + 12}:{epoch + 11}")
+    assert snapshot.visible(xid) is seen
+
+
+def test_visibility_across_a_wraparound() -> None:
+    snapshot = Snapshot.parse(f"{(1 << 32) + 5}:{(1 << 32) + 5}:")
+    assert snapshot.visible(0xFFFFFFF0)
+    assert not snapshot.visible(6)
