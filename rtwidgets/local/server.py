@@ -96,7 +96,7 @@ class RealtimeServer:
         await site.start()
         self.port = self._runner.addresses[0][1]
         self._spawn(self._sweep())
-        # A slot waits for the end of every transaction that writes now: long ones must not keep the server from starting.
+        # A slot waits for the end of every transaction that writes now: a long one must not hold up the start.
         try:
             await asyncio.wait_for(self._stream.streaming.wait(), 5)
         except TimeoutError:
