@@ -153,7 +153,9 @@ class Local:
                         sql.SQL("alter publication supabase_realtime add table {}").format(sql.Identifier(schema, name))
                     )
 
-    def token(self, sub: str | None = None, role: str = "authenticated", expires_in: float = 3600, **claims: Any) -> str:
+    def token(
+        self, sub: str | None = None, role: str = "authenticated", expires_in: float = 3600, **claims: Any
+    ) -> str:
         """A JWT of this server: who (`sub`), as which role, for how many seconds, with which further claims."""
         return mint(self._secret, role, sub=sub, expires_in=expires_in, **claims)
 
@@ -195,7 +197,9 @@ class Local:
     def __enter__(self) -> Local:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # --- how it comes to be

@@ -4,7 +4,7 @@
 
 Postgres refuses to run as root. MODE `plain` is for ordinary users; `namespace` enters a user namespace in which root's files
 belong to uid 65534 (no account, no chown); `nobody` gives root up for good. A new process does this rather than a `preexec_fn`,
-which is unsafe in a process with threads.
+which is unsafe in a process with threads. MODE `program` is `plain` for anything that is not Postgres: it ends by SIGTERM.
 """
 
 import ctypes
@@ -17,11 +17,11 @@ PR_SET_PDEATHSIG = 1
 NOBODY = 65534
 
 
-def die_with_parent(parent: int) -> None:
-    """A fast shutdown (SIGINT) as soon as the parent is gone, kill -9 included. Linux only; elsewhere the next start cleans up."""
+def die_with_parent(parent: int, number: int) -> None:
+    """A signal as soon as the parent is gone, kill -9 included. Linux only; elsewhere the next start cleans up."""
     if not sys.platform.startswith("linux"):
         return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit("the parent has gone")
 
@@ -49,7 +49,8 @@ def main() -> None:
         become_nobody()
     # After the change of identity, which clears it.
     if parent != "0":
-        die_with_parent(int(parent))
+        # SIGINT is Postgres' fast shutdown; its SIGTERM waits for every client.
+        die_with_parent(int(parent), signal.SIGTERM if mode == "program" else signal.SIGINT)
     os.execv(command[0], command)
 
 

@@ -23,7 +23,7 @@ from rtwidgets.local.launch import NOBODY
 from rtwidgets.protocol.errors import RealtimeError
 
 LAUNCH = Path(__file__).with_name("launch.py")
-OTHER_WAY = "Or use a Postgres that you have: rt.local(postgres=\"postgresql://user:password@host/dbname\")."
+OTHER_WAY = 'Or use a Postgres that you have: rt.local(postgres="postgresql://user:password@host/dbname").'
 
 SETTINGS = """\
 # Written by rtwidgets at every start; settings of your own belong in postgresql.conf above the include, or ALTER SYSTEM.
@@ -169,12 +169,16 @@ class Postgres:
                 code="DataFolderNotWritable",
                 hint=f"Make it writable, or set RTWIDGETS_HOME to a folder that is. {OTHER_WAY}",
             ) from None
-        version = subprocess.run([binaries / "postgres", "--version"], capture_output=True, text=True, check=False).stdout
+        version = subprocess.run(
+            [binaries / "postgres", "--version"], capture_output=True, text=True, check=False
+        ).stdout
         major = int("".join(c for c in version.split()[-1].split(".")[0] if c.isdigit()) or 0) if version else 0
         # The built-in C.UTF-8 knows upper from lower case in every script and depends on no locale of the machine.
         locale = ["--locale-provider=builtin", "--locale=C.UTF-8"] if major >= 17 else ["--no-locale"]
         done = subprocess.run(
-            self._command(binaries / "initdb", "-D", str(self.data_dir), "-U", "postgres", "-A", "trust", "-E", "UTF8", *locale),
+            self._command(
+                binaries / "initdb", "-D", str(self.data_dir), "-U", "postgres", "-A", "trust", "-E", "UTF8", *locale
+            ),
             capture_output=True,
             text=True,
             check=False,
@@ -211,7 +215,9 @@ class Postgres:
         """Ends a server that an earlier owner left behind: two in one folder would ruin it, and nobody answers for that one."""
         try:
             pid = int((self.data_dir / "postmaster.pid").read_text().split()[0])
-            command = subprocess.run(["ps", "-ww", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False)
+            command = subprocess.run(
+                ["ps", "-ww", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False
+            )
         except (OSError, ValueError, IndexError):
             return
         if str(self.data_dir) not in command.stdout:

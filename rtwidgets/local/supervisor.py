@@ -145,13 +145,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m rtwidgets.local.supervisor")
     parser.add_argument("name")
     parser.add_argument("--idle-timeout", type=float, default=30.0)
-    parser.add_argument("--postgres", help="read from the environment variable of this name, so that no password shows in ps")
+    parser.add_argument(
+        "--postgres", help="read from the environment variable of this name, so that no password shows in ps"
+    )
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
     home = Home(arguments.name)
     home.make()
     os.umask(0o077)
-    logging.basicConfig(filename=home.log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        filename=home.log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     home.error_file.unlink(missing_ok=True)
     try:
         # Held for life and let go by the kernel whatever ends this process: never two owners of one data folder.
@@ -176,7 +180,11 @@ def main() -> None:
         log.exception("the local server failed")
         write_json(
             home.error_file,
-            {"message": f"The local server failed: {error}", "code": "LocalServerFailed", "hint": f"See {home.log_file}."},
+            {
+                "message": f"The local server failed: {error}",
+                "code": "LocalServerFailed",
+                "hint": f"See {home.log_file}.",
+            },
         )
         sys.exit(1)
 

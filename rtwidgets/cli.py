@@ -1,0 +1,259 @@
+"""The command line: `rtwidgets demo`, `serve`, `status`, `stop`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from rtwidgets.protocol.errors import RealtimeError
+
+NOTEBOOKS = ("flight_board.ipynb", "flight_board_guest.ipynb")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `rtwidgets`. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="rtwidgets", description="Live data in notebooks.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    demo = commands.add_parser(
+        "demo", help="a live flight board in JupyterLab, on a real Postgres (ctrl-C stops all of it)"
+    )
+    demo.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
+    demo.add_argument("--port", type=int, default=0, help="JupyterLab's port; default a free one")
+    demo.add_argument("--speed", type=float, default=60.0, help="replayed seconds in a second; default 60")
+    demo.set_defaults(run=_demo)
+
+    serve = commands.add_parser("serve", help="the local server in the foreground, printing its url and keys")
+    serve.add_argument("--name", default=None)
+    serve.add_argument("--port", type=int, default=0, help="default: the last one, or a free one")
+    serve.add_argument(
+        "--postgres", default=None, metavar="DSN", help="a Postgres of yours instead of the embedded one"
+    )
+    serve.set_defaults(run=_serve)
+
+    status = commands.add_parser("status", help="the local servers that run")
+    status.set_defaults(run=_status)
+
+    stop = commands.add_parser("stop", help="stops a local server, for everybody who uses it")
+    stop.add_argument("name", nargs="?", default=None)
+    stop.set_defaults(run=_stop)
+
+    arguments = parser.parse_args(argv)
+    # `kill` and ctrl-C end a command in the same way, so that what it started is stopped.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except RealtimeError as error:
+        print(f"{error.message}\n{error.hint}".strip(), file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(f'{error.name} is not installed: pip install "rtwidgets[demo]"', file=sys.stderr)
+        return 1
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from rtwidgets.demo.flights import Feed
+    from rtwidgets.local.handle import local
+    from rtwidgets.local.home import Home
+
+    os.environ["RTWIDGETS_LOCAL"] = "demo"  # the notebooks' rt.local() joins the same server
+    port = arguments.port or _free_port()
+    if arguments.port and not _is_free(port):
+        raise RealtimeError(
+            f"Port {port} is taken.",
+            code="PortTaken",
+            hint="Leave --port out to take a free one, or end the program that listens there.",
+        )
+    _say("Postgres and realtime server: starting")
+    server = local("demo")
+    feed: Feed | None = None
+    lab: subprocess.Popen[bytes] | None = None
+    try:
+        _say(f"Realtime server: {server.url}")
+        feed = Feed(server.dsn, speed=arguments.speed)
+        count = feed.load(progress=lambda text: _say(f"Flights: {text}"))
+        server.publish("flights")
+        feed.start()
+        _say(
+            f"Flights: {count:,} in Postgres, replaying from {feed.clock:%d %B %Y %H:%M}, {arguments.speed:g} times as fast"
+        )
+        token = secrets.token_urlsafe(24)
+        folder = Home("demo").folder
+        lab = _start_lab(_work_folder(folder / "notebooks"), folder / "jupyterlab.log", port, token)
+        url = f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOKS[0]}?token={token}"
+        _say(f"JupyterLab: {url}")
+        _say("Run all cells. ctrl-C here stops all of it.")
+        if not arguments.no_browser:
+            webbrowser.open(url)
+        lab.wait()
+        raise RealtimeError("JupyterLab has ended.", code="JupyterLabEnded", hint=f"See {folder / 'jupyterlab.log'}.")
+    finally:
+        # A second ctrl-C must not cut the clean-up short.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _say("Stopping")
+        if feed is not None:
+            feed.stop()
+        if lab is not None:
+            _end(lab)
+        server.stop()
+        _say("Stopped")
+
+
+def _work_folder(folder: Path) -> Path:
+    """The notebooks, copied where they can be changed: the originals stay clean, and a person's changes stay too."""
+    here = Path(__file__).resolve().parent
+    source = next(
+        (place for place in (here / "notebooks", here.parent / "notebooks") if (place / NOTEBOOKS[0]).exists()), None
+    )
+    if source is None:
+        raise RealtimeError("The demo's notebooks are missing.", code="NoNotebooks", hint="Install rtwidgets again.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in NOTEBOOKS:
+        if not (folder / name).exists():
+            shutil.copyfile(source / name, folder / name)
+    return folder
+
+
+def _start_lab(folder: Path, log_file: Path, port: int, token: str) -> subprocess.Popen[bytes]:
+    """JupyterLab, tied to this process's life; returns when it answers."""
+    command = [
+        *(sys.executable, "-I", str(Path(__file__).parent / "local" / "launch.py"), "program", str(os.getpid())),
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.root_dir={folder}"),
+        *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--LabApp.news_url=None"),
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        *(["--allow-root"] if os.geteuid() == 0 else []),
+    ]
+    with log_file.open("wb") as log:
+        # The token goes by the environment: arguments show in ps.
+        lab = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "JUPYTER_TOKEN": token},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and lab.poll() is None:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=2).close()
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+            else:
+                return lab
+    except BaseException:
+        _end(lab)
+        raise
+    _end(lab)
+    tail = log_file.read_text(errors="replace").strip()[-800:]
+    raise RealtimeError(
+        f"JupyterLab did not start: {tail}", code="JupyterLabDidNotStart", hint=f"All of it: {log_file}"
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from rtwidgets.local.handle import local
+
+    with local(arguments.name, postgres=arguments.postgres, port=arguments.port) as server:
+        _say(
+            f"url          {server.url}\nanon key     {server.anon_key}\nservice key  {server.service_key}\nctrl-C stops it."
+        )
+        try:
+            while server.alive():
+                time.sleep(1)
+        except KeyboardInterrupt:
+            server.stop()
+            return 0
+    raise RealtimeError("The local server has ended.", code="LocalServerEnded", hint="Start it again: rtwidgets serve")
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from rtwidgets.local.home import Home, read_json
+    from rtwidgets.local.leases import ask
+
+    running = 0
+    for file in sorted(Home("default").folder.parent.glob("*/state.json")):
+        try:
+            answer, connection = ask((read_json(file) or {})["control"], {"do": "status"})
+        except (OSError, KeyError, ValueError):
+            continue  # left behind by a supervisor that was killed
+        connection.close()
+        running += 1
+        _say(
+            f"{answer['name']}  {answer['url']}  used by {answer['leases']}  up {answer['uptime_s']:.0f} s  pid {answer['pid']}"
+        )
+    if not running:
+        _say("No local server runs.")
+    return 0
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    import filelock
+
+    from rtwidgets.local.home import Home, read_json
+    from rtwidgets.local.leases import ask
+
+    home = Home(arguments.name or os.environ.get("RTWIDGETS_LOCAL") or "default")
+    try:
+        ask((read_json(home.state_file) or {})["control"], {"do": "stop"})[1].close()
+    except (OSError, KeyError, ValueError):
+        _say(f"No local server runs under the name {home.name!r}.")
+        return 1
+    with filelock.FileLock(home.owner_lock, timeout=30):  # held by the supervisor until Postgres has stopped
+        pass
+    _say(f"Stopped {home.name!r}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What `rtwidgets demo` shows: real data, replayed."""
