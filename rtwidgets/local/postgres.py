@@ -185,7 +185,6 @@ class Postgres:
             cwd="/",
         )
         if done.returncode:
-            shutil.rmtree(self.data_dir, ignore_errors=True)
             raise RealtimeError(
                 f"Postgres could not make its data folder {self.data_dir}: {done.stderr.strip()[-600:]}",
                 code="InitdbFailed",

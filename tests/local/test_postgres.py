@@ -1,0 +1,146 @@
+"""Postgres by our own layer: its life, its end, and what is said where it cannot start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from rtwidgets.local import postgres as module
+from rtwidgets.local.postgres import Postgres
+from rtwidgets.protocol.errors import RealtimeError
+
+pytestmark = pytest.mark.pg
+
+
+def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def running_in(folder: Path) -> list[int]:
+    """Every process whose command line names the folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(folder) in part for part in process.info["cmdline"] or []):
+            found.append(process.pid)
+    return found
+
+
+def test_it_streams_keeps_its_tables_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    postgres = Postgres(tmp_path / "data")
+    postgres.start()
+    sockets = postgres.sockets
+    assert sockets is not None
+    try:
+        assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+        assert len(str(sockets / ".s.PGSQL.5432")) < 103
+        with psycopg.connect(postgres.dsn) as connection:
+            row = connection.execute(
+                "select current_setting('wal_level'), current_setting('listen_addresses'),"
+                " (select rolsuper from pg_roles where rolname = current_user)"
+            ).fetchone()
+            assert row == ("logical", "", True)
+            connection.execute("create table kept (id int primary key)")
+    finally:
+        postgres.stop()
+    postgres.stop()  # safe to call twice
+    assert running_in(tmp_path) == []
+    assert not sockets.exists()
+
+    postgres.start()
+    try:
+        with psycopg.connect(postgres.dsn) as connection:
+            assert connection.execute("select count(*) from kept").fetchone() == (0,)
+    finally:
+        postgres.stop()
+
+
+def test_it_dies_with_its_owner(tmp_path: Path) -> None:
+    owner = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time; from pathlib import Path; from rtwidgets.local.postgres import Postgres\n"
+            "p = Postgres(Path(sys.argv[1])); p.start(); print(p.pid, p.sockets, flush=True); time.sleep(600)",
+            str(tmp_path / "data"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout is not None
+    pid, sockets = owner.stdout.readline().split()
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    until(lambda: not psutil.pid_exists(int(pid)))
+    assert running_in(tmp_path) == []
+    Path(sockets).rmdir()  # Postgres has removed its socket; its owner had no time to remove the folder
+
+
+def test_an_orphan_is_ended_before_a_second_one_starts(tmp_path: Path) -> None:
+    orphan, postgres = Postgres(tmp_path / "data"), Postgres(tmp_path / "data")
+    orphan.start()
+    try:
+        old = orphan.pid
+        assert old is not None
+        # Nobody waits for a child of this process but this process: reap it as init would.
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            postgres.start()
+        finally:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        assert not psutil.pid_exists(old)
+        psycopg.connect(postgres.dsn).close()
+    finally:
+        postgres.stop()
+        orphan.stop()
+    assert running_in(tmp_path) == []
+
+
+def test_no_binaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(()))
+    with pytest.raises(RealtimeError) as caught:
+        Postgres(tmp_path / "data").start()
+    assert caught.value.code == "PostgresNotFound"
+    assert "rt.local(postgres=" in caught.value.hint
+
+
+def test_the_folder_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    postgres = Postgres(tmp_path / "file" / "data")
+    with pytest.raises(RealtimeError) as caught:
+        postgres.start()
+    assert caught.value.code == "DataFolderNotWritable"
+    postgres.stop()
+
+
+def test_initdb_says_why(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "something").write_text("of the user's")
+    postgres = Postgres(tmp_path / "data")
+    with pytest.raises(RealtimeError) as caught:
+        postgres.start()
+    assert caught.value.code == "InitdbFailed"
+    assert "not empty" in caught.value.message
+    assert (tmp_path / "data" / "something").exists(), "what is not ours is not removed"
+    postgres.stop()
+
+
+def test_the_number_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n")
+    Postgres(tmp_path / "data")._end_orphan()  # still here
