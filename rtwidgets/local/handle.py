@@ -32,7 +32,8 @@ _open: dict[str, Local] = {}
 
 
 def local(name: str | None = None, *, postgres: str | None = None, idle_timeout: float = 30.0, port: int = 0) -> Local:
-    """Starts, or joins, the Postgres and realtime server of that name, and makes it the default of everything that needs a client.
+    """Starts, or joins, the Postgres and realtime server of that name, and makes it the default of everything that
+    needs a client.
 
     Every process of this user that asks for the same name shares one server: that is how two notebooks meet. It stops
     `idle_timeout` seconds after the last of them has gone, however it went; its tables stay for the next time.
@@ -44,7 +45,8 @@ def local(name: str | None = None, *, postgres: str | None = None, idle_timeout:
         port: TCP port on 127.0.0.1 if this call starts the server; 0 takes a free one.
 
     Raises:
-        RealtimeError: with what to do, where there is no Postgres for this platform, the folder cannot be written, or the port
+        RealtimeError: with what to do, where there is no Postgres for this platform, the folder cannot be written, or
+        the port
             is taken.
     """
     name = name or os.environ.get("RTWIDGETS_LOCAL") or "default"
@@ -119,7 +121,8 @@ class Local:
             return pd.DataFrame(cursor.fetchall(), columns=[column.name for column in cursor.description])
 
     def publish(self, *tables: str) -> None:
-        """Adds tables (`"orders"` or `"schema.orders"`) to the publication `supabase_realtime`, so that their changes are sent.
+        """Adds tables (`"orders"` or `"schema.orders"`) to the publication `supabase_realtime`, so that their changes
+        are sent.
 
         Idempotent. Raises RealtimeError for a table that does not exist or has no primary key.
         """
@@ -128,7 +131,8 @@ class Local:
                 schema, _, name = table.rpartition(".")
                 schema = schema or "public"
                 row = connection.execute(
-                    "select c.oid, c.relreplident, exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary),"
+                    "select c.oid, c.relreplident, exists (select from pg_index i where i.indrelid = c.oid and "
+                    "i.indisprimary),"
                     " exists (select from pg_publication_tables p"
                     " where p.pubname = 'supabase_realtime' and p.schemaname = n.nspname and p.tablename = c.relname)"
                     " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
@@ -144,9 +148,11 @@ class Local:
                 _, identity, keyed, published = row
                 if not keyed and identity != "f":
                     raise RealtimeError(
-                        f"The table {schema}.{name} has no primary key: published as it is, Postgres would refuse its updates and deletes.",
+                        f"The table {schema}.{name} has no primary key: published as it is, Postgres would "
+                        "refuse its updates and deletes.",
                         code="NoPrimaryKey",
-                        hint=f"alter table {schema}.{name} add primary key (...); or, append-only: alter table {schema}.{name} replica identity full;",
+                        hint=f"alter table {schema}.{name} add primary key (...); or, append-only: alter table "
+                        f"{schema}.{name} replica identity full;",
                     )
                 if not published:
                     connection.execute(
@@ -174,7 +180,8 @@ class Local:
         return True
 
     def close(self) -> None:
-        """Lets go: closes this process's clients and its lease. The server stops when nobody else holds one. Safe to call twice."""
+        """Lets go: closes this process's clients and its lease. The server stops when nobody else holds one. Safe to
+        call twice."""
         for client in self._clients:
             with contextlib.suppress(Exception):
                 client.close()

@@ -16,8 +16,8 @@ from rtwidgets.protocol.errors import RealtimeError
 class Home:
     """The folder of one local server.
 
-    `state.json` exists while a supervisor runs (url, keys, dsn, pid, control socket); `secrets.json` and `data/` stay from one
-    run to the next; `error.json` says why the last start failed. All of it can be read by its owner alone.
+    `state.json` exists while a supervisor runs (url, keys, dsn, pid, control socket); `secrets.json` and `data/` stay
+    from one run to the next; `error.json` says why the last start failed. All of it can be read by its owner alone.
     """
 
     def __init__(self, name: str) -> None:

@@ -1,10 +1,12 @@
-"""Runs one program as somebody whom Postgres accepts, tied to its parent's life. A file of its own, since it is run as a script.
+"""Runs one program as somebody whom Postgres accepts, tied to its parent's life. A file of its own, since it is run as
+a script.
 
     python launch.py MODE PARENT_PID PROGRAM ARGUMENTS...
 
-Postgres refuses to run as root. MODE `plain` is for ordinary users; `namespace` enters a user namespace in which root's files
-belong to uid 65534 (no account, no chown); `nobody` gives root up for good. A new process does this rather than a `preexec_fn`,
-which is unsafe in a process with threads. MODE `program` is `plain` for anything that is not Postgres: it ends by SIGTERM.
+Postgres refuses to run as root. MODE `plain` is for ordinary users; `namespace` enters a user namespace in which
+root's files belong to uid 65534 (no account, no chown); `nobody` gives root up for good. A new process does this
+rather than a `preexec_fn`, which is unsafe in a process with threads. MODE `program` is `plain` for anything that is
+not Postgres: it ends by SIGTERM.
 """
 
 import ctypes

@@ -1,6 +1,8 @@
-"""Leases: whoever uses a local server holds an open connection to its supervisor, and a process that dies lets go of it by itself.
+"""Leases: whoever uses a local server holds an open connection to its supervisor, and a process that dies lets go of
+it by itself.
 
-The control socket speaks JSON lines: `{"do": "lease"}`, `{"do": "status"}`, `{"do": "stop"}`, each answered by one line.
+The control socket speaks JSON lines: `{"do": "lease"}`, `{"do": "status"}`, `{"do": "stop"}`, each answered by one
+line.
 """
 
 from __future__ import annotations

