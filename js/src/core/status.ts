@@ -1,0 +1,38 @@
+/** The line that says how true the widget is, and the paragraph that says what is wrong and what to do. */
+import { h, setAttribute, setText } from "./dom";
+
+const WORDS: Record<string, string> = {
+  live: "live",
+  joined: "live",
+  connecting: "connecting…",
+  joining: "joining…",
+  "catching up": "catching up…",
+  stale: "stale: may have missed changes, healing",
+  reconnecting: "reconnecting…",
+  errored: "not joined, trying again…",
+  error: "error",
+  closed: "closed",
+  leaving: "leaving…",
+};
+
+export class StatusLine {
+  readonly element: HTMLElement;
+  readonly problem: HTMLElement;
+  private readonly light = h("span", { class: "rtw-light", "aria-hidden": true });
+  private readonly word = h("span", { class: "rtw-word" });
+  private readonly facts = h("span", { class: "rtw-facts" });
+
+  constructor(...tools: HTMLElement[]) {
+    // Only the word is announced: numbers that move several times a second would talk without end.
+    this.element = h("div", { class: "rtw-status" }, h("span", { role: "status" }, this.light, this.word), this.facts, ...tools);
+    this.problem = h("p", { class: "rtw-problem", role: "alert", hidden: true });
+  }
+
+  show(status: string, error: string, facts: string[] = []): void {
+    setAttribute(this.element, "data-status", status);
+    setText(this.word, WORDS[status] ?? status);
+    setText(this.facts, facts.join(" · "));
+    setText(this.problem, error);
+    this.problem.hidden = error === "";
+  }
+}

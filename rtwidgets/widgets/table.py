@@ -1,0 +1,299 @@
+"""`LiveTable`: a database table as a live grid and as an ordinary DataFrame."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+import traitlets
+
+from ..client.dispatch import dispatch
+from ..client.sync import Channel, Client, default_client
+from ..client.thread import io_loop, on_io_thread, run, submit
+from ..data.delta import Delta
+from ..data.engine import LiveTableEngine
+from ..protocol.errors import RealtimeError
+from .base import STATIC, RtWidget, View, unregister_all
+from .pump import pump
+
+MOST_ROWS = 400
+"""Rows that one view may ask for at once: a window and its margins."""
+HTML_ROWS = 20
+
+
+class ChangeBatch:
+    """What one batch of changes did, for `LiveTable.on_change`. Rows are dicts of Python values; nothing is built before it is read."""
+
+    def __init__(self, delta: Delta) -> None:
+        self._delta = delta
+        self.revision: int = delta.revision
+
+    def __repr__(self) -> str:
+        delta = self._delta
+        return f"<ChangeBatch {len(delta.inserted)} inserted, {len(delta.updated)} updated, {len(delta.deleted)} deleted>"
+
+    @cached_property
+    def inserted(self) -> list[dict[str, Any]]:
+        """The new rows."""
+        return self._delta.inserted_rows()
+
+    @cached_property
+    def updated(self) -> list[tuple[Any, dict[str, Any], dict[str, Any]]]:
+        """(key, before, after), each holding only the columns whose values differ."""
+        return list(self._delta.updated_rows())
+
+    @cached_property
+    def deleted(self) -> list[dict[str, Any]]:
+        """The rows that went, as they were last."""
+        return self._delta.deleted_rows()
+
+
+class LiveTable(RtWidget):
+    """A table of the database, kept equal to what `SELECT` would give this user a moment ago.
+
+    Args:
+        table: its name.
+        schema: its schema.
+        filter: `column=op.value`, several joined by commas (`"status=eq.open,amount=gt.10"`).
+        columns: the columns wanted; None for all. The key is always among them.
+        order: column to order by, `"amount desc"` for descending; None for order of arrival.
+        limit: most rows to hold.
+        key: key column or columns where the table's own primary key is not wanted.
+        numeric: `"float"`, or `"decimal"` for exact `decimal.Decimal` values in numeric columns.
+        client: the client; default the last `rt.connect()` or `rt.local()`.
+        channel: a channel to share; default one of the table's own.
+        verify_every: seconds between two full comparisons with the database; None for none.
+
+    A table that does not exist, is not published or has no primary key is no exception: `status` is `"error"`, `error` says what
+    to do, and rows that were there stay.
+    """
+
+    _esm = STATIC / "table.js"
+    _css = STATIC / "table.css"
+
+    count = traitlets.Int(0, read_only=True).tag(sync=True)
+    """Rows held."""
+    revision = traitlets.Int(0, read_only=True).tag(sync=True)
+    """Grows by one or more at each visible change: observe this."""
+    status = traitlets.Unicode("connecting", read_only=True).tag(sync=True)
+    """`"connecting"`, `"catching up"`, `"live"`, `"stale"` (may have missed something; heals itself), `"error"` or `"closed"`."""
+    error = traitlets.Unicode("", read_only=True).tag(sync=True)
+    """What is wrong and what to do, in one paragraph; empty while nothing is."""
+    lag_ms = traitlets.Float(None, allow_none=True, read_only=True).tag(sync=True)
+    """Milliseconds from the last change's commit until it was in the table."""
+    paused = traitlets.Bool(False, read_only=True).tag(sync=True)
+    """Whether changes wait instead of showing."""
+
+    def __init__(
+        self,
+        table: str,
+        *,
+        schema: str = "public",
+        filter: str | None = None,
+        columns: Sequence[str] | None = None,
+        order: str | None = None,
+        limit: int | None = None,
+        key: str | Sequence[str] | None = None,
+        numeric: str = "float",
+        client: Client | None = None,
+        channel: Channel | None = None,
+        verify_every: float | None = 300.0,
+    ) -> None:
+        if numeric not in ("float", "decimal"):
+            raise ValueError(f'numeric is "float" or "decimal", not {numeric!r}')
+        client = client or (channel.client if channel is not None else default_client())
+        self.channel = channel or Channel(f"rtwidgets:{schema}.{table}", client=client)
+        self.table, self.schema = table, schema
+        self._rates: deque[tuple[float, int]] = deque()
+        self._last_change: float | None = None
+        super().__init__()
+        options: dict[str, Any] = {
+            "schema": schema,
+            "filter": filter,
+            "columns": columns,
+            "order": order,
+            "limit": limit,
+            "key": key,
+            "numeric": numeric,
+            "verify_every": verify_every,
+        }
+        self.engine: LiveTableEngine = run(self._begin(client, options), 30)
+
+    async def _begin(self, client: Client, options: dict[str, Any]) -> LiveTableEngine:
+        engine = LiveTableEngine(self.channel.aio, client.aio.rest, self.table, **options)
+        self._registered: list[Callable[[], Any]] = [engine.on_delta(self._took), engine.on_status(self._now_is)]
+        self.engine = engine
+        self._starting = io_loop().create_task(self._start())
+        return engine
+
+    async def _start(self) -> None:
+        await self.engine.start()
+        self.channel.aio.start()
+
+    def __repr__(self) -> str:
+        return f"<LiveTable {self.schema}.{self.table}: {self.count} rows, {self.status}>"
+
+    # --- what it holds
+
+    @property
+    def df(self) -> pd.DataFrame:
+        """The rows, true as of now. It never changes after you got it; asking again while nothing changed costs nothing."""
+        return self.engine.store.df()
+
+    @property
+    def snapshot_at(self) -> datetime | None:
+        """When the table was last read whole."""
+        return self.engine.snapshot_at
+
+    @property
+    def changes(self) -> pd.DataFrame:
+        """The last changes: when, which kind, which key."""
+        return self.engine.changes
+
+    def to_csv(self, path: Any = None, **options: Any) -> str | None:
+        """The rows as CSV: into a file or, without a path, as text. Options as for `DataFrame.to_csv`."""
+        return self.df.to_csv(path, **{"index": False, **options})
+
+    # --- what happens
+
+    def wait_live(self, timeout: float = 30.0) -> LiveTable:
+        """Waits until the table is live. Raises RealtimeError with what to do if it cannot be, TimeoutError after `timeout` seconds."""
+        run(self.engine.wait_live(timeout), timeout + 5)
+        return self
+
+    def on_change(self, fn: Callable[[ChangeBatch], Any]) -> Callable[[], None]:
+        """Calls `fn` with each batch of changes, on the kernel's main thread. Returns a function that unregisters."""
+
+        def hear(delta: Delta) -> None:
+            if delta:
+                dispatch(fn, ChangeBatch(delta))
+
+        unregister = self.engine.on_delta(hear)
+        self._registered.append(unregister)
+        return unregister
+
+    def pause(self) -> None:
+        """Holds changes back: the rows stay as they are until `resume()`."""
+        self._on_loop(self.engine.pause)
+        self.set_trait("paused", True)
+        pump.mark(self)
+
+    def resume(self) -> None:
+        """Applies what waited, and goes on."""
+        self._on_loop(self.engine.resume)
+        self.set_trait("paused", False)
+        pump.mark(self)
+
+    def _on_loop(self, fn: Callable[[], Any]) -> None:
+        if on_io_thread():
+            fn()
+        else:
+            io_loop().call_soon_threadsafe(fn)
+
+    def _release(self) -> None:
+        unregister_all(self._registered)
+        submit(self.engine.stop())
+        self.set_trait("status", "closed")
+
+    # --- on the I/O thread
+
+    def _took(self, delta: Delta) -> None:
+        now = io_loop().time()
+        self._last_change = now
+        self._rates.append((now, len(delta.inserted) + len(delta.updated) + len(delta.deleted)))
+        pump.mark(self)
+
+    def _now_is(self, status: str, error: RealtimeError | None) -> None:
+        pump.mark(self)
+
+    def _tick(self, now: float) -> bool:
+        engine = self.engine
+        store = engine.store
+        problem = "" if engine.error is None else _paragraph(engine.error)
+        with self.hold_sync():
+            if not self._closed:
+                self.set_trait("status", engine.status)
+            self.set_trait("error", problem)
+            self.set_trait("lag_ms", engine.lag_ms)
+            self.set_trait("count", len(store))
+            changed = store.revision != self.revision
+            if changed:
+                self.set_trait("revision", store.revision)
+        if changed:
+            self._announce_df()
+        while self._rates and self._rates[0][0] < now - 5:
+            self._rates.popleft()
+        # Once more after a silence, so that the shown rate goes back to zero.
+        return super()._tick(now)
+
+    def _frame(self, view: View) -> dict[str, Any] | None:
+        engine, store = self.engine, self.engine.store
+        shown, wants = view.shown, view.wants
+        now = io_loop().time()
+        span = now - self._rates[0][0] if self._rates else 0.0
+        state = {
+            "status": engine.status,
+            "error": "" if engine.error is None else _paragraph(engine.error),
+            "paused": self.paused,
+            "total": len(store),
+            "lag": None if engine.lag_ms is None else round(engine.lag_ms),
+            "rate": round(sum(n for _, n in self._rates) / max(span, 1.0)),
+            "order": [list(pair) for pair in store.order],
+        }
+        frame: dict[str, Any] = {"kind": "frame"}
+        if state != shown.get("state"):
+            shown["state"] = frame["state"] = state
+        asked = (store.revision, wants.get("start", 0), wants.get("stop", 60), repr(wants.get("sort")))
+        if store.columns and asked != shown.get("asked"):
+            shown["asked"] = asked
+            self._window(view, frame, store)
+        return frame if len(frame) > 1 else None
+
+    def _window(self, view: View, frame: dict[str, Any], store: Any) -> None:
+        """Puts the window into the frame: whole, or only the cells that differ where the same rows stand in the same places."""
+        wants, shown = view.wants, view.shown
+        start = max(0, int(wants.get("start", 0)))
+        stop = min(max(start, int(wants.get("stop", start + 60))), start + MOST_ROWS)
+        sort = [(str(name), bool(down)) for name, down in wants.get("sort") or [] if name in {c.name for c in store.columns}]
+        window = store.window(start, stop, sort=sort or None)
+        schema = [[column.name, column.type] for column in store.columns if column.name in window["columns"]]
+        keys = [list(key) if isinstance(key, tuple) else key for key in window["keys"]]
+        keys = [str(key) if isinstance(key, int) and abs(key) > 2**53 else key for key in keys]
+        before = shown.get("window")
+        shown["window"] = (schema, start, keys, window["columns"])
+        if before is not None and before[0] == schema and before[1] == start and before[2] == keys:
+            patch = []
+            for name, values in window["columns"].items():
+                was = before[3][name]
+                if was != values:
+                    patch.append([name, [[i, value] for i, (value, old) in enumerate(zip(values, was, strict=True)) if value != old]])
+            frame["patch"] = patch
+        else:
+            if before is None or before[0] != schema:
+                frame["schema"] = schema
+            frame["start"], frame["keys"] = start, keys
+            frame["columns"] = [window["columns"][name] for name, _ in schema]
+
+    def _asked(self, kind: Any, content: dict[str, Any]) -> None:
+        if kind == "pause":
+            self.pause()
+        elif kind == "resume":
+            self.resume()
+
+    def _html(self) -> str:
+        frame = self.df
+        text = io.StringIO()
+        frame.head(HTML_ROWS).to_html(text, index=False, escape=True, na_rep="")
+        more = f"<p>… {len(frame) - HTML_ROWS} more rows</p>" if len(frame) > HTML_ROWS else ""
+        return f"<p><b>{html.escape(self.schema)}.{html.escape(self.table)}</b></p>{text.getvalue()}{more}"
+
+
+def _paragraph(error: RealtimeError) -> str:
+    hint = error.hint.strip()
+    return error.message if not hint else f"{error.message.rstrip('.')}. {hint[:1].upper()}{hint[1:]}"
