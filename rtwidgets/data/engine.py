@@ -159,6 +159,11 @@ class LiveTableEngine:
         return self._store
 
     @property
+    def waiting(self) -> int:
+        """Changes that wait because the table is paused."""
+        return len(self._held)
+
+    @property
     def changes(self) -> pd.DataFrame:
         """The last changes received, oldest first: received_at, commit_timestamp, type, key, record, old_record."""
         names = ["received_at", "commit_timestamp", "type", "key", "record", "old_record"]

@@ -1,2 +1,2 @@
-/* generated from js/src by js/build.mjs, sha256:b2de68c94d090980; do not edit */
+/* generated from js/src by js/build.mjs, sha256:d6e12232aaecf198; do not edit */
 var e={render(){}};export{e as default};

@@ -8,22 +8,29 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anywidget
-import traitlets
 from traitlets.utils.bunch import Bunch
 
 from ..client.dispatch import dispatch, main_loop
-from ..client.thread import io_loop, on_io_thread
+from ..client.thread import io_loop, on_io_thread, run
+from ..protocol.errors import RealtimeError
 from .pump import pump
+
+T = TypeVar("T")
 
 STATIC = Path(__file__).parent.parent / "static"
 
 CREDIT = 4
 """Frames that a view may have under way unacknowledged before the pace changes."""
-SILENT_PACE = 0.2
-"""Seconds between frames while no acknowledgement comes: a cell is running, or the page is slow. Both must go on, neither be flooded."""
+BUSY_PACE, SLOW_PACE = 0.1, 0.5
+"""Seconds between frames while no acknowledgement comes: because a cell runs (the page is well), or because the page is slow."""
+WHOLE_EVERY = 1.0
+"""Seconds between frames that say everything while no acknowledgement comes: nobody would tell that one was lost."""
+ANYONE = "*"
+"""The view of frames for any page that could not say hello yet, because the kernel has been busy since the widget was displayed."""
+ANYONE_FOR, ANYONE_PACE = 120.0, 0.5
 VIEWS = 8
 """Views remembered a widget; a reloaded page says no goodbye, so the one not heard of longest goes."""
 
@@ -37,10 +44,11 @@ class View:
         """What the page asked for: window, sort."""
         self.shown: dict[str, Any] = {}
         """What it was sent last; the next frame is the difference."""
+        self.outbox: list[Any] = []
+        """Answers to what this view asked, for its next frame."""
         self.seq = 0
         self.unacked = 0
-        self.sent_at = 0.0
-        self.heard_at = 0.0
+        self.sent_at = self.whole_at = self.heard_at = 0.0
 
 
 class RtWidget(anywidget.AnyWidget):
@@ -51,11 +59,14 @@ class RtWidget(anywidget.AnyWidget):
     `link` and `jslink`.
     """
 
+    _closed = True  # until it is made: what fails half-way has nothing to free
+
     def __init__(self, **traits: Any) -> None:
         self._epoch = secrets.token_hex(4)
         self._views: dict[str, View] = {}
         self._lock = threading.Lock()
         self._closed = False
+        pump.follow_kernel()
         super().__init__(**traits)
         self.on_msg(self._heard)
 
@@ -71,6 +82,7 @@ class RtWidget(anywidget.AnyWidget):
             kind = content.get("kind")
             if view is None or kind == "hello":
                 view = self._views[name] = View(name)
+                self._views.pop(ANYONE, None)
                 while len(self._views) > VIEWS:
                     del self._views[min(self._views, key=lambda other: self._views[other].heard_at)]
             view.heard_at = now
@@ -82,10 +94,10 @@ class RtWidget(anywidget.AnyWidget):
                 return
             if isinstance(content.get("wants"), dict):
                 view.wants = content["wants"]
-        self._asked(kind, content)
+        self._asked(view, kind, content)
         pump.mark(self)
 
-    def _asked(self, kind: Any, content: dict[str, Any]) -> None:
+    def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
         """A message of the widget's own kind (`pause`, `send`, ...)."""
 
     # --- to the browser: on the I/O thread
@@ -101,17 +113,43 @@ class RtWidget(anywidget.AnyWidget):
         with self._lock:
             views = list(self._views.values())
         for view in views:
-            if view.unacked >= CREDIT and now - view.sent_at < SILENT_PACE:
+            if view.name == ANYONE:
+                again |= self._send_anyone(view, now)
+                continue
+            late = view.unacked >= CREDIT
+            if late and now - view.sent_at < (BUSY_PACE if pump.kernel_busy else SLOW_PACE):
                 again = True
                 continue
+            if late and now - view.whole_at >= WHOLE_EVERY:
+                view.shown = {}
+            whole = not view.shown
             frame = self._frame(view)
             if frame is None:
                 continue
             view.seq += 1
             view.unacked += 1
             view.sent_at = now
-            self.send({"view": view.name, "epoch": self._epoch, "seq": view.seq, **frame})
+            if whole:
+                view.whole_at = now
+            self._post({"view": view.name, "epoch": self._epoch, "seq": view.seq, "whole": whole, "kind": "frame", **frame})
         return again
+
+    def _post(self, content: dict[str, Any]) -> None:
+        # Not `self.send`, which is what people call to broadcast.
+        anywidget.AnyWidget.send(self, content)
+
+    def _send_anyone(self, view: View, now: float) -> bool:
+        if not view.heard_at:
+            view.heard_at = now
+        if now - view.heard_at > ANYONE_FOR:
+            self._views.pop(ANYONE, None)
+            return False
+        if now - view.sent_at >= ANYONE_PACE:
+            view.sent_at, view.shown = now, {}
+            frame = self._frame(view)
+            if frame is not None:
+                self._post({"view": ANYONE, "epoch": self._epoch, "seq": 0, "whole": True, "kind": "frame", **frame})
+        return True
 
     # --- observers
 
@@ -149,6 +187,9 @@ class RtWidget(anywidget.AnyWidget):
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         if data is not None:
             taken = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+            with self._lock:
+                self._views[ANYONE] = View(ANYONE)
+            pump.mark(self)
             data["text/html"] = f'{self._html()}<p style="opacity:.6;font-size:.85em">as of {taken}; run the notebook to see it live</p>'
         return bundle
 
@@ -159,5 +200,20 @@ def unregister_all(registered: list[Callable[[], Any]]) -> None:
         registered.pop()()
 
 
-class ErrorTrait(traitlets.Unicode):
-    """One paragraph saying what is wrong and what to do; empty while nothing is."""
+def paragraph(error: RealtimeError | None) -> str:
+    """What is wrong and what to do, in one paragraph; empty without an error."""
+    if error is None:
+        return ""
+    hint = error.hint.strip()
+    return error.message if not hint else f"{error.message.rstrip('.')}. {hint[:1].upper()}{hint[1:]}"
+
+
+def there(fn: Callable[..., T], *args: Any) -> T:
+    """Calls `fn` on the I/O thread and waits for what it returns."""
+    if on_io_thread():
+        return fn(*args)
+
+    async def call() -> T:
+        return fn(*args)
+
+    return run(call(), 30)

@@ -7,6 +7,7 @@ drops them silently. Nothing pushes back, so the pace is kept here. Everything i
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Protocol
 
 from ..client.log import logger
@@ -29,6 +30,27 @@ class Pump:
         self._dirty: set[Ticked] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0.0
+        self._following = False
+        self.kernel_busy = False
+        """Whether a cell runs on the kernel's main thread: then pages may be well and still cannot be heard."""
+
+    def follow_kernel(self) -> None:
+        """Has IPython tell when cells run; nothing outside of a kernel."""
+        ipython = sys.modules.get("IPython")
+        shell = ipython.get_ipython() if ipython is not None else None
+        if shell is None or self._following:
+            return
+        self._following = True
+        self.kernel_busy = True  # whoever calls this is such a cell
+
+        def busy(*_: object) -> None:
+            self.kernel_busy = True
+
+        def idle(*_: object) -> None:
+            self.kernel_busy = False
+
+        shell.events.register("pre_run_cell", busy)
+        shell.events.register("post_run_cell", idle)
 
     def mark(self, widget: Ticked) -> None:
         """Has `widget._tick` called at the next tick; at once, if the last one is long enough ago. Safe from any thread."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -19,7 +18,7 @@ from ..client.thread import io_loop, on_io_thread, run, submit
 from ..data.delta import Delta
 from ..data.engine import LiveTableEngine
 from ..protocol.errors import RealtimeError
-from .base import STATIC, RtWidget, View, unregister_all
+from .base import STATIC, RtWidget, View, paragraph, there, unregister_all
 from .pump import pump
 
 MOST_ROWS = 400
@@ -110,8 +109,8 @@ class LiveTable(RtWidget):
         client = client or (channel.client if channel is not None else default_client())
         self.channel = channel or Channel(f"rtwidgets:{schema}.{table}", client=client)
         self.table, self.schema = table, schema
-        self._rates: deque[tuple[float, int]] = deque()
-        self._last_change: float | None = None
+        self._since_rate = self._rate = 0
+        self._rate_at = 0.0
         super().__init__()
         options: dict[str, Any] = {
             "schema": schema,
@@ -134,10 +133,11 @@ class LiveTable(RtWidget):
 
     async def _start(self) -> None:
         await self.engine.start()
-        self.channel.aio.start()
+        if not self._closed and self.engine.status != "error":
+            self._registered.append(self.channel.aio.hold())
 
     def __repr__(self) -> str:
-        return f"<LiveTable {self.schema}.{self.table}: {self.count} rows, {self.status}>"
+        return f"<LiveTable {self.schema}.{self.table}: {len(self.engine.store)} rows, {self.engine.status}>"
 
     # --- what it holds
 
@@ -145,6 +145,11 @@ class LiveTable(RtWidget):
     def df(self) -> pd.DataFrame:
         """The rows, true as of now. It never changes after you got it; asking again while nothing changed costs nothing."""
         return self.engine.store.df()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the table has been read once: before, `df` is empty for want of an answer, not of rows."""
+        return self.engine.snapshot_at is not None
 
     @property
     def snapshot_at(self) -> datetime | None:
@@ -165,6 +170,7 @@ class LiveTable(RtWidget):
     def wait_live(self, timeout: float = 30.0) -> LiveTable:
         """Waits until the table is live. Raises RealtimeError with what to do if it cannot be, TimeoutError after `timeout` seconds."""
         run(self.engine.wait_live(timeout), timeout + 5)
+        there(self._refresh)  # else `count` would be that of the last tick
         return self
 
     def on_change(self, fn: Callable[[ChangeBatch], Any]) -> Callable[[], None]:
@@ -197,25 +203,32 @@ class LiveTable(RtWidget):
             io_loop().call_soon_threadsafe(fn)
 
     def _release(self) -> None:
-        unregister_all(self._registered)
         submit(self.engine.stop())
+        there(unregister_all, self._registered)
         self.set_trait("status", "closed")
 
     # --- on the I/O thread
 
     def _took(self, delta: Delta) -> None:
-        now = io_loop().time()
-        self._last_change = now
-        self._rates.append((now, len(delta.inserted) + len(delta.updated) + len(delta.deleted)))
+        self._since_rate += len(delta.inserted) + len(delta.updated) + len(delta.deleted)
         pump.mark(self)
 
     def _now_is(self, status: str, error: RealtimeError | None) -> None:
         pump.mark(self)
 
     def _tick(self, now: float) -> bool:
+        self._refresh()
+        if now - self._rate_at >= 1:
+            # Over a second at least: a figure that jumps with each tick cannot be read.
+            self._rate = round(self._since_rate / min(now - self._rate_at, 2.0))
+            self._rate_at, self._since_rate = now, 0
+        moving = self._rate > 0 or self._since_rate > 0 or self.paused
+        return super()._tick(now) or moving
+
+    def _refresh(self) -> None:
         engine = self.engine
         store = engine.store
-        problem = "" if engine.error is None else _paragraph(engine.error)
+        problem = paragraph(engine.error)
         with self.hold_sync():
             if not self._closed:
                 self.set_trait("status", engine.status)
@@ -227,33 +240,28 @@ class LiveTable(RtWidget):
                 self.set_trait("revision", store.revision)
         if changed:
             self._announce_df()
-        while self._rates and self._rates[0][0] < now - 5:
-            self._rates.popleft()
-        # Once more after a silence, so that the shown rate goes back to zero.
-        return super()._tick(now)
 
     def _frame(self, view: View) -> dict[str, Any] | None:
         engine, store = self.engine, self.engine.store
         shown, wants = view.shown, view.wants
-        now = io_loop().time()
-        span = now - self._rates[0][0] if self._rates else 0.0
         state = {
             "status": engine.status,
-            "error": "" if engine.error is None else _paragraph(engine.error),
+            "error": paragraph(engine.error),
             "paused": self.paused,
+            "waiting": engine.waiting,
             "total": len(store),
             "lag": None if engine.lag_ms is None else round(engine.lag_ms),
-            "rate": round(sum(n for _, n in self._rates) / max(span, 1.0)),
+            "rate": self._rate,
             "order": [list(pair) for pair in store.order],
         }
-        frame: dict[str, Any] = {"kind": "frame"}
+        frame: dict[str, Any] = {}
         if state != shown.get("state"):
             shown["state"] = frame["state"] = state
         asked = (store.revision, wants.get("start", 0), wants.get("stop", 60), repr(wants.get("sort")))
         if store.columns and asked != shown.get("asked"):
             shown["asked"] = asked
             self._window(view, frame, store)
-        return frame if len(frame) > 1 else None
+        return frame or None
 
     def _window(self, view: View, frame: dict[str, Any], store: Any) -> None:
         """Puts the window into the frame: whole, or only the cells that differ where the same rows stand in the same places."""
@@ -280,7 +288,7 @@ class LiveTable(RtWidget):
             frame["start"], frame["keys"] = start, keys
             frame["columns"] = [window["columns"][name] for name, _ in schema]
 
-    def _asked(self, kind: Any, content: dict[str, Any]) -> None:
+    def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
         if kind == "pause":
             self.pause()
         elif kind == "resume":
@@ -292,8 +300,3 @@ class LiveTable(RtWidget):
         frame.head(HTML_ROWS).to_html(text, index=False, escape=True, na_rep="")
         more = f"<p>… {len(frame) - HTML_ROWS} more rows</p>" if len(frame) > HTML_ROWS else ""
         return f"<p><b>{html.escape(self.schema)}.{html.escape(self.table)}</b></p>{text.getvalue()}{more}"
-
-
-def _paragraph(error: RealtimeError) -> str:
-    hint = error.hint.strip()
-    return error.message if not hint else f"{error.message.rstrip('.')}. {hint[:1].upper()}{hint[1:]}"

@@ -1,0 +1,91 @@
+"""Live data in notebooks: Supabase Realtime's broadcast, presence and Postgres changes as widgets and DataFrames.
+
+    import rtwidgets as rt
+
+    rt.local()                                # or rt.connect(url, key)
+    orders = rt.LiveTable("orders")           # a live grid; orders.df is an ordinary DataFrame
+    room = rt.Channel("support-chat")
+    chat = rt.BroadcastFeed(room, "message")  # chat.messages holds what was said
+    online = rt.Presence(room, key="ana", state={"team": "support"})
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client.aio import AsyncChannel, AsyncClient
+    from .client.sync import Channel, Client, close_all, connect, default_client, set_default_client
+    from .local.handle import Local, local
+    from .protocol.errors import RealtimeError
+    from .protocol.filters import where
+    from .widgets.feed import BroadcastFeed
+    from .widgets.live import LiveView, live
+    from .widgets.presence import Presence
+    from .widgets.table import ChangeBatch, LiveTable
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "client.aio": ("AsyncChannel", "AsyncClient"),
+    "client.sync": ("Channel", "Client", "close_all", "connect", "default_client", "set_default_client"),
+    "local.handle": ("Local",),
+    "protocol.errors": ("RealtimeError",),
+    "protocol.filters": ("where",),
+    "widgets.feed": ("BroadcastFeed",),
+    "widgets.live": ("LiveView", "live"),
+    "widgets.presence": ("Presence",),
+    "widgets.table": ("ChangeBatch", "LiveTable"),
+}
+_home_of = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AsyncChannel",
+    "AsyncClient",
+    "BroadcastFeed",
+    "ChangeBatch",
+    "Channel",
+    "Client",
+    "LiveTable",
+    "LiveView",
+    "Local",
+    "Presence",
+    "RealtimeError",
+    "close_all",
+    "connect",
+    "default_client",
+    "live",
+    "local",
+    "set_default_client",
+    "where",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: a script that only needs the asyncio client does not pay for pandas and ipywidgets.
+    if name not in _home_of:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_home_of[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+class _Package(ModuleType):
+    """`rt.local` is the function, whatever has imported the room `rtwidgets/local/`, which Python binds to the same name."""
+
+    @property
+    def local(self) -> Any:
+        return import_module(".local.handle", __name__).local
+
+    @local.setter
+    def local(self, room: ModuleType) -> None: ...
+
+
+sys.modules[__name__].__class__ = _Package

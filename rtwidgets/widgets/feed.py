@@ -1,0 +1,215 @@
+"""`BroadcastFeed`: what is said on a channel, as a list, a DataFrame and a chat box."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pandas as pd
+import traitlets
+
+from ..client.dispatch import dispatch
+from ..client.sync import Channel
+from ..client.thread import io_loop, run
+from ..data.feed import BroadcastLog
+from ..protocol.errors import RealtimeError
+from .base import STATIC, RtWidget, View, paragraph, there, unregister_all
+from .pump import pump
+
+SHOWN = 500
+"""Lines that a view gets when it opens, and at most in one frame."""
+HTML_LINES = 50
+TEXT_MOST = 4_000
+"""Characters of one message that a page shows; the variable holds all of them."""
+
+
+class BroadcastFeed(RtWidget):
+    """The broadcasts of a channel, newest last. It joins the channel by itself.
+
+    Args:
+        channel: a `Channel`, or a topic.
+        event: the event to hear and to send; `"*"` hears all (and sends `"message"`).
+        maxlen: most messages kept.
+        sender: the name that what is typed into the box goes out under: `{"sender": ..., "text": ...}`; without it, `{"text": ...}`.
+    """
+
+    _esm = STATIC / "feed.js"
+    _css = STATIC / "feed.css"
+
+    count = traitlets.Int(0, read_only=True).tag(sync=True)
+    """Messages held."""
+    revision = traitlets.Int(0, read_only=True).tag(sync=True)
+    """How many messages ever came: observe this."""
+    status = traitlets.Unicode("closed", read_only=True).tag(sync=True)
+    """The channel's: `"closed"`, `"joining"`, `"joined"`, `"leaving"` or `"errored"`."""
+    error = traitlets.Unicode("", read_only=True).tag(sync=True)
+    """What is wrong and what to do, in one paragraph; empty while nothing is."""
+
+    def __init__(
+        self, channel: Channel | str, event: str = "*", *, maxlen: int = 10_000, sender: str | None = None
+    ) -> None:
+        self.channel = channel if isinstance(channel, Channel) else Channel(channel)
+        self.event, self.sender = event, sender
+        self.heard = BroadcastLog(maxlen)
+        self._own: deque[int] = deque(maxlen=maxlen)
+        self._registered: list[Callable[[], Any]] = []
+        super().__init__()
+        there(self._begin)
+
+    def _begin(self) -> None:
+        aio = self.channel.aio
+        self._registered += [
+            aio.on_broadcast(self.event, self._heard_one),
+            aio.on_status(lambda status, error: pump.mark(self)),
+            aio.hold(),
+        ]
+        pump.mark(self)
+
+    def __repr__(self) -> str:
+        return f"<BroadcastFeed {self.channel.topic!r} {self.event!r}: {len(self.heard)} messages, {self.channel.aio.status}>"
+
+    # --- what it holds
+
+    @property
+    def df(self) -> pd.DataFrame:
+        """`received_at` (UTC), `event`, then the payloads' fields."""
+        return self.heard.df()
+
+    @property
+    def messages(self) -> list[Any]:
+        """The payloads, oldest first: also those sent from here."""
+        return self.heard.messages
+
+    @property
+    def last(self) -> Any:
+        """The newest payload; None before the first."""
+        return self.heard.last
+
+    def clear(self) -> None:
+        """Forgets the messages held."""
+        self.heard.clear()
+        pump.mark(self)
+
+    # --- what happens
+
+    def send(self, payload: Mapping[str, Any] | str | bytes) -> None:
+        """Broadcasts a dict, `bytes`, or text (sent as the box sends it). It is among `messages` once it is sent.
+
+        Raises RealtimeError where the channel cannot take it.
+        """
+        run(self._broadcast(payload), 30)
+
+    def on_message(self, fn: Callable[[Any], Any]) -> Callable[[], None]:
+        """Calls `fn(payload)` for each message heard from others, on the kernel's main thread. Returns a function that unregisters."""
+        unregister = there(
+            self.channel.aio.on_broadcast, self.event, lambda event, payload, meta: dispatch(fn, payload)
+        )
+        self._registered.append(unregister)
+        return unregister
+
+    async def _broadcast(self, payload: Any) -> None:
+        if isinstance(payload, str):
+            payload = {"text": payload} if self.sender is None else {"sender": self.sender, "text": payload}
+        event = "message" if self.event == "*" else self.event
+        await self.channel.aio.send(event, payload)
+        if not self.channel.options.broadcast_self:
+            # The server sends it to everybody else; whoever reads `messages` expects the whole talk.
+            self._own.append(self.heard.total)
+            self.heard.append(event, payload)
+            pump.mark(self)
+
+    # --- on the I/O thread
+
+    def _heard_one(self, event: str, payload: Any, meta: Mapping[str, Any]) -> None:
+        self.heard.append(event, payload)
+        pump.mark(self)
+
+    def _tick(self, now: float) -> bool:
+        aio = self.channel.aio
+        changed = self.heard.total != self.revision
+        with self.hold_sync():
+            if not self._closed:
+                self.set_trait("status", aio.status)
+            self.set_trait("error", paragraph(aio.error))
+            self.set_trait("count", len(self.heard))
+            self.set_trait("revision", self.heard.total)
+        if changed:
+            self._announce_df()
+        return super()._tick(now)
+
+    def _frame(self, view: View) -> dict[str, Any] | None:
+        shown, frame = view.shown, dict[str, Any]()
+        aio = self.channel.aio
+        state = {
+            "status": "closed" if self._closed else aio.status,
+            "error": paragraph(aio.error),
+            "topic": self.channel.topic,
+            "event": self.event,
+            "sender": self.sender,
+            "count": len(self.heard),
+        }
+        if state != shown.get("state"):
+            shown["state"] = frame["state"] = state
+        held = self.heard.total - len(self.heard)
+        since = shown.get("since")
+        if since is None or self.heard.total > since or shown.get("held", 0) > self.heard.total:
+            start = max(since or 0, held, self.heard.total - SHOWN)
+            own = set(self._own)
+            entries = self.heard.entries(start)
+            frame["from"] = start
+            frame["lines"] = [
+                _line(*entry, mine=start + i in own) for i, entry in enumerate(entries)
+            ]
+            shown["since"] = start + len(entries)
+        if held != shown.get("held"):
+            shown["held"] = frame["held"] = held
+        answers = view.outbox
+        if answers:
+            frame["answers"], view.outbox = answers, []
+        return frame or None
+
+    def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
+        if kind == "send" and isinstance(content.get("text"), str):
+            number, text = content.get("number"), content["text"]
+
+            async def go() -> None:
+                try:
+                    await self._broadcast(text)
+                    view.outbox.append([number, ""])
+                except RealtimeError as error:
+                    view.outbox.append([number, paragraph(error)])
+                pump.mark(self)
+
+            io_loop().call_soon_threadsafe(lambda: io_loop().create_task(go()))
+
+    def _release(self) -> None:
+        there(unregister_all, self._registered)
+        self.set_trait("status", "closed")
+
+    def _html(self) -> str:
+        lines = [_line(*entry, mine=False) for entry in self.heard.entries(max(0, self.heard.total - HTML_LINES))]
+        items = "".join(
+            f"<li><b>{html.escape(line['sender'])}</b> {html.escape(line['text'])}</li>" for line in lines
+        )
+        return f"<p><b>{html.escape(self.channel.topic)}</b>: {len(self.heard)} messages</p><ul>{items}</ul>"
+
+
+def _line(at: datetime, event: str, payload: Any, *, mine: bool) -> dict[str, Any]:
+    """What one line of the feed shows."""
+    sender, text = "", None
+    if isinstance(payload, Mapping):
+        fields = cast("Mapping[str, Any]", payload)
+        sender = next((str(fields[n]) for n in ("sender", "user", "username", "name") if isinstance(fields.get(n), str)), "")
+        text = next((fields[n] for n in ("text", "message", "content", "body") if isinstance(fields.get(n), str)), None)
+    if text is None:
+        if isinstance(payload, bytes | bytearray | memoryview):
+            text = f"{len(payload)} bytes: {bytes(payload[:32]).hex(' ')}"
+        else:
+            text = json.dumps(payload, ensure_ascii=False, default=str)
+    if len(text) > TEXT_MOST:
+        text = text[:TEXT_MOST] + "…"
+    return {"at": round(at.astimezone(UTC).timestamp() * 1000), "event": event, "sender": sender, "text": text, "mine": mine}
