@@ -133,21 +133,19 @@ class Changes:
 
     async def subscribe(self, channel: Channel) -> None:
         """Makes the channel's subscriptions true and tells it so, or tells it why not."""
-        try:
-            await self._streaming().wait()
-            bindings = [await self._check(entry, channel.identity) for entry in channel.params]
-        except SubscribeError as error:
-            channel.system("postgres_changes", "error", str(error))
-            return
-        except (psycopg.OperationalError, OSError):
-            log.warning("a subscription waits for Postgres", exc_info=True)
-            # Postgres is away; the channel is told again when the stream is back.
-            await asyncio.sleep(0.5)
-            if not channel.closed:
-                await self.subscribe(channel)
-            return
-        if channel.closed:
-            return
+        bindings: list[Binding] | None = None
+        while bindings is None:
+            try:
+                await self._streaming().wait()
+                bindings = [await self._check(entry, channel.identity) for entry in channel.params]
+            except SubscribeError as error:
+                channel.system("postgres_changes", "error", str(error))
+                return
+            except (psycopg.OperationalError, OSError) as error:
+                log.warning("a subscription waits for Postgres: %s", error)
+                await asyncio.sleep(0.5)
+            if channel.closed:
+                return
         self.unsubscribe(channel)
         self._join(channel, tuple(bindings))
         await self._streaming().wait()
@@ -173,6 +171,12 @@ class Changes:
         if not group.members:
             self._groups.pop(group.key, None)
             self._targets.clear()
+
+    def lost(self) -> None:
+        """The stream was lost: who shows rows must not show them as if they were true of this moment."""
+        for group in self._groups.values():
+            for channel in group.members:
+                channel.system("postgres_changes", "error", "Realtime was unable to connect to the project database")
 
     def announce(self) -> None:
         """After the stream was lost and is back: everybody is told again, since changes may have been missed."""

@@ -34,19 +34,21 @@ _TURN = 2000  # messages read in one turn of the loop, so that other clients are
 class Stream:
     """Reads the WAL and hands over batches of transactions.
 
-    `on_batch` gets every transaction that is at hand, in commit order, and is awaited before the next call. `on_open`
-    is called with False at the first start of streaming, with True after each gap.
+    `on_batch` gets every transaction that is at hand, in commit order, and is awaited before the next call. `on_lost`
+    is called when changes begin to be missed, `on_back` when the stream is whole again after that.
     """
 
     def __init__(
         self,
         dsn: str,
         on_batch: Callable[[list[Transaction]], Awaitable[None]],
-        on_open: Callable[[bool], None],
+        on_lost: Callable[[], None],
+        on_back: Callable[[], None],
     ) -> None:
         self._dsn = make_conninfo(dsn, replication="database", options=SESSION, application_name="rtwidgets stream")
         self._on_batch = on_batch
-        self._on_open = on_open
+        self._on_lost = on_lost
+        self._on_back = on_back
         self._pending: deque[Transaction] = deque()
         self._arrived = asyncio.Event()
         self._idle = True
@@ -76,25 +78,31 @@ class Stream:
                     await self._on_batch(batch)
                 except Exception:
                     log.exception("a batch of changes could not be delivered")
-                    self._on_open(True)  # a gap like any other
+                    self._on_lost()  # a gap like any other
+                    if self.streaming.is_set():
+                        self._on_back()
                 self._done_lsn = max(self._done_lsn, batch[-1].end_lsn)
                 self._idle = True
 
     async def _run(self) -> None:
-        again, wait = False, 0.05
+        lost, wait = False, 0.05
         while True:
             try:
                 connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)
                 try:
                     await self._open(connection)
                     self.streaming.set()
-                    self._on_open(again)
-                    again, wait = True, 0.05
+                    wait = 0.05
+                    if lost:
+                        self._on_back()
                     await self._read(connection.pgconn)
                 finally:
-                    self.streaming.clear()
                     # Not close(): that would wait for the end of a COPY that only we could end.
                     connection.pgconn.finish()
+                    if self.streaming.is_set():
+                        self.streaming.clear()
+                        lost = True
+                        self._on_lost()
             except (psycopg.Error, OSError) as error:
                 if wait <= 0.05:  # not at each try
                     log.warning("the stream from Postgres was lost: %s", error)
@@ -150,12 +158,16 @@ class Stream:
             except Exception as error:
                 ended.set_exception(error)
 
-        loop.add_reader(pgconn.socket, read)
+        # A descriptor of our own for the same socket: libpq closes its one the moment the connection is lost, and
+        # forgets its number, which the next connection may get before the loop has let go of it.
+        descriptor = os.dup(pgconn.socket)
+        loop.add_reader(descriptor, read)
         try:
             read()
             await ended
         finally:
-            loop.remove_reader(pgconn.socket)
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
 
     def _acknowledge(self, pgconn: psycopg.pq.abc.PGconn) -> None:
         """Tells Postgres what it need not keep; without an answer to its keepalive a fast shutdown would hang."""

@@ -79,7 +79,7 @@ class RealtimeServer:
         """Prepares the database and listens. Port 0 takes a free one; `.port` tells which."""
         self.host = host or self.host
         await install(self.dsn)
-        self._stream = Stream(self.dsn, self._changes.deliver, self._opened)
+        self._stream = Stream(self.dsn, self._changes.deliver, self._changes.lost, self._changes.announce)
         self._stream.start()
         app = web.Application(middlewares=[self._guard], client_max_size=self.limits.max_frame)
         app.router.add_get("/health", self._health)
@@ -114,10 +114,6 @@ class RealtimeServer:
         if self._stream is not None:
             await self._stream.stop()
         await self._pool.close()
-
-    def _opened(self, again: bool) -> None:
-        if again:
-            self._changes.announce()
 
     async def _sweep(self) -> None:
         """Closes sockets that fell silent: a laptop that went to sleep says no goodbye."""

@@ -17,6 +17,8 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from rtwidgets.protocol.errors import RealtimeError
 
 log = logging.getLogger("rtwidgets.local")
 
+RESTARTS = 7
+"""How often in a row a Postgres that has gone is started again: within half a minute."""
 TEN_YEARS = 10 * 365 * 24 * 3600
 
 
@@ -63,6 +67,9 @@ class Supervisor:
         self.port = port
         self.dsn = postgres
         self.postgres = None if postgres else Postgres(home.data_dir)
+        # Starting Postgres blocks, so it has a thread of its own; that thread lives as long as this process, since
+        # Postgres is tied to the life of the thread that started it.
+        self._keeper = ThreadPoolExecutor(1, "postgres")
         self.keys = keys_of(home)
         self.leases = LeaseBook(idle_timeout, self.status)
         self.server: RealtimeServer | None = None
@@ -82,8 +89,7 @@ class Supervisor:
     async def run(self) -> None:
         try:
             if self.postgres is not None:
-                # On this thread, the main one: Postgres is tied to the life of the thread that started it.
-                self.postgres.start()
+                await self._keep(self.postgres.start)
                 self.dsn = self.postgres.dsn
             assert self.dsn is not None
             self.server = RealtimeServer(self.dsn, **self.keys)
@@ -113,7 +119,7 @@ class Supervisor:
                 with contextlib.suppress(Exception):
                     await asyncio.wait_for(self.server.stop(), 10)
             if self.postgres is not None:
-                self.postgres.stop()
+                await self._keep(self.postgres.stop)
             shutil.rmtree(self.control, ignore_errors=True)
 
     async def _listen(self, server: RealtimeServer) -> None:
@@ -134,12 +140,25 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Waits for the end; a Postgres that died meanwhile comes back in the same place."""
+        failures = 0
         while not self.leases.expired.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.leases.expired.wait(), 0.5)
-            if self.postgres is not None and self.postgres.pid is None and not self.leases.expired.is_set():
-                log.warning("Postgres has gone; starting it again")
-                self.postgres.start()
+                await asyncio.wait_for(self.leases.expired.wait(), 0.2 * 2**failures)
+            if self.postgres is None or self.postgres.pid is not None or self.leases.expired.is_set():
+                continue
+            log.warning("Postgres has gone; starting it again")
+            try:
+                await self._keep(self.postgres.start)
+                failures = 0
+            except RealtimeError:
+                # The processes of a postmaster that was killed may hold its memory for a moment.
+                failures += 1
+                if failures == RESTARTS:
+                    raise
+                log.exception("Postgres did not come back; trying again")
+
+    async def _keep(self, work: Callable[[], None]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._keeper, work)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import socket
@@ -9,11 +10,13 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from websockets.sync.client import connect
 
 from rtwidgets.local.handle import Local, local, running_default
 from rtwidgets.local.home import Home, read_json
@@ -95,22 +98,32 @@ def test_two_processes_share_one_server_and_killed_ones_let_go(home: Path) -> No
     assert not Home("t").state_file.exists()
 
 
-@pytest.mark.xfail(
-    reason="Replication._read leaves a stale reader on the loop when the connection is lost"
-)
 def test_postgres_comes_back_in_the_same_place(server: Local) -> None:
     server.sql("create table kept (id int primary key)")
+    server.publish("kept")
     old = status()["postgres_pid"]
-    psutil.Process(old).send_signal(signal.SIGKILL)
-    until(lambda: status()["postgres_pid"] not in (None, old))
+    url = f"{server.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={server.anon_key}&vsn=2.0.0"
+    with connect(url) as ws:
+        config = {"postgres_changes": [{"event": "*", "schema": "public", "table": "kept"}]}
+        ws.send(json.dumps(["1", "1", "realtime:t", "phx_join", {"config": config}]))
 
-    def answers() -> bool:
-        try:
-            return server.sql("select count(*) as n from kept") is not None
-        except Exception:
-            return False
+        def told() -> tuple[str, str]:
+            while (frame := json.loads(ws.recv(timeout=10)))[3] != "system":
+                pass
+            return frame[4]["status"], frame[4]["message"]
 
-    until(answers)
+        assert told() == ("ok", "Subscribed to PostgreSQL")
+        psutil.Process(old).send_signal(signal.SIGKILL)
+        assert told() == ("error", "Realtime was unable to connect to the project database")
+        # The server itself goes on meanwhile.
+        began = time.monotonic()
+        ws.send(json.dumps([None, "2", "phoenix", "heartbeat", {}]))
+        assert json.loads(ws.recv(timeout=10))[1] == "2"
+        assert time.monotonic() - began < 1
+        assert told() == ("ok", "Subscribed to PostgreSQL")
+        assert status()["postgres_pid"] not in (None, old)
+        server.sql("insert into kept values (1)")
+        assert json.loads(ws.recv(timeout=10))[4]["data"]["record"] == {"id": 1}
 
 
 def test_a_killed_supervisor_is_followed_by_a_new_one(home: Path) -> None:
