@@ -14,13 +14,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import psycopg
 
 from rtwidgets.local.launch import NOBODY
+from rtwidgets.local.sockets import SocketFolder
 from rtwidgets.protocol.errors import RealtimeError
 
 LAUNCH = Path(__file__).with_name("launch.py")
@@ -75,8 +75,13 @@ class Postgres:
         self.data_dir = data_dir
         self.log_file = data_dir.with_name("postgres.log")
         self.process: subprocess.Popen[bytes] | None = None
-        self.sockets: Path | None = None
+        self._sockets: SocketFolder | None = None
         self._mode = "plain"
+
+    @property
+    def sockets(self) -> Path | None:
+        """The folder of its socket, while it has been started."""
+        return self._sockets.path if self._sockets is not None else None
 
     @property
     def dsn(self) -> str:
@@ -94,11 +99,9 @@ class Postgres:
         binaries = find_binaries()
         self._end_orphan()
         self._mode = self._choose_mode()
-        if self.sockets is None:
-            # Short, since a socket's path may hold 107 bytes (103 on macOS).
-            self.sockets = Path(tempfile.mkdtemp(prefix="rtw-", dir="/tmp"))
-            if self._mode == "nobody":
-                os.chown(self.sockets, NOBODY, NOBODY)
+        if self._sockets is None:
+            self._sockets = SocketFolder()
+            self._give(self._sockets.path)
         if not (self.data_dir / "PG_VERSION").exists():
             self._initialise(binaries)
         (self.data_dir / "rtwidgets.conf").write_text(SETTINGS.format(sockets=self.sockets))
@@ -128,9 +131,9 @@ class Postgres:
                     self.process.kill()
                     self.process.wait()
         self.process = None
-        if self.sockets is not None:
-            shutil.rmtree(self.sockets, ignore_errors=True)
-            self.sockets = None
+        if self._sockets is not None:
+            self._sockets.remove()
+            self._sockets = None
 
     # --- steps
 

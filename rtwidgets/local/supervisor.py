@@ -12,14 +12,11 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import filelock
@@ -29,6 +26,7 @@ from rtwidgets.local.home import Home, read_json, write_json
 from rtwidgets.local.leases import LeaseBook
 from rtwidgets.local.postgres import Postgres
 from rtwidgets.local.server import RealtimeServer
+from rtwidgets.local.sockets import SocketFolder
 from rtwidgets.protocol.errors import RealtimeError
 
 log = logging.getLogger("rtwidgets.local")
@@ -73,7 +71,7 @@ class Supervisor:
         self.keys = keys_of(home)
         self.leases = LeaseBook(idle_timeout, self.status)
         self.server: RealtimeServer | None = None
-        self.control = Path(tempfile.mkdtemp(prefix="rtw-", dir="/tmp"))
+        self.control = SocketFolder()
         self.started_at = time.time()
 
     def status(self) -> dict[str, Any]:
@@ -94,7 +92,7 @@ class Supervisor:
             assert self.dsn is not None
             self.server = RealtimeServer(self.dsn, **self.keys)
             await self._listen(self.server)
-            socket_path = self.control / "control"
+            socket_path = self.control.path / "control"
             await self.leases.listen(socket_path)
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self.leases.expired.set)
@@ -120,7 +118,7 @@ class Supervisor:
                     await asyncio.wait_for(self.server.stop(), 10)
             if self.postgres is not None:
                 await self._keep(self.postgres.stop)
-            shutil.rmtree(self.control, ignore_errors=True)
+            self.control.remove()
 
     async def _listen(self, server: RealtimeServer) -> None:
         last = (read_json(self.home.folder / "port.json") or {}).get("port", 0)

@@ -16,7 +16,9 @@ import psycopg
 import pytest
 
 from rtwidgets.local import postgres as module
+from rtwidgets.local import sockets
 from rtwidgets.local.postgres import Postgres
+from rtwidgets.local.sockets import SocketFolder, sweep
 from rtwidgets.protocol.errors import RealtimeError
 
 pytestmark = pytest.mark.pg
@@ -86,7 +88,10 @@ def test_it_dies_with_its_owner(tmp_path: Path) -> None:
     owner.stdout.close()
     until(lambda: not psutil.pid_exists(int(pid)))
     assert running_in(tmp_path) == []
-    Path(sockets).rmdir()  # Postgres has removed its socket; its owner had no time to remove the folder
+    # Its owner had no time to remove the folder of its socket: the next one does.
+    assert Path(sockets).exists()
+    SocketFolder().remove()
+    assert not Path(sockets).exists()
 
 
 def test_an_orphan_is_ended_before_a_second_one_starts(tmp_path: Path) -> None:
@@ -144,3 +149,25 @@ def test_the_number_of_another_program_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n")
     Postgres(tmp_path / "data")._end_orphan()  # still here
+
+
+def test_a_sweep_takes_only_what_is_ours_and_unused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "BASE", tmp_path)
+    used = SocketFolder()
+    new, old, other, served = (tmp_path / name for name in ("rtw-new", "rtw-old", "elsewhere", "rtw-served"))
+    for folder in (new, old, other, served):
+        folder.mkdir()
+    (tmp_path / "rtw-link").symlink_to(other)
+    (served / ".s.PGSQL.5432.lock").write_text(f"{os.getpid()}\n")
+    for folder in (old, other, served):
+        os.utime(folder, (0, 0))
+    if os.geteuid() == 0:
+        (tmp_path / "rtw-foreign").mkdir()
+        os.utime(tmp_path / "rtw-foreign", (0, 0))
+        os.chown(tmp_path / "rtw-foreign", 12345, 12345)
+    before = set(tmp_path.iterdir())
+    assert sweep() == [old]
+    assert set(tmp_path.iterdir()) == before - {old}
+    used.remove()
+    used.remove()
+    assert not used.path.exists()

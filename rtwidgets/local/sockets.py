@@ -1,0 +1,76 @@
+"""Folders for Unix sockets: short, since a socket's path may hold 107 bytes (103 on macOS), for their owner alone, and
+gone after their owner, kill -9 included.
+
+An owner holds a lock in its folder; the kernel lets go of it whatever ends the process, so that whoever makes a folder
+next can tell which ones are left over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+from pathlib import Path
+
+import filelock
+
+from rtwidgets.local.launch import NOBODY
+
+BASE = Path("/tmp")
+PREFIX = "rtw-"
+_LOCK = "owner.lock"
+_SETTLED = 60.0  # seconds after which a folder without a lock is nobody's: its owner makes both at once
+
+
+class SocketFolder:
+    """A new folder, `.path`, mode 0700; what others have left behind is removed first."""
+
+    def __init__(self) -> None:
+        sweep()
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=BASE))
+            self._lock = filelock.FileLock(self.path / _LOCK, mode=0o600)
+            with contextlib.suppress(filelock.Timeout, OSError):  # a sweep came between: another folder, then
+                self._lock.acquire(blocking=False)
+                break
+
+    def remove(self) -> None:
+        """Safe to call twice."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.release()
+
+
+def sweep() -> list[Path]:
+    """Removes this user's folders that no living process owns. Returns them."""
+    removed: list[Path] = []
+    mine = {os.geteuid()} | ({NOBODY} if os.geteuid() == 0 else set())
+    for folder in BASE.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError, filelock.Timeout):
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in mine or _postgres_lives(folder):
+                continue
+            if not (folder / _LOCK).exists():
+                if time.time() - found.st_mtime < _SETTLED:
+                    continue
+                shutil.rmtree(folder)
+            else:
+                with filelock.FileLock(folder / _LOCK, blocking=False):
+                    shutil.rmtree(folder)
+            removed.append(folder)
+    return removed
+
+
+def _postgres_lives(folder: Path) -> bool:
+    """Whether a Postgres still listens there: where nothing ends it with its owner, it outlives the lock."""
+    for file in folder.glob(".s.PGSQL.*.lock"):
+        try:
+            os.kill(int(file.read_text().split()[0]), 0)
+        except (ProcessLookupError, ValueError, IndexError):
+            continue
+        except OSError:
+            pass
+        return True
+    return False
