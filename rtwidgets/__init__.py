@@ -1,12 +1,12 @@
 """Live data in notebooks: Supabase Realtime's broadcast, presence and Postgres changes as widgets and DataFrames.
 
-    import rtwidgets as rt
+import rtwidgets as rt
 
-    rt.local()                                # or rt.connect(url, key)
-    orders = rt.LiveTable("orders")           # a live grid; orders.df is an ordinary DataFrame
-    room = rt.Channel("support-chat")
-    chat = rt.BroadcastFeed(room, "message")  # chat.messages holds what was said
-    online = rt.Presence(room, key="ana", state={"team": "support"})
+rt.local()                                # or rt.connect(url, key)
+orders = rt.LiveTable("orders")           # a live grid; orders.df is an ordinary DataFrame
+room = rt.Channel("support-chat")
+chat = rt.BroadcastFeed(room, "message")  # chat.messages holds what was said
+online = rt.Presence(room, key="ana", state={"team": "support"})
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """`rt.local` is the function, whatever has imported the room `rtwidgets/local/`, which Python binds to the same name."""
+    """`rt.local` is the function, whatever has imported the room `rtwidgets/local/`, which Python binds to the same
+    name."""
 
     @property
     def local(self) -> Any:

@@ -1,4 +1,5 @@
-"""What every widget shares: its views in the browser, their pace, observers on the right thread, something to see without a kernel."""
+"""What every widget shares: its views in the browser, their pace, observers on the right thread, something to see
+without a kernel."""
 
 from __future__ import annotations
 
@@ -25,11 +26,13 @@ STATIC = Path(__file__).parent.parent / "static"
 CREDIT = 4
 """Frames that a view may have under way unacknowledged before the pace changes."""
 BUSY_PACE, SLOW_PACE = 0.1, 0.5
-"""Seconds between frames while no acknowledgement comes: because a cell runs (the page is well), or because the page is slow."""
+"""Seconds between frames while no acknowledgement comes: because a cell runs (the page is well), or because the page
+is slow."""
 WHOLE_EVERY = 1.0
 """Seconds between frames that say everything while no acknowledgement comes: nobody would tell that one was lost."""
 ANYONE = "*"
-"""The view of frames for any page that could not say hello yet, because the kernel has been busy since the widget was displayed."""
+"""The view of frames for any page that could not say hello yet, because the kernel has been busy since the widget was
+displayed."""
 ANYONE_FOR, ANYONE_PACE = 120.0, 0.5
 VIEWS = 8
 """Views remembered a widget; a reloaded page says no goodbye, so the one not heard of longest goes."""
@@ -54,9 +57,9 @@ class View:
 class RtWidget(anywidget.AnyWidget):
     """A widget fed from the I/O thread.
 
-    Custom messages to a view carry `view`, `epoch` and `seq`: a page that sees a hole, or another epoch, says hello again and
-    gets everything. What a view shows travels in these messages, so it moves while a cell runs; the synced traits follow for
-    `link` and `jslink`.
+    Custom messages to a view carry `view`, `epoch` and `seq`: a page that sees a hole, or another epoch, says
+    hello again and gets everything. What a view shows travels in these messages, so it moves while a cell runs;
+    the synced traits follow for `link` and `jslink`.
     """
 
     _closed = True  # until it is made: what fails half-way has nothing to free
@@ -82,6 +85,7 @@ class RtWidget(anywidget.AnyWidget):
             kind = content.get("kind")
             if view is None or kind == "hello":
                 view = self._views[name] = View(name)
+                view.heard_at = now
                 self._views.pop(ANYONE, None)
                 while len(self._views) > VIEWS:
                     del self._views[min(self._views, key=lambda other: self._views[other].heard_at)]
@@ -90,7 +94,7 @@ class RtWidget(anywidget.AnyWidget):
                 self._views.pop(name, None)
                 return
             if kind == "ack":
-                view.unacked = max(0, view.seq - int(content.get("seq", 0)))
+                view.unacked = max(0, view.seq - whole_number(content.get("seq"), 0))
                 return
             if isinstance(content.get("wants"), dict):
                 view.wants = content["wants"]
@@ -131,7 +135,9 @@ class RtWidget(anywidget.AnyWidget):
             view.sent_at = now
             if whole:
                 view.whole_at = now
-            self._post({"view": view.name, "epoch": self._epoch, "seq": view.seq, "whole": whole, "kind": "frame", **frame})
+            self._post(
+                {"view": view.name, "epoch": self._epoch, "seq": view.seq, "whole": whole, "kind": "frame", **frame}
+            )
         return again
 
     def _post(self, content: dict[str, Any]) -> None:
@@ -190,7 +196,8 @@ class RtWidget(anywidget.AnyWidget):
             with self._lock:
                 self._views[ANYONE] = View(ANYONE)
             pump.mark(self)
-            data["text/html"] = f'{self._html()}<p style="opacity:.6;font-size:.85em">as of {taken}; run the notebook to see it live</p>'
+            note = f'<p style="opacity: .6">as of {taken}; run the notebook to see it live</p>'
+            data["text/html"] = self._html() + note
         return bundle
 
 
@@ -198,6 +205,11 @@ def unregister_all(registered: list[Callable[[], Any]]) -> None:
     """Runs and forgets every unregister function."""
     while registered:
         registered.pop()()
+
+
+def whole_number(value: Any, default: int) -> int:
+    """What a page sent as a number of rows or frames, or the default: nothing that a page sends may raise here."""
+    return value if isinstance(value, int) and 0 <= value < 2**53 else default
 
 
 def paragraph(error: RealtimeError | None) -> str:

@@ -34,7 +34,8 @@ class BroadcastFeed(RtWidget):
         channel: a `Channel`, or a topic.
         event: the event to hear and to send; `"*"` hears all (and sends `"message"`).
         maxlen: most messages kept.
-        sender: the name that what is typed into the box goes out under: `{"sender": ..., "text": ...}`; without it, `{"text": ...}`.
+        sender: the name that what is typed into the box goes out under: `{"sender": ..., "text": ...}`; without
+            it, `{"text": ...}`.
     """
 
     _esm = STATIC / "feed.js"
@@ -70,7 +71,8 @@ class BroadcastFeed(RtWidget):
         pump.mark(self)
 
     def __repr__(self) -> str:
-        return f"<BroadcastFeed {self.channel.topic!r} {self.event!r}: {len(self.heard)} messages, {self.channel.aio.status}>"
+        name, count, status = self.channel.topic, len(self.heard), self.channel.aio.status
+        return f"<BroadcastFeed {name!r} {self.event!r}: {count} messages, {status}>"
 
     # --- what it holds
 
@@ -104,7 +106,10 @@ class BroadcastFeed(RtWidget):
         run(self._broadcast(payload), 30)
 
     def on_message(self, fn: Callable[[Any], Any]) -> Callable[[], None]:
-        """Calls `fn(payload)` for each message heard from others, on the kernel's main thread. Returns a function that unregisters."""
+        """Calls `fn(payload)` for each message heard from others, on the kernel's main thread.
+
+        Returns a function that unregisters.
+        """
         unregister = there(
             self.channel.aio.on_broadcast, self.event, lambda event, payload, meta: dispatch(fn, payload)
         )
@@ -161,9 +166,7 @@ class BroadcastFeed(RtWidget):
             own = set(self._own)
             entries = self.heard.entries(start)
             frame["from"] = start
-            frame["lines"] = [
-                _line(*entry, mine=start + i in own) for i, entry in enumerate(entries)
-            ]
+            frame["lines"] = [_line(*entry, mine=start + i in own) for i, entry in enumerate(entries)]
             shown["since"] = start + len(entries)
         if held != shown.get("held"):
             shown["held"] = frame["held"] = held
@@ -192,9 +195,7 @@ class BroadcastFeed(RtWidget):
 
     def _html(self) -> str:
         lines = [_line(*entry, mine=False) for entry in self.heard.entries(max(0, self.heard.total - HTML_LINES))]
-        items = "".join(
-            f"<li><b>{html.escape(line['sender'])}</b> {html.escape(line['text'])}</li>" for line in lines
-        )
+        items = "".join(f"<li><b>{html.escape(line['sender'])}</b> {html.escape(line['text'])}</li>" for line in lines)
         return f"<p><b>{html.escape(self.channel.topic)}</b>: {len(self.heard)} messages</p><ul>{items}</ul>"
 
 
@@ -203,7 +204,9 @@ def _line(at: datetime, event: str, payload: Any, *, mine: bool) -> dict[str, An
     sender, text = "", None
     if isinstance(payload, Mapping):
         fields = cast("Mapping[str, Any]", payload)
-        sender = next((str(fields[n]) for n in ("sender", "user", "username", "name") if isinstance(fields.get(n), str)), "")
+        sender = next(
+            (str(fields[n]) for n in ("sender", "user", "username", "name") if isinstance(fields.get(n), str)), ""
+        )
         text = next((fields[n] for n in ("text", "message", "content", "body") if isinstance(fields.get(n), str)), None)
     if text is None:
         if isinstance(payload, bytes | bytearray | memoryview):
@@ -212,4 +215,10 @@ def _line(at: datetime, event: str, payload: Any, *, mine: bool) -> dict[str, An
             text = json.dumps(payload, ensure_ascii=False, default=str)
     if len(text) > TEXT_MOST:
         text = text[:TEXT_MOST] + "…"
-    return {"at": round(at.astimezone(UTC).timestamp() * 1000), "event": event, "sender": sender, "text": text, "mine": mine}
+    return {
+        "at": round(at.astimezone(UTC).timestamp() * 1000),
+        "event": event,
+        "sender": sender,
+        "text": text,
+        "mine": mine,
+    }

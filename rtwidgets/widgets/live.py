@@ -21,7 +21,8 @@ from ..client.log import logger
 from ..client.thread import io_loop
 
 _worker = ThreadPoolExecutor(1, "rtwidgets-live")
-"""Outside a kernel there is no main loop to run between cells on; and a slow function must not hold the I/O thread's heartbeats."""
+"""Outside a kernel there is no main loop to run between cells on; and a slow function must not hold the I/O thread's
+heartbeats."""
 
 
 def live(*sources: Any, max_fps: float = 4) -> Callable[[Callable[..., Any]], LiveView]:
@@ -35,7 +36,9 @@ def live(*sources: Any, max_fps: float = 4) -> Callable[[Callable[..., Any]], Li
     """
     for source in sources:
         if not hasattr(type(source), "df"):
-            raise TypeError(f"a source of rt.live is something with a .df, such as rt.LiveTable, not {type(source).__name__}")
+            raise TypeError(
+                f"a source of rt.live is something with a .df, such as rt.LiveTable, not {type(source).__name__}"
+            )
     if max_fps <= 0:
         raise ValueError(f"max_fps is a number of runs a second above 0, not {max_fps!r}")
 
@@ -48,7 +51,8 @@ def live(*sources: Any, max_fps: float = 4) -> Callable[[Callable[..., Any]], Li
 class LiveView(ipywidgets.VBox):
     """What a function of live sources returned last, shown. Made by `live`.
 
-    The function runs on the kernel's main thread, between cells. When it raises, the view says so and the last good value stays.
+    The function runs on the kernel's main thread, between cells. When it raises, the view says so and the last
+    good value stays.
     """
 
     value = traitlets.Any(None, read_only=True)
@@ -77,14 +81,18 @@ class LiveView(ipywidgets.VBox):
 
     @property
     def df(self) -> pd.DataFrame:
-        """The value as a DataFrame, so that a view can be a source itself. Raises TypeError for a value that is none."""
+        """The value as a DataFrame, so that a view can be a source itself.
+
+        Raises TypeError for a value that is none.
+        """
         if isinstance(self.value, pd.DataFrame):
             return self.value
         if isinstance(self.value, pd.Series):
             return self.value.to_frame()
         if self.value is None:
             return pd.DataFrame()
-        raise TypeError(f"the value of {getattr(self._fn, '__name__', 'this view')} is a {type(self.value).__name__}, not a DataFrame")
+        name, kind = getattr(self._fn, "__name__", "this view"), type(self.value).__name__
+        raise TypeError(f"the value of {name} is a {kind}, not a DataFrame")
 
     @property
     def ready(self) -> bool:

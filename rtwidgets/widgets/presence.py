@@ -32,7 +32,8 @@ class Presence(RtWidget):
 
     Args:
         channel: a `Channel`, or a topic.
-        key: the name under which this client is counted; the same name twice is one person with two connections. Default: one that the server makes.
+        key: the name under which this client is counted; the same name twice is one person with two connections.
+            Default: one that the server makes.
         state: what the others see of this client, from now on and again after each interruption; None only watches.
 
     Raises RealtimeError where this channel is already present under another key.
@@ -52,9 +53,7 @@ class Presence(RtWidget):
     error = traitlets.Unicode("", read_only=True).tag(sync=True)
     """What is wrong and what to do, in one paragraph; empty while nothing is."""
 
-    def __init__(
-        self, channel: Channel | str, key: str | None = None, state: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, channel: Channel | str, key: str | None = None, state: Mapping[str, Any] | None = None) -> None:
         self.channel = channel if isinstance(channel, Channel) else Channel(channel)
         self.key = key
         self.roster = Roster()
@@ -71,7 +70,11 @@ class Presence(RtWidget):
         known = PresenceChange(aio.presence_state)
         if known.state:
             self.roster.apply(known)
-        for what, listen in (("join", self.roster.on_join), ("leave", self.roster.on_leave), ("update", self.roster.on_update)):
+        for what, listen in (
+            ("join", self.roster.on_join),
+            ("leave", self.roster.on_leave),
+            ("update", self.roster.on_update),
+        ):
             self._registered.append(listen(lambda key, metas, what=what: self._note(what, key)))
         self._registered += [
             aio.on_presence(self._took),
@@ -117,7 +120,10 @@ class Presence(RtWidget):
         run(self.channel.aio.untrack(), 30)
 
     def on_join(self, fn: Callable[[str, list[dict[str, Any]]], Any]) -> Callable[[], None]:
-        """Calls `fn(key, states)` when connections came, on the kernel's main thread. Returns a function that unregisters."""
+        """Calls `fn(key, states)` when connections came, on the kernel's main thread.
+
+        Returns a function that unregisters.
+        """
         return self._on(self.roster.on_join, fn)
 
     def on_leave(self, fn: Callable[[str, list[dict[str, Any]]], Any]) -> Callable[[], None]:

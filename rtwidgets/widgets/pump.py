@@ -1,7 +1,8 @@
 """The tick: one message a view and tick, 60 ms apart, for all widgets of this kernel.
 
-Closer messages cost 27 to 44 ms each (Nagle and delayed acknowledgement in jupyter_server), and above 1000 a second the server
-drops them silently. Nothing pushes back, so the pace is kept here. Everything in this module runs on the I/O loop.
+Closer messages cost 27 to 44 ms each (Nagle and delayed acknowledgement in jupyter_server), and above 1000 a
+second the server drops them silently. Nothing pushes back, so the pace is kept here. Everything in this module
+runs on the I/O loop.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Pump:
         shell.events.register("post_run_cell", idle)
 
     def mark(self, widget: Ticked) -> None:
-        """Has `widget._tick` called at the next tick; at once, if the last one is long enough ago. Safe from any thread."""
+        """Has `widget._tick` called at the next tick; at once, if the last one is long enough ago. Safe from any
+        thread."""
         if not on_io_thread():
             io_loop().call_soon_threadsafe(self.mark, widget)
             return

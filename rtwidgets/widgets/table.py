@@ -18,16 +18,22 @@ from ..client.thread import io_loop, on_io_thread, run, submit
 from ..data.delta import Delta
 from ..data.engine import LiveTableEngine
 from ..protocol.errors import RealtimeError
-from .base import STATIC, RtWidget, View, paragraph, there, unregister_all
+from .base import STATIC, RtWidget, View, paragraph, there, unregister_all, whole_number
 from .pump import pump
 
 MOST_ROWS = 400
 """Rows that one view may ask for at once: a window and its margins."""
+FIRST_ROWS = 60
+"""Rows that a view gets before it said what it shows."""
 HTML_ROWS = 20
+"""Rows in a saved notebook."""
 
 
 class ChangeBatch:
-    """What one batch of changes did, for `LiveTable.on_change`. Rows are dicts of Python values; nothing is built before it is read."""
+    """What one batch of changes did, for `LiveTable.on_change`.
+
+    Rows are dicts of Python values; nothing is built before it is read.
+    """
 
     def __init__(self, delta: Delta) -> None:
         self._delta = delta
@@ -35,7 +41,9 @@ class ChangeBatch:
 
     def __repr__(self) -> str:
         delta = self._delta
-        return f"<ChangeBatch {len(delta.inserted)} inserted, {len(delta.updated)} updated, {len(delta.deleted)} deleted>"
+        return (
+            f"<ChangeBatch {len(delta.inserted)} inserted, {len(delta.updated)} updated, {len(delta.deleted)} deleted>"
+        )
 
     @cached_property
     def inserted(self) -> list[dict[str, Any]]:
@@ -69,8 +77,8 @@ class LiveTable(RtWidget):
         channel: a channel to share; default one of the table's own.
         verify_every: seconds between two full comparisons with the database; None for none.
 
-    A table that does not exist, is not published or has no primary key is no exception: `status` is `"error"`, `error` says what
-    to do, and rows that were there stay.
+    A table that does not exist, is not published or has no primary key is no exception: `status` is `"error"`,
+    `error` says what to do, and rows that were there stay.
     """
 
     _esm = STATIC / "table.js"
@@ -81,7 +89,8 @@ class LiveTable(RtWidget):
     revision = traitlets.Int(0, read_only=True).tag(sync=True)
     """Grows by one or more at each visible change: observe this."""
     status = traitlets.Unicode("connecting", read_only=True).tag(sync=True)
-    """`"connecting"`, `"catching up"`, `"live"`, `"stale"` (may have missed something; heals itself), `"error"` or `"closed"`."""
+    """`"connecting"`, `"catching up"`, `"live"`, `"stale"` (may have missed something; heals itself), `"error"` or
+    `"closed"`."""
     error = traitlets.Unicode("", read_only=True).tag(sync=True)
     """What is wrong and what to do, in one paragraph; empty while nothing is."""
     lag_ms = traitlets.Float(None, allow_none=True, read_only=True).tag(sync=True)
@@ -143,7 +152,10 @@ class LiveTable(RtWidget):
 
     @property
     def df(self) -> pd.DataFrame:
-        """The rows, true as of now. It never changes after you got it; asking again while nothing changed costs nothing."""
+        """The rows, true as of now.
+
+        It never changes after you got it; asking again while nothing changed costs nothing.
+        """
         return self.engine.store.df()
 
     @property
@@ -168,7 +180,10 @@ class LiveTable(RtWidget):
     # --- what happens
 
     def wait_live(self, timeout: float = 30.0) -> LiveTable:
-        """Waits until the table is live. Raises RealtimeError with what to do if it cannot be, TimeoutError after `timeout` seconds."""
+        """Waits until the table is live.
+
+        Raises RealtimeError with what to do if it cannot be, TimeoutError after `timeout` seconds.
+        """
         run(self.engine.wait_live(timeout), timeout + 5)
         there(self._refresh)  # else `count` would be that of the last tick
         return self
@@ -257,18 +272,19 @@ class LiveTable(RtWidget):
         frame: dict[str, Any] = {}
         if state != shown.get("state"):
             shown["state"] = frame["state"] = state
-        asked = (store.revision, wants.get("start", 0), wants.get("stop", 60), repr(wants.get("sort")))
+        asked = (store.revision, repr(wants))
         if store.columns and asked != shown.get("asked"):
             shown["asked"] = asked
             self._window(view, frame, store)
         return frame or None
 
     def _window(self, view: View, frame: dict[str, Any], store: Any) -> None:
-        """Puts the window into the frame: whole, or only the cells that differ where the same rows stand in the same places."""
+        """Puts the window into the frame: whole, or only the cells that differ where the same rows stand in the same
+        places."""
         wants, shown = view.wants, view.shown
-        start = max(0, int(wants.get("start", 0)))
-        stop = min(max(start, int(wants.get("stop", start + 60))), start + MOST_ROWS)
-        sort = [(str(name), bool(down)) for name, down in wants.get("sort") or [] if name in {c.name for c in store.columns}]
+        start = whole_number(wants.get("start"), 0)
+        stop = min(max(start, whole_number(wants.get("stop"), start + FIRST_ROWS)), start + MOST_ROWS)
+        sort = _sort(wants.get("sort"), {column.name for column in store.columns})
         window = store.window(start, stop, sort=sort or None)
         schema = [[column.name, column.type] for column in store.columns if column.name in window["columns"]]
         keys = [list(key) if isinstance(key, tuple) else key for key in window["keys"]]
@@ -276,11 +292,12 @@ class LiveTable(RtWidget):
         before = shown.get("window")
         shown["window"] = (schema, start, keys, window["columns"])
         if before is not None and before[0] == schema and before[1] == start and before[2] == keys:
-            patch = []
+            patch: list[tuple[str, list[tuple[int, Any]]]] = []
             for name, values in window["columns"].items():
                 was = before[3][name]
                 if was != values:
-                    patch.append([name, [[i, value] for i, (value, old) in enumerate(zip(values, was, strict=True)) if value != old]])
+                    both = enumerate(zip(values, was, strict=True))
+                    patch.append((name, [(i, value) for i, (value, old) in both if value != old]))
             frame["patch"] = patch
         else:
             if before is None or before[0] != schema:
@@ -300,3 +317,8 @@ class LiveTable(RtWidget):
         frame.head(HTML_ROWS).to_html(text, index=False, escape=True, na_rep="")
         more = f"<p>… {len(frame) - HTML_ROWS} more rows</p>" if len(frame) > HTML_ROWS else ""
         return f"<p><b>{html.escape(self.schema)}.{html.escape(self.table)}</b></p>{text.getvalue()}{more}"
+
+
+def _sort(wanted: Any, names: set[str]) -> list[tuple[str, bool]]:
+    pairs = [pair for pair in wanted if isinstance(pair, list) and len(pair) == 2] if isinstance(wanted, list) else []
+    return [(name, bool(down)) for name, down in pairs if isinstance(name, str) and name in names]

@@ -1,0 +1,135 @@
+"""What every widget shares, with a widget that shows a number."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from rtwidgets.widgets import base
+from rtwidgets.widgets.base import STATIC, RtWidget, View
+from rtwidgets.widgets.pump import TICK, pump
+
+from .page import Page, until
+
+
+class Number(RtWidget):
+    """Shows `n`."""
+
+    _esm = STATIC / "presence.js"
+    n = 0
+
+    def put(self, n: int) -> None:
+        self.n = n
+        pump.mark(self)
+
+    def _frame(self, view: View) -> dict[str, Any] | None:
+        if view.shown.get("n") == self.n:
+            return None
+        view.shown["n"] = self.n
+        return {"n": self.n}
+
+
+def test_a_view_gets_everything_at_hello_and_then_what_is_new() -> None:
+    widget = Number()
+    page = Page(widget)
+    until(lambda: page.frames)
+    widget.put(5)
+    until(lambda: len(page.frames) == 2)
+    assert [(f["seq"], f["n"], f["whole"]) for f in page.frames] == [(1, 0, True), (2, 5, False)]
+    widget.put(5)
+    time.sleep(3 * TICK)
+    assert len(page.frames) == 2
+
+
+def test_many_marks_are_one_frame_a_tick() -> None:
+    widget = Number()
+    page = Page(widget)
+    until(lambda: page.frames)
+    began = time.monotonic()
+    for n in range(1, 2000):
+        widget.put(n)
+    until(lambda: page.frames[-1]["n"] == 1999)
+    assert len(page.frames) <= 3 + (time.monotonic() - began) / TICK
+
+
+def test_a_second_view_and_a_second_hello_get_everything_too() -> None:
+    widget = Number()
+    widget.put(7)
+    first, second = Page(widget), Page(widget)
+    until(lambda: first.frames and second.frames)
+    first.say("hello")
+    until(lambda: len(first.frames) == 2)
+    assert [(f["seq"], f["n"]) for f in first.frames] == [(1, 7), (1, 7)]
+
+
+def test_without_acknowledgements_it_goes_on_slowly_and_says_everything_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "SLOW_PACE", 0.15)
+    monkeypatch.setattr(base, "WHOLE_EVERY", 0.3)
+    widget = Number()
+    page = Page(widget, acks=False)
+    for n in range(1, 60):
+        widget.put(n)
+        time.sleep(0.02)
+    until(lambda: page.frames[-1]["n"] == 59)
+    # 1.2 s: at the full pace it would have been 20.
+    assert base.CREDIT + 3 <= len(page.frames) <= base.CREDIT + 10
+    assert any(f["whole"] for f in page.frames[1:])
+
+
+def test_a_displayed_widget_that_no_page_could_greet_is_sent_to_anyone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "ANYONE_PACE", 0.1)
+    widget = Number()
+    widget.put(3)
+    sent: list[dict[str, Any]] = []
+    widget._post = sent.append  # type: ignore[method-assign]
+    widget._repr_mimebundle_()
+    until(lambda: len(sent) >= 3)
+    assert {(f["view"], f["n"], f["whole"]) for f in sent} == {("*", 3, True)}
+    Page(widget)
+    time.sleep(0.15)
+    before = sum(f["view"] == "*" for f in sent)
+    time.sleep(0.3)
+    assert sum(f["view"] == "*" for f in sent) == before, "the page was heard: it has frames of its own"
+
+
+def test_views_that_never_said_goodbye_are_forgotten() -> None:
+    widget = Number()
+    for _ in range(30):
+        Page(widget)
+    assert len(widget._views) <= base.VIEWS
+
+
+def test_a_closed_widget_hears_and_sends_nothing() -> None:
+    widget = Number()
+    page = Page(widget)
+    until(lambda: page.frames)
+    widget.close()
+    widget.close()
+    widget.put(9)
+    page.say("hello")
+    time.sleep(3 * TICK)
+    assert page.frames[-1]["n"] == 0
+
+
+def test_a_message_that_makes_no_sense_does_no_harm() -> None:
+    widget = Number()
+    for content in (
+        {},
+        {"view": 3},
+        {"view": "x", "kind": None},
+        {"view": "x", "kind": "ack", "seq": "no"},
+        {"view": "y", "kind": "wants", "wants": [1]},
+    ):
+        widget._heard(widget, content, [])
+    page = Page(widget)
+    until(lambda: page.frames)
+
+
+def test_what_is_saved_in_a_notebook_is_escaped_and_dated() -> None:
+    widget = Number()
+    bundle = widget._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    assert "&lt;" in data["text/html"]
+    assert "as of 20" in data["text/html"]

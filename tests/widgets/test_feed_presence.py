@@ -1,0 +1,152 @@
+"""`BroadcastFeed` and `Presence` between two clients of a real server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import rtwidgets as rt
+
+from .page import Page, until
+
+pytestmark = pytest.mark.pg
+
+
+@pytest.fixture
+def rooms(local: Any) -> Iterator[tuple[Any, Any]]:
+    """One topic, joined by two clients."""
+    topic = f"room-{uuid.uuid4().hex[:8]}"
+    one, other = local.connect(), local.connect("bob")
+    yield rt.Channel(topic, client=one), rt.Channel(topic, client=other)
+    one.close()
+    other.close()
+
+
+def test_a_talk_between_two(rooms: Any) -> None:
+    ana, bob = rt.BroadcastFeed(rooms[0], "message", sender="ana"), rt.BroadcastFeed(rooms[1], "message", sender="bob")
+    until(lambda: rooms[0].status == rooms[1].status == "joined")
+    ana.send("is it open?")
+    until(lambda: bob.messages)
+    bob.send({"sender": "bob", "text": "yes", "gate": "B12"})
+    until(lambda: len(ana.messages) == 2)
+    said = [{"sender": "ana", "text": "is it open?"}, {"sender": "bob", "text": "yes", "gate": "B12"}]
+    assert ana.messages == said == bob.messages
+    assert ana.last["gate"] == "B12"
+    until(lambda: ana.count == 2)
+    assert ana.df[["event", "sender", "text"]].to_numpy().tolist() == [
+        ["message", "ana", "is it open?"],
+        ["message", "bob", "yes"],
+    ]
+
+
+def test_the_box_sends_and_answers(rooms: Any) -> None:
+    ana, bob = rt.BroadcastFeed(rooms[0], "message", sender="ana"), rt.BroadcastFeed(rooms[1])
+    until(lambda: rooms[0].status == rooms[1].status == "joined")
+    page, other = Page(ana), Page(bob)
+    page.say("send", text="<i>hi</i>", number=1)
+    until(lambda: any(f.get("answers") == [[1, ""]] for f in page.frames))
+    lines = [line for f in page.frames for line in f.get("lines", [])]
+    assert [(line["text"], line["mine"]) for line in lines] == [("<i>hi</i>", True)]
+    until(lambda: any(f.get("lines") for f in other.frames))
+    heard = [line for f in other.frames for line in f.get("lines", [])]
+    assert [(line["sender"], line["text"], line["mine"]) for line in heard] == [("ana", "<i>hi</i>", False)]
+
+
+def test_a_refused_message_is_not_in_the_talk(rooms: Any) -> None:
+    feed = rt.BroadcastFeed(rooms[0], "message")
+    until(lambda: rooms[0].status == "joined")
+    page = Page(feed)
+    rooms[0].unsubscribe()
+    page.say("send", text="into the void", number=4)
+    until(lambda: any(f.get("answers") for f in page.frames))
+    number, why = next(f["answers"][0] for f in page.frames if f.get("answers"))
+    assert number == 4
+    assert "not subscribed" in why
+    assert feed.messages == []
+    with pytest.raises(rt.RealtimeError):
+        feed.send("again")
+
+
+def test_own_messages_come_once_where_the_server_sends_them_back(local: Any) -> None:
+    client = local.connect()
+    room = rt.Channel(f"self-{uuid.uuid4().hex[:6]}", broadcast_self=True, client=client)
+    feed = rt.BroadcastFeed(room, "message")
+    until(lambda: room.status == "joined")
+    feed.send("once")
+    until(lambda: feed.count == 1)
+    feed.send("twice")
+    until(lambda: feed.count == 2)
+    assert feed.messages == [{"text": "once"}, {"text": "twice"}]
+    client.close()
+
+
+def test_bytes_and_odd_payloads_have_a_line(rooms: Any) -> None:
+    ana, bob = rt.BroadcastFeed(rooms[0], "m"), rt.BroadcastFeed(rooms[1], "m", maxlen=3)
+    until(lambda: rooms[0].status == rooms[1].status == "joined")
+    page = Page(bob)
+    for payload in (b"\x00\x01", {"n": 1}, {"text": 5}, {"text": "x" * 9000}):
+        ana.send(payload)
+    until(lambda: sum(len(f.get("lines", [])) for f in page.frames) == 4)
+    texts = [line["text"] for f in page.frames for line in f.get("lines", [])]
+    assert texts[:3] == ["2 bytes: 00 01", '{"n": 1}', '{"text": 5}']
+    assert len(texts[3]) == 4001
+    assert len(bob.messages) == 3
+    late = Page(bob)
+    until(lambda: late.frames)
+    assert late.frames[0]["from"] == 1
+    assert len(late.frames[0]["lines"]) == 3
+
+
+def test_presence_counts_people(rooms: Any) -> None:
+    ana = rt.Presence(rooms[0], key="ana", state={"team": "support"})
+    page = Page(ana)
+    until(lambda: ana.count == 1)
+    seen: list[Any] = []
+    ana.on_join(lambda key, states: seen.append(("join", key)))
+    ana.on_update(lambda key, states: seen.append(("update", key, states[0]["busy"])))
+    ana.on_leave(lambda key, states: seen.append(("leave", key)))
+    bob = rt.Presence(rooms[1], key="bob", state={"busy": False})
+    until(lambda: ana.count == bob.count == 2)
+    bob.track({"busy": True})
+    until(lambda: ("update", "bob", True) in seen)
+    assert ana.df.set_index("key")["team"].dropna().to_dict() == {"ana": "support"}
+    until(lambda: page.state.get("count") == 2)
+    assert [entry[0] for entry in page.frames[-1]["people"]] == ["ana", "bob"]
+    bob.untrack()
+    until(lambda: ana.count == 1)
+    assert [entry[:2] for entry in seen] == [("join", "bob"), ("update", "bob"), ("leave", "bob")]
+
+
+def test_the_same_name_twice_is_one_person(rooms: Any) -> None:
+    ana = rt.Presence(rooms[0], key="ana", state={"tab": 1})
+    rt.Presence(rooms[1], key="ana", state={"tab": 2})
+    until(lambda: ana.connections == 2)
+    assert ana.count == 1
+    assert sorted(ana.df["tab"]) == [1, 2]
+
+
+def test_running_the_cell_again_is_safe(rooms: Any) -> None:
+    for _ in range(3):
+        online = rt.Presence(rt.Channel(rooms[0].topic, client=rooms[0].client), key="ana", state={"x": 1})
+    until(lambda: online.count == 1)
+    assert online.connections == 1
+
+
+def test_another_name_on_the_same_channel_is_refused(rooms: Any) -> None:
+    rt.Presence(rooms[0], key="ana")
+    with pytest.raises(rt.RealtimeError, match="ana"):
+        rt.Presence(rooms[0], key="bob")
+
+
+def test_closing_the_last_widget_leaves_the_channel(rooms: Any) -> None:
+    feed, online = rt.BroadcastFeed(rooms[0]), rt.Presence(rooms[0], key="ana", state={})
+    other = rt.Presence(rooms[1])
+    until(lambda: other.count == 1)
+    feed.close()
+    until(lambda: rooms[0].status == "joined")
+    online.close()
+    until(lambda: rooms[0].status == "closed")
+    until(lambda: other.count == 0)

@@ -1,0 +1,144 @@
+"""`live`: runs again, keeps the last good value, says what went wrong. With a plain traitlets source."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pandas as pd
+import pytest
+import traitlets
+
+import rtwidgets as rt
+
+from .page import until
+
+
+class Source(traitlets.HasTraits):
+    revision = traitlets.Int(0)
+    ready = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = [1.0]
+
+    @property
+    def df(self) -> pd.DataFrame:
+        return pd.DataFrame({"amount": self.rows})
+
+    def add(self, amount: float) -> None:
+        self.rows.append(amount)
+        self.revision += 1
+
+
+def test_it_runs_at_once_and_again() -> None:
+    source = Source()
+
+    @rt.live(source, max_fps=50)
+    def total(rows: Any) -> float:
+        """The sum."""
+        return float(rows.amount.sum())
+
+    assert total.value == 1.0
+    assert total.__doc__ == "The sum."
+    source.add(2.0)
+    until(lambda: total.value == 3.0)
+    assert total._out.outputs[0]["data"]["text/plain"] == "3.0"
+    total.close()
+    source.add(4.0)
+    time.sleep(0.1)
+    assert total.value == 3.0
+
+
+def test_changes_that_come_closer_are_one_run() -> None:
+    source, runs = Source(), []
+
+    @rt.live(source, max_fps=5)
+    def count(rows: Any) -> int:
+        runs.append(len(rows))
+        return len(rows)
+
+    for n in range(200):
+        source.add(n)
+    until(lambda: count.value == 201)
+    assert len(runs) <= 4
+
+
+def test_what_raises_shows_and_the_last_good_value_stays() -> None:
+    source = Source()
+
+    @rt.live(source, max_fps=50)
+    def risky(rows: Any) -> int:
+        if len(rows) == 2:
+            raise KeyError("<b>missing</b>")
+        return len(rows)
+
+    source.add(1)
+    until(lambda: risky.error)
+    assert risky.value == 1
+    assert "KeyError" in risky.error
+    assert "line" in risky.error
+    assert "&lt;b&gt;" in risky._said.value
+    assert "<b>" not in risky._said.value
+    source.add(1)
+    until(lambda: risky.value == 3)
+    assert risky.error == ""
+    assert risky._said.value == ""
+
+
+def test_a_view_is_a_source_itself() -> None:
+    source = Source()
+
+    @rt.live(source, max_fps=50)
+    def doubled(rows: Any) -> pd.DataFrame:
+        return rows * 2
+
+    @rt.live(doubled, max_fps=50)
+    def total(rows: Any) -> float:
+        return float(rows.amount.sum())
+
+    source.add(4)
+    until(lambda: total.value == 10.0)
+
+
+def test_it_waits_for_a_source_that_has_not_been_read() -> None:
+    source = Source()
+    source.ready = False
+
+    @rt.live(source, max_fps=50)
+    def total(rows: Any) -> float:
+        return float(rows.amount.sum())
+
+    assert total.revision == 0
+    source.ready = True
+    source.add(1)
+    until(lambda: total.value == 2.0)
+
+
+def test_prints_and_frames_show() -> None:
+    @rt.live(Source())
+    def both(rows: Any) -> pd.DataFrame:
+        print("hello")
+        return rows
+
+    first, second = both._out.outputs
+    assert first == {"output_type": "stream", "name": "stdout", "text": "hello\n"}
+    assert "<table" in second["data"]["text/html"]
+
+
+def test_a_figure_is_closed_after_it_was_shown() -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+
+    @rt.live(Source())
+    def plot(rows: Any) -> Any:
+        return rows.plot().figure
+
+    assert plot.value is not None
+    assert pyplot.get_fignums() == []
+
+
+def test_what_has_no_df_is_no_source() -> None:
+    with pytest.raises(TypeError, match="LiveTable"):
+        rt.live(5)
+    with pytest.raises(ValueError, match="max_fps"):
+        rt.live(Source(), max_fps=0)

@@ -1,0 +1,184 @@
+"""`LiveTable` against a real Postgres and server, seen from a page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import rtwidgets as rt
+
+from .page import Page, until
+
+pytestmark = pytest.mark.pg
+
+
+@pytest.fixture
+def table(orders: Any) -> Any:
+    made = rt.LiveTable("orders", order="id").wait_live(10)
+    yield made
+    made.close()
+
+
+def test_it_is_a_dataframe_and_a_number(table: Any) -> None:
+    assert table.count == 3
+    assert table.status == "live"
+    assert table.df["item"].tolist()[:2] == ["apples", "<b>pears</b>"]
+    assert list(table.df.columns) == ["id", "item", "amount", "paid"]
+
+
+def test_a_page_follows_inserts_updates_and_deletes(table: Any, orders: Any) -> None:
+    page = Page(table)
+    until(lambda: len(page.rows) == 3)
+    assert page.rows[0] == {"id": 1, "item": "apples", "amount": 2.5, "paid": True}
+    assert page.state["total"] == 3
+    orders.sql("update orders set amount = 9 where id = 2")
+    until(lambda: page.rows[1]["amount"] == 9)
+    assert any(f.get("patch") == [("amount", [(1, 9.0)])] for f in page.frames), "one cell changed: one cell travels"
+    orders.sql("insert into orders values (0, 'plums', 1, true)")
+    until(lambda: page.keys == [0, 1, 2, 3])
+    orders.sql("delete from orders where id = 1")
+    until(lambda: page.keys == [0, 2, 3])
+
+
+def test_what_changes_outside_of_the_window_does_not_travel(table: Any, orders: Any) -> None:
+    orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 500) n")
+    until(lambda: len(table.df) == 494)
+    page = Page(table, start=0, stop=20)
+    until(lambda: len(page.rows) == 20)
+    sent = len(page.frames)
+    orders.sql("update orders set item = 'elsewhere' where id = 400")
+    until(lambda: "elsewhere" in set(table.df["item"].dropna()))
+    time.sleep(0.2)
+    assert not any("patch" in f or "columns" in f for f in page.frames[sent:])
+    page.say("wants", wants={"start": 390, "stop": 420, "sort": [["id", False]]})
+    until(lambda: any(row["item"] == "elsewhere" for row in page.rows))
+
+
+def test_a_page_sorts_for_itself(table: Any) -> None:
+    up, down = Page(table), Page(table, sort=[["id", True]])
+    until(lambda: up.keys == [1, 2, 3] and down.keys == [3, 2, 1])
+    down.say("wants", wants={"sort": [["no such column", True]]})
+    until(lambda: down.keys == [1, 2, 3])
+
+
+def test_a_window_is_never_larger_than_a_page_can_want(table: Any, orders: Any) -> None:
+    orders.sql("insert into orders select n, 'x', n, true from generate_series(10, 900) n")
+    until(lambda: len(table.df) == 894)
+    page = Page(table, start=0, stop=10**9)
+    until(lambda: page.rows)
+    assert len(page.rows) == 400
+
+
+def test_observers_and_batches(table: Any, orders: Any) -> None:
+    seen: list[str] = []
+    batches: list[Any] = []
+    table.observe(lambda change: seen.append(change.name), ["revision", "count"])
+    unregister = table.on_change(batches.append)
+    orders.sql("update orders set paid = true where id = 2")
+    orders.sql("insert into orders values (9, 'figs', 3, false)")
+    until(lambda: {"revision", "count"} <= set(seen))
+    updated = [entry for batch in batches for entry in batch.updated]
+    assert updated == [(2, {"paid": False}, {"paid": True})]
+    assert [row["item"] for batch in batches for row in batch.inserted] == ["figs"]
+    unregister()
+    orders.sql("delete from orders where id = 9")
+    until(lambda: table.count == 3)
+    assert not any(batch.deleted for batch in batches)
+
+
+def test_observing_df_gives_the_frame(table: Any, orders: Any) -> None:
+    frames: list[Any] = []
+    table.observe(lambda change: frames.append(change.new), "df")
+    orders.sql("delete from orders where id = 3")
+    until(lambda: frames and len(frames[-1]) == 2)
+
+
+def test_paused_it_counts_what_waits(table: Any, orders: Any) -> None:
+    page = Page(table)
+    table.pause()
+    orders.sql("update orders set item = 'later' where id = 1")
+    until(lambda: page.state.get("waiting") == 1)
+    assert table.df["item"][0] == "apples"
+    page.say("resume")
+    until(lambda: page.rows and page.rows[0]["item"] == "later")
+    assert table.paused is False
+
+
+def test_it_moves_while_the_main_thread_sleeps(table: Any, orders: Any) -> None:
+    page = Page(table)
+    until(lambda: len(page.rows) == 3)
+
+    def work() -> None:
+        for n in range(5):
+            orders.sql("update orders set item = %s where id = 1", f"tick {n}")
+            time.sleep(0.1)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    time.sleep(1)
+    assert page.rows[0]["item"] == "tick 4"
+    worker.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "prepare", "says"),
+    [
+        ("nowhere", "", "create"),
+        ("keyless", "create table if not exists keyless (a int)", "add primary key"),
+        (
+            "private_",
+            "create table if not exists private_ (a int primary key)",
+            "alter publication supabase_realtime add table",
+        ),
+    ],
+)
+def test_what_cannot_be_followed_says_what_to_do(orders: Any, name: str, prepare: str, says: str) -> None:
+    if prepare:
+        orders.sql(prepare)
+    table = rt.LiveTable(name)
+    page = Page(table)
+    until(lambda: table.status == "error")
+    assert name in table.error
+    assert says in table.error.lower()
+    assert "\n" not in table.error
+    until(lambda: page.state.get("error") == table.error)
+    with pytest.raises(rt.RealtimeError):
+        table.wait_live(5)
+    table.close()
+
+
+def test_closing_one_of_two_leaves_the_other_live(orders: Any) -> None:
+    one, other = rt.LiveTable("orders").wait_live(10), rt.LiveTable("orders").wait_live(10)
+    assert one.channel is other.channel
+    one.close()
+    assert one.status == "closed"
+    assert len(one.df) == 3, "what was there stays readable"
+    orders.sql("insert into orders values (77, 'kiwis', 1, true)")
+    until(lambda: other.count == 4)
+    other.close()
+
+
+def test_no_secret_is_in_any_synced_trait(table: Any, orders: Any) -> None:
+    page = Page(table)
+    until(lambda: page.frames)
+    text = repr(table.get_state()) + repr(page.frames) + repr(table) + str(table._repr_mimebundle_())
+    for secret in (orders.anon_key, orders.service_key, orders.dsn, orders._secret):
+        assert secret not in text
+
+
+def test_the_static_table_of_a_saved_notebook_escapes_values(table: Any) -> None:
+    data = table._repr_mimebundle_()
+    text = (data[0] if isinstance(data, tuple) else data)["text/html"]
+    assert "apples" in text
+    assert "&lt;b&gt;pears&lt;/b&gt;" in text
+    assert "<b>pears" not in text
+
+
+def test_wrong_options_say_so_at_once(orders: Any) -> None:
+    with pytest.raises(ValueError, match="decimal"):
+        rt.LiveTable("orders", numeric="exact")
+    with pytest.raises(TypeError):
+        rt.LiveTable("orders", filtr="id=eq.1")  # type: ignore[call-arg]
