@@ -208,7 +208,7 @@ class AsyncClient:
             raise errors.make("TopicNameRequired", "a channel needs a name")
         known = self.channels.get(name)
         if known is not None:
-            if known.options == wanted:
+            if wanted in (known.options, known.made_with):
                 return known
             if known.idle:
                 known.drop()
@@ -493,7 +493,12 @@ class AsyncChannel:
         self.client = client
         self.topic = topic
         self.options = options
+        self.made_with = options
+        """The options that it was asked for with, whatever `set_presence_key` has done since."""
         self.error: RealtimeError | None = None
+        self._holds: set[object] = set()
+        self._asked = False
+        """Whether a person subscribed, so that it stays joined without any hold."""
         self._machine = ChannelMachine(topic, options)
         self._wanted = False
         self._status_told: tuple[Status, RealtimeError | None] = ("closed", None)
@@ -566,6 +571,44 @@ class AsyncChannel:
 
     def start(self) -> None:
         """As `subscribe`, without waiting."""
+        self._asked = True
+        self._begin()
+
+    def hold(self) -> Unregister:
+        """Has the channel joined until what is returned is called.
+
+        When the last hold is let go, the channel is left, unless a person subscribed: so widgets share one join, and
+        closing one of them takes nothing from the others.
+        """
+        token = object()
+        self._holds.add(token)
+        self._begin()
+
+        def release() -> None:
+            if token in self._holds:
+                self._holds.remove(token)
+                if not self._holds and not self._asked and self._wanted:
+                    self.client.spawn(self.unsubscribe())
+
+        return release
+
+    def set_presence_key(self, key: str) -> None:
+        """Presence under this key from now on; a joined channel is joined anew.
+
+        Raises `RealtimeError` where the channel has another key already: a connection is one person on a channel.
+        """
+        if self.options.presence_key == key:
+            return
+        if self.options.presence_key is not None:
+            raise errors.make(
+                "ChannelOptionsDiffer",
+                f"channel {self.topic!r} is present as {self.options.presence_key!r}, so not as {key!r} too",
+            )
+        self.options = self._machine.options = msgspec.structs.replace(self.options, presence_key=key)
+        if self._wanted and self.status in ("joined", "joining"):
+            self._rejoin_soon()
+
+    def _begin(self) -> None:
         if self._wanted and self.status in ("joining", "joined") and self.client.channels.get(self.topic) is self:
             return
         if self.client.channels.setdefault(self.topic, self) is not self:
@@ -579,7 +622,8 @@ class AsyncChannel:
     async def unsubscribe(self) -> None:
         """Leaves the channel. Registered callbacks stay for a later `subscribe()`; the tracked state is forgotten."""
         joined = self.status in ("joined", "joining") and self.client.connected
-        self._wanted, self._state = False, None
+        self._asked = self._wanted = False
+        self._state = None
         self._cancel_timers()
         self._fail_pushes(errors.make("Closed", "the channel was left"))
         self._wake_waiters(errors.make("Closed", "the channel was left"))
