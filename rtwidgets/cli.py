@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,8 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rtwidgets.protocol.errors import RealtimeError
-
-NOTEBOOKS = ("flight_board.ipynb", "flight_board_guest.ipynb")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,6 +71,7 @@ def _say(text: str) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    from rtwidgets.demo import notebooks
     from rtwidgets.demo.flights import Feed
     from rtwidgets.local.handle import local
     from rtwidgets.local.home import Home
@@ -87,7 +85,7 @@ def _demo(arguments: argparse.Namespace) -> int:
             hint="Leave --port out to take a free one, or end the program that listens there.",
         )
     _say("Postgres and realtime server: starting")
-    server = local("demo")
+    server = local("demo", idle_timeout=10)
     feed: Feed | None = None
     lab: subprocess.Popen[bytes] | None = None
     try:
@@ -102,8 +100,9 @@ def _demo(arguments: argparse.Namespace) -> int:
         )
         token = secrets.token_urlsafe(24)
         folder = Home("demo").folder
-        lab = _start_lab(_work_folder(folder / "notebooks"), folder / "jupyterlab.log", port, token)
-        url = f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOKS[0]}?token={token}"
+        _say(f"Notebooks: {notebooks.copy(notebooks.source(), folder / 'notebooks')}")
+        lab = _start_lab(folder / "notebooks", folder / "jupyterlab.log", port, token)
+        url = f"http://127.0.0.1:{port}/lab/tree/{notebooks.NOTEBOOKS[0]}?token={token}"
         _say(f"JupyterLab: {url}")
         _say("Run all cells. ctrl-C here stops all of it.")
         if not arguments.no_browser:
@@ -121,21 +120,6 @@ def _demo(arguments: argparse.Namespace) -> int:
             _end(lab)
         server.stop()
         _say("Stopped")
-
-
-def _work_folder(folder: Path) -> Path:
-    """The notebooks, copied where they can be changed: the originals stay clean, and a person's changes stay too."""
-    here = Path(__file__).resolve().parent
-    source = next(
-        (place for place in (here / "notebooks", here.parent / "notebooks") if (place / NOTEBOOKS[0]).exists()), None
-    )
-    if source is None:
-        raise RealtimeError("The demo's notebooks are missing.", code="NoNotebooks", hint="Install rtwidgets again.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in NOTEBOOKS:
-        if not (folder / name).exists():
-            shutil.copyfile(source / name, folder / name)
-    return folder
 
 
 def _start_lab(folder: Path, log_file: Path, port: int, token: str) -> subprocess.Popen[bytes]:
