@@ -1,1 +1,121 @@
-export default { render(): void {} };
+/** `rt.LiveTable` in the browser: the status line with its tools, what is wrong, and the grid. */
+import { h, lifetime, setAttribute, setText } from "../core/dom";
+import { Link, type Model } from "../core/link";
+import { StatusLine } from "../core/status";
+import { Grid } from "../grid/grid";
+import { Spark } from "../grid/spark";
+import type { TableFrame } from "../grid/sheet";
+
+const SEARCH_AFTER = 200;
+const STALE = new Set(["stale", "error", "errored", "closed", "reconnecting"]);
+
+function render({ model, el, signal: given }: { model: Model; el: HTMLElement; signal?: AbortSignal }): () => void {
+  const { signal, end } = lifetime(given);
+  const search = h("input", { type: "search", placeholder: "search", "aria-label": "search all columns", spellcheck: "false" });
+  const button = (text: string, title: string): HTMLButtonElement => h("button", { type: "button", title }, text);
+  const filter = button("filter", "filter by column");
+  const pause = button("pause", "hold changes back");
+  const follow = button("follow", "stay at the last row as rows arrive");
+  const copy = button("copy", "copy the selected rows, or those seen, for a spreadsheet");
+  const spark = new Spark();
+  const status = new StatusLine(spark.element, search, filter, pause, follow, copy);
+
+  const grid = new Grid(
+    model.get("layout"),
+    {
+      want: (wants) => link.want({ ...wants }),
+      select: (keys) => link.send("select", { keys }),
+      layout: (layout) => link.send("layout", { layout }),
+      drawn: () => show(),
+    },
+    signal,
+  );
+  const link = new Link<TableFrame>(model, (frame) => grid.take(frame), { ...grid.wants });
+  // Without the attribute JupyterLab would take keys pressed here for its own: two presses of D delete the cell.
+  const root = h("div", { class: "rtw rtw-table", "data-lm-suppress-shortcuts": true }, status.element, status.problem, grid.pane);
+  el.append(root);
+
+  function show(): void {
+    const { state } = grid.sheet;
+    status.show(state.status, state.error, facts());
+    root.classList.toggle("rtw-old", STALE.has(state.status));
+    setText(pause, !state.paused ? "pause" : state.waiting ? `resume (${count(state.waiting)})` : "resume");
+    pause.title = state.paused ? "apply what waited and go on" : "hold changes back";
+    setAttribute(pause, "aria-pressed", String(state.paused));
+    setAttribute(follow, "aria-pressed", String(grid.follow));
+    setAttribute(filter, "aria-pressed", String(grid.filtering));
+  }
+
+  function facts(): string[] {
+    const { state, loaded, rows } = grid.sheet;
+    const said: string[] = [];
+    if (link.lost) said.push("may have missed frames, asking again");
+    if (loaded && rows !== state.total) said.push(`${count(rows)} of ${plural(state.total, "row")}`);
+    else if (loaded) said.push(plural(state.total, "row"));
+    if (grid.selection.size) said.push(`${count(grid.selection.size)} selected`);
+    if (loaded) said.push(`${count(state.rate)} ${state.rate === 1 ? "change" : "changes"}/s`);
+    if (state.lag !== null) said.push(`lag ${count(state.lag)} ms`);
+    if (state.note) said.push(state.note);
+    return said;
+  }
+
+  let typing = 0;
+  search.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = window.setTimeout(() => grid.searchFor(search.value.trim()), SEARCH_AFTER);
+  });
+  filter.addEventListener("click", () => grid.setFiltering(!grid.filtering));
+  pause.addEventListener("click", () => link.send(grid.sheet.state.paused ? "resume" : "pause"));
+  follow.addEventListener("click", () => grid.setFollow(!grid.follow));
+  copy.addEventListener("click", () => void toClipboard(grid.copiedRows).then((done) => said(copy, done ? "copied" : "not allowed")));
+  root.addEventListener("keydown", (event) => event.stopPropagation());
+
+  const clock = window.setInterval(() => {
+    spark.add(grid.sheet.state.rate);
+    show(); // `link.lost` changes without a frame
+  }, 1000);
+
+  let closed = false;
+  function close(): void {
+    if (closed) return;
+    closed = true;
+    end();
+    clearInterval(clock);
+    clearTimeout(typing);
+    link.close();
+    root.remove();
+  }
+  signal.addEventListener("abort", close, { once: true });
+  show();
+  grid.redraw();
+  return close;
+}
+
+function said(button: HTMLButtonElement, text: string): void {
+  const before = button.textContent ?? "";
+  button.textContent = text;
+  setTimeout(() => (button.textContent = before), 1000);
+}
+
+const count = (n: number): string => n.toLocaleString("en-US");
+const plural = (n: number, word: string): string => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
+
+/** Pages that are not served safely have no clipboard of their own; the old way needs an element with the text in it. */
+async function toClipboard(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const take = (event: ClipboardEvent): void => {
+      event.clipboardData?.setData("text/plain", text);
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    };
+    document.addEventListener("copy", take, { capture: true });
+    const done = document.execCommand?.("copy") ?? false;
+    document.removeEventListener("copy", take, { capture: true });
+    return done;
+  }
+}
+
+export default { render };

@@ -1,0 +1,70 @@
+/** How a value of a Postgres type is written in a cell. No digit that was sent gets lost: what is cut is whole in the title. */
+
+export interface Shown {
+  text: string;
+  /** What hovering tells; empty where the text says all. */
+  title: string;
+  /** Classes of the cell beyond those of its column. */
+  mark: string;
+}
+
+export type Kind = "number" | "bool" | "time" | "json" | "text";
+
+const NUMBERS = new Set(["int2", "int4", "int8", "float4", "float8", "numeric", "oid", "money", "smallint", "integer", "bigint", "real"]);
+const TIMES = new Set(["timestamp", "timestamptz", "date", "time", "timetz"]);
+/** Longer texts are cut in the cell: laying out a megabyte of text for a cell of 20 characters would stop the page. */
+const LONGEST = 300;
+const LONGEST_TITLE = 4000;
+/** Texts up to this fit most cells: they need no title. */
+const SHORT = 12;
+
+export function kindOf(type: string): Kind {
+  if (NUMBERS.has(type) || type === "double precision") return "number";
+  if (type === "bool" || type === "boolean") return "bool";
+  if (TIMES.has(type)) return "time";
+  if (type === "json" || type === "jsonb" || type.startsWith("_") || type.endsWith("[]")) return "json";
+  return "text";
+}
+
+export function format(value: unknown, type: string): Shown {
+  if (value === null || value === undefined) return { text: "null", title: "", mark: "rtw-null" };
+  const kind = kindOf(type);
+  if (typeof value === "boolean") return { text: String(value), title: "", mark: value ? "rtw-true" : "rtw-false" };
+  if (typeof value === "object" || type === "json" || type === "jsonb") return long(JSON.stringify(value));
+  const text = String(value);
+  if (kind === "number") return { text, title: "", mark: "" };
+  if (type === "timestamptz") return moment(text);
+  if (type === "timestamp") return { text: text.replace("T", " ").replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, ""), title: text, mark: "" };
+  return long(text);
+}
+
+/** The value as it goes to a spreadsheet: whole, and as it was sent. */
+export function plain(value: unknown): string {
+  if (value === null || value === undefined) return "";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+function long(text: string): Shown {
+  const cut = text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
+  const line = cut.replace(/\r\n|\r|\n/g, "⏎");
+  const title = text.length > SHORT || line !== text ? text.slice(0, LONGEST_TITLE) : "";
+  return { text: line, title, mark: "" };
+}
+
+const two = (n: number): string => String(n).padStart(2, "0");
+
+/** A point in time in the reader's own zone; the title has it in UTC with every digit that was sent. */
+function moment(text: string): Shown {
+  const date = new Date(text);
+  const year = date.getFullYear();
+  if (Number.isNaN(year) || year < 1 || year > 9999) return { text, title: "", mark: "" };
+  const fraction = /\.(\d+)/.exec(text)?.[1] ?? "";
+  const millis = date.getMilliseconds() ? `.${String(date.getMilliseconds()).padStart(3, "0")}` : "";
+  const day = `${String(year).padStart(4, "0")}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  const clock = `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+  return {
+    text: `${day} ${clock}${millis}`,
+    title: `${date.toISOString().slice(0, 19)}${fraction ? `.${fraction}` : ""}Z`,
+    mark: "",
+  };
+}

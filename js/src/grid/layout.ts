@@ -1,0 +1,101 @@
+/** Which columns are shown, in which order and width, what is pinned and how rows are sorted: all that a person can arrange. */
+import type { Column, Sort } from "./sheet";
+import { kindOf } from "./format";
+
+export interface Layout {
+  order: string[];
+  hidden: string[];
+  widths: Record<string, number>;
+  pinned: string[];
+  sort: Sort;
+}
+
+/** A column as it is drawn. `x` is where it begins. */
+export interface Placed {
+  name: string;
+  type: string;
+  width: number;
+  x: number;
+  pinned: boolean;
+  /** Its place among all shown columns, from 0. */
+  place: number;
+}
+
+export const NARROWEST = 40;
+export const WIDEST = 1200;
+/** An average character's width at the grid's font size, and what a cell has beside its text. */
+const CHARACTER = 7.4;
+const PADDING = 18;
+/** Room for a header's arrow and menu button. */
+const HEADER = 34;
+
+const names = (value: unknown): string[] => (Array.isArray(value) ? value.filter((name) => typeof name === "string") : []);
+
+/** The layout in whatever was stored; anything that is not one gives an empty one. */
+export function readLayout(given: unknown): Layout {
+  const from = typeof given === "object" && given !== null ? (given as Record<string, unknown>) : {};
+  const widths: Record<string, number> = {};
+  if (typeof from.widths === "object" && from.widths !== null) {
+    for (const [name, width] of Object.entries(from.widths)) {
+      if (typeof width === "number" && width >= NARROWEST && width <= WIDEST) widths[name] = width;
+    }
+  }
+  const sort: Sort = [];
+  if (Array.isArray(from.sort)) {
+    for (const pair of from.sort) if (Array.isArray(pair) && typeof pair[0] === "string") sort.push([pair[0], Boolean(pair[1])]);
+  }
+  return { order: names(from.order), hidden: names(from.hidden), widths, pinned: names(from.pinned), sort };
+}
+
+/** The next sort after a click on a header: ascending, descending, none; with `add` beside the columns sorted already. */
+export function nextSort(sort: Sort, name: string, add: boolean): Sort {
+  const was = sort.find(([column]) => column === name);
+  const others = add ? sort.filter(([column]) => column !== name) : [];
+  if (!was) return [...others, [name, false]];
+  if (was[1]) return others;
+  return add ? sort.map((pair) => (pair[0] === name ? [name, true] : pair)) : [[name, true]];
+}
+
+/** A first width from the type, the header and the first rows' texts. */
+export function guessWidth(name: string, type: string, texts: string[]): number {
+  const longest = Math.max(0, ...texts.map((text) => text.length));
+  const least = { number: 60, bool: 70, time: type.startsWith("timestamp") ? 160 : 96, json: 160, text: 80 }[kindOf(type)];
+  const width = Math.max(least, name.length * CHARACTER + PADDING + HEADER, longest * CHARACTER + PADDING);
+  return Math.round(Math.min(width, 320));
+}
+
+/** The shown columns in their order, pinned ones first, columns that the layout does not know last. */
+export function place(schema: Column[], layout: Layout, widthOf: (name: string, type: string) => number): Placed[] {
+  const types = new Map(schema);
+  const ordered = layout.order.filter((name) => types.has(name));
+  const known = new Set(ordered);
+  const all = [...ordered, ...schema.map(([name]) => name).filter((name) => !known.has(name))].filter((name) => !layout.hidden.includes(name));
+  const pinned = all.filter((name) => layout.pinned.includes(name));
+  let x = 0;
+  return [...pinned, ...all.filter((name) => !layout.pinned.includes(name))].map((name, index) => {
+    const width = layout.widths[name] ?? widthOf(name, types.get(name)!);
+    const placed = { name, type: types.get(name)!, width, x, pinned: index < pinned.length, place: index };
+    x += width;
+    return placed;
+  });
+}
+
+/** Beyond this many columns only those in view are drawn. */
+export const MANY = 40;
+
+/** The columns to draw for a view that stands at `left`; `gap` is the width left out between the pinned ones and the rest. */
+export function inView(columns: Placed[], left: number, width: number): { columns: Placed[]; gap: number } {
+  if (columns.length <= MANY) return { columns, gap: 0 };
+  const pinned = columns.filter((column) => column.pinned);
+  const margin = width / 2;
+  const rest = columns.filter((column) => !column.pinned && column.x + column.width > left - margin && column.x < left + width + margin);
+  const end = pinned.reduce((sum, column) => sum + column.width, 0);
+  return { columns: [...pinned, ...rest], gap: rest.length ? rest[0]!.x - end : 0 };
+}
+
+/** Puts a column before another one, or last. */
+export function moved(order: string[], name: string, before: string | null): string[] {
+  const rest = order.filter((other) => other !== name);
+  const at = before === null ? rest.length : rest.indexOf(before);
+  return [...rest.slice(0, at), name, ...rest.slice(at)];
+}

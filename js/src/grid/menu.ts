@@ -1,0 +1,88 @@
+/** A small menu under an element, by pointer or keyboard; one at a time. */
+import { h } from "../core/dom";
+
+export interface Entry {
+  text: string;
+  run(): void;
+  checked?: boolean;
+  /** Begins a new group. */
+  rule?: boolean;
+}
+
+export class Menu {
+  readonly element = h("div", { class: "rtw-menu", role: "menu", hidden: true });
+  private entries: Entry[] = [];
+  private back: (() => void) | undefined;
+
+  constructor(signal: AbortSignal) {
+    const { element } = this;
+    element.addEventListener("click", (event) => {
+      const at = [...element.children].indexOf((event.target as Element).closest("[role^=menuitem]")!);
+      if (at >= 0) this.choose(at);
+    });
+    element.addEventListener("keydown", (event) => this.key(event));
+    element.addEventListener("focusout", (event) => {
+      if (!element.contains(event.relatedTarget as Node | null)) this.close(false);
+    });
+    element.ownerDocument.addEventListener(
+      "pointerdown",
+      (event) => {
+        if (!element.hidden && !event.composedPath().includes(element)) this.close(false);
+      },
+      { signal, capture: true },
+    );
+  }
+
+  get isOpen(): boolean {
+    return !this.element.hidden;
+  }
+
+  /** Opens under `at`; `back` gives the focus back when the keyboard closes it. */
+  open(at: HTMLElement, label: string, entries: Entry[], back: () => void): void {
+    this.entries = entries;
+    this.back = back;
+    this.element.setAttribute("aria-label", label);
+    this.element.replaceChildren(
+      ...entries.map((entry) => {
+        const role = entry.checked === undefined ? "menuitem" : "menuitemcheckbox";
+        const checked = entry.checked === undefined ? null : String(entry.checked);
+        const item = h("div", { role, tabindex: -1, "aria-checked": checked, class: entry.rule ? "rtw-rule" : null });
+        item.textContent = entry.text;
+        return item;
+      }),
+    );
+    this.element.hidden = false;
+    const over = this.element.offsetParent?.getBoundingClientRect();
+    const box = at.getBoundingClientRect();
+    if (over) {
+      const left = Math.min(box.left - over.left, over.width - this.element.offsetWidth - 4);
+      this.element.style.left = `${Math.max(2, left)}px`;
+      this.element.style.top = `${box.bottom - over.top}px`;
+      this.element.style.maxHeight = `${Math.max(80, over.bottom - box.bottom - 4)}px`;
+    }
+    (this.element.firstElementChild as HTMLElement | null)?.focus();
+  }
+
+  close(refocus: boolean): void {
+    if (this.element.hidden) return;
+    this.element.hidden = true;
+    if (refocus) this.back?.();
+  }
+
+  private choose(at: number): void {
+    this.close(true);
+    this.entries[at]?.run();
+  }
+
+  private key(event: KeyboardEvent): void {
+    const items = [...this.element.children] as HTMLElement[];
+    const at = items.indexOf(event.target as HTMLElement);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1 }[event.key];
+    event.stopPropagation();
+    if (to !== undefined) items[(to + items.length) % items.length]?.focus();
+    else if (event.key === "Enter" || event.key === " ") this.choose(at);
+    else if (event.key === "Escape" || event.key === "Tab") this.close(true);
+    else return;
+    event.preventDefault();
+  }
+}
