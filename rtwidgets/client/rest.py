@@ -196,7 +196,8 @@ class RestClient:
             found = _object(response)
             columns = [Column(str(column["name"]), str(column["type"])) for column in found.get("columns", [])]
             return TableInfo(columns, tuple(found.get("key") or ()), found.get("published"))
-        if response.status_code == 404 and "PGRST" not in response.text and "undefined" in response.text.lower():
+        if response.status_code == 404 and "PGRST205" in response.text:
+            # Our server's answer: there is no such table. A project says PGRST202: there is no such function.
             raise from_rest(404, response.content, f"{schema}.{table}")
         if schema not in self._openapi:
             response = await self._request(

@@ -285,7 +285,10 @@ def from_system(text: str) -> RealtimeError:
 
 _SQL_HINTS = {
     "42P01": ("check the table's name and schema", "UndefinedTable"),
-    "PGRST205": ("check the table's name and that its schema is exposed (Project Settings, API)", "UndefinedTable"),
+    "PGRST205": (
+        "check its name, or create it first; on a project, expose its schema (Project Settings, API)",
+        "UndefinedTable",
+    ),
     "PGRST106": ("expose the schema in the project's API settings", "SchemaNotExposed"),
     "42703": ("check the column names", "UndefinedColumn"),
     "42501": (

@@ -298,7 +298,8 @@ class LiveTable(RtWidget):
                 if was != values:
                     both = enumerate(zip(values, was, strict=True))
                     patch.append((name, [(i, value) for i, (value, old) in both if value != old]))
-            frame["patch"] = patch
+            if patch:
+                frame["patch"] = patch
         else:
             if before is None or before[0] != schema:
                 frame["schema"] = schema

@@ -87,9 +87,9 @@ def test_bytes_and_odd_payloads_have_a_line(rooms: Any) -> None:
     ana, bob = rt.BroadcastFeed(rooms[0], "m"), rt.BroadcastFeed(rooms[1], "m", maxlen=3)
     until(lambda: rooms[0].status == rooms[1].status == "joined")
     page = Page(bob)
-    for payload in (b"\x00\x01", {"n": 1}, {"text": 5}, {"text": "x" * 9000}):
+    for n, payload in enumerate((b"\x00\x01", {"n": 1}, {"text": 5}, {"text": "x" * 9000}), 1):
         ana.send(payload)
-    until(lambda: sum(len(f.get("lines", [])) for f in page.frames) == 4)
+        until(lambda n=n: sum(len(f.get("lines", [])) for f in page.frames) == n)
     texts = [line["text"] for f in page.frames for line in f.get("lines", [])]
     assert texts[:3] == ["2 bytes: 00 01", '{"n": 1}', '{"text": 5}']
     assert len(texts[3]) == 4001
