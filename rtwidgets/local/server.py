@@ -18,6 +18,7 @@ import psycopg
 from aiohttp import WSMsgType, web
 
 from ..protocol import codec
+from ..protocol.errors import RealtimeError
 from . import frames
 from .auth import Identity, TokenError, verify
 from .changes import Changes
@@ -532,8 +533,16 @@ def _unprocessable(problems: list[Any]) -> web.Response:
 
 
 async def install(dsn: str) -> None:
-    """Brings a database to what this server needs; safe to run again."""
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        # One at a time: two servers that start on one database would trip over each other's catalogue rows.
-        await connection.execute("select pg_advisory_lock(7284551)")
-        await connection.execute(SCHEMA.read_bytes())
+    """Brings a database to what this server needs; safe to run again. Raises RealtimeError where Postgres refuses."""
+    try:
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+            # One at a time: two servers that start on one database would trip over each other's catalogue rows.
+            await connection.execute("select pg_advisory_lock(7284551)")
+            await connection.execute(SCHEMA.read_bytes())
+    except psycopg.Error as error:
+        raise RealtimeError(
+            f"Postgres refused what the server needs in it: {error.diag.message_primary or error}",
+            code="SchemaNotInstalled",
+            hint="The schemas auth and realtime must be this server's own: use an empty database, or drop what is "
+            "in the way.",
+        ) from None

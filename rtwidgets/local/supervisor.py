@@ -21,6 +21,7 @@ from typing import Any
 
 import filelock
 
+from rtwidgets.local import preflight
 from rtwidgets.local.auth import mint
 from rtwidgets.local.home import Home, read_json, write_json
 from rtwidgets.local.leases import LeaseBook
@@ -89,7 +90,9 @@ class Supervisor:
             if self.postgres is not None:
                 await self._keep(self.postgres.start)
                 self.dsn = self.postgres.dsn
-            assert self.dsn is not None
+            else:
+                assert self.dsn is not None
+                await preflight.check(self.dsn)
             self.server = RealtimeServer(self.dsn, **self.keys)
             await self._listen(self.server)
             socket_path = self.control.path / "control"

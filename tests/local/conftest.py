@@ -14,6 +14,8 @@ from rtwidgets.local.auth import mint
 from rtwidgets.local.postgres import Postgres
 from rtwidgets.local.server import RealtimeServer
 
+from .processes import running_in, until
+
 SECRET = "a-secret-of-the-tests-that-is-long-enough-for-hs256"
 
 
@@ -26,6 +28,16 @@ def postgres() -> Iterator[Postgres]:
     yield running
     running.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of its own for every local server of one test; nothing may run in it afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="rtw")).resolve()
+    monkeypatch.setenv("RTWIDGETS_HOME", str(folder))
+    yield folder
+    until(lambda: running_in(folder) == [])
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

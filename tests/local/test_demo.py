@@ -25,7 +25,7 @@ from websockets.sync.client import connect
 from rtwidgets.demo.flights import KEEP, Feed
 from rtwidgets.demo.notebooks import copy
 
-from .test_postgres import running_in, until
+from .processes import running_in, until
 
 NOON = dt.datetime(2013, 1, 1, 12, 0)
 

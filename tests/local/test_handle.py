@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,19 +21,9 @@ from rtwidgets.local.home import Home, read_json
 from rtwidgets.local.leases import ask
 from rtwidgets.protocol.errors import RealtimeError
 
-from .test_postgres import running_in, until
+from .processes import until
 
 pytestmark = pytest.mark.pg
-
-
-@pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of its own for every server of one test; nothing may run in it afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="rtw")).resolve()
-    monkeypatch.setenv("RTWIDGETS_HOME", str(folder))
-    yield folder
-    until(lambda: running_in(folder) == [])
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -21,23 +19,9 @@ from rtwidgets.local.postgres import Postgres
 from rtwidgets.local.sockets import SocketFolder, sweep
 from rtwidgets.protocol.errors import RealtimeError
 
+from .processes import running_in, until
+
 pytestmark = pytest.mark.pg
-
-
-def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def running_in(folder: Path) -> list[int]:
-    """Every process whose command line names the folder."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any(str(folder) in part for part in process.info["cmdline"] or []):
-            found.append(process.pid)
-    return found
 
 
 def test_it_streams_keeps_its_tables_and_leaves_nothing_behind(tmp_path: Path) -> None:

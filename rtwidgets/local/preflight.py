@@ -1,0 +1,106 @@
+"""Whether a Postgres of the user's own can serve: each thing asked of it for real, each failure with what mends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from rtwidgets.protocol.errors import RealtimeError
+
+OLDEST = 15
+TIMEOUT = 10
+"""Seconds for a connection, unless the DSN says otherwise."""
+
+_FACTS = """
+select current_setting('server_version_num')::int / 10000, current_setting('wal_level'), pg_is_in_recovery(),
+  r.rolname::text, r.rolsuper, r.rolreplication or r.rolsuper,
+  current_setting('max_replication_slots')::int - (select count(*) from pg_replication_slots),
+  current_setting('max_wal_senders')::int
+    - (select count(*) from pg_stat_get_activity(null) where backend_type = 'walsender')
+from pg_roles r where r.rolname = current_user
+"""
+
+
+async def check(dsn: str) -> None:
+    """Raises RealtimeError where the Postgres of that DSN cannot be reached, or cannot stream its changes to us."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.Error:
+        # Not its text: that quotes the DSN, with the password in it.
+        raise RealtimeError(
+            "The DSN cannot be read.",
+            code="BadDSN",
+            hint="Write it as postgresql://user:password@host:5432/dbname, with %40 for an @ in the password, "
+            "or as host=... dbname=... user=...",
+        ) from None
+    parts.setdefault("connect_timeout", TIMEOUT)
+    patient = make_conninfo("", **parts)
+    facts = await _ask(patient, _FACTS, parts)
+    version, wal_level, standby, role, superuser, replication, slots, senders = facts
+    name = sql.Identifier(role).as_string()
+    if version < OLDEST:
+        raise RealtimeError(
+            f"This Postgres is version {version}.", code="PostgresTooOld", hint=f"Use version {OLDEST} or later."
+        )
+    if standby:
+        raise RealtimeError(
+            "This Postgres is a standby, which cannot be written.", code="PostgresIsStandby", hint="Use its primary."
+        )
+    if wal_level != "logical":
+        raise RealtimeError(
+            f"This Postgres has wal_level = {wal_level}, so it cannot tell what changes.",
+            code="WalLevelNotLogical",
+            hint="As a superuser: `alter system set wal_level = logical;`, then restart Postgres.",
+        )
+    if not replication:
+        raise RealtimeError(
+            f"The role {role} may not replicate, so it cannot follow the changes.",
+            code="RoleLacksReplication",
+            hint=f"As a superuser: `alter role {name} replication;`",
+        )
+    if not superuser:
+        raise RealtimeError(
+            f"The role {role} is no superuser: it cannot make the roles anon, authenticated and service_role and "
+            "speak as them.",
+            code="RoleNotSuperuser",
+            hint=f"As a superuser: `alter role {name} superuser;`, or give the DSN of a role that is one.",
+        )
+    for setting, left in (("max_replication_slots", slots), ("max_wal_senders", senders)):
+        if left < 1:
+            raise RealtimeError(
+                f"All of this Postgres' {setting} are in use.",
+                code="NoReplicationSlot",
+                hint=f"Raise it, as a superuser: `alter system set {setting} = 20;`, then restart Postgres; or drop a "
+                "slot that nobody uses (`select slot_name, active from pg_replication_slots;`).",
+            )
+    # A pooler in between lets queries through, and no replication.
+    await _ask(make_conninfo(patient, replication="database"), "IDENTIFY_SYSTEM", parts)
+
+
+async def _ask(dsn: str, query: str, parts: dict[str, Any]) -> Any:
+    where = f"{parts.get('host') or 'the local socket'}, port {parts.get('port') or 5432}"
+    try:
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+            cursor = await connection.execute(query.encode())
+            return await cursor.fetchone()
+    except psycopg.Error as error:
+        text = " ".join(str(error).split())
+        password = parts.get("password")
+        if password:
+            text = text.replace(str(password), "<redacted>")
+        if "IDENTIFY" in query:
+            raise RealtimeError(
+                f"The Postgres at {where} answers queries but refuses replication: {text}",
+                code="ReplicationRefused",
+                hint="Give the DSN of Postgres itself rather than of a pooler such as PgBouncer, and allow the role "
+                "in pg_hba.conf.",
+            ) from None
+        raise RealtimeError(
+            f"The Postgres at {where} cannot be reached: {text}",
+            code="PostgresUnreachable",
+            retryable=True,
+            hint="Check host, port, user, password and database of the DSN, and that this Postgres runs.",
+        ) from None
