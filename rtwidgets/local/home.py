@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,8 @@ class Home:
     def make(self) -> None:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            probe = self.folder / ".writable"
-            probe.touch()
-            probe.unlink()
+            # A file without a name: two processes may try at the same moment.
+            tempfile.TemporaryFile(dir=self.folder).close()
         except OSError as error:
             raise RealtimeError(
                 f"The folder {self.folder} cannot be written: {error.strerror}.",
