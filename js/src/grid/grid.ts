@@ -13,7 +13,7 @@ import { type Layout, NARROWEST, type Placed, WIDEST, guessWidth, inView, moved,
 import { type Entry, Menu } from "./menu";
 import { type Line, Rows } from "./rows";
 import { Selection, tsv, valuesAt } from "./select";
-import { type Column, Sheet, type Sort, type TableFrame } from "./sheet";
+import { Sheet, type Sort, type TableFrame } from "./sheet";
 import { MOST, ROW, type Range, canvasHeight, clamp, isNear, isScaled, lastTop, movedTop, reach, scrollFor, seenRows, shiftOf } from "./window";
 
 export interface Wants {
@@ -40,6 +40,8 @@ const ROWS = 12;
 const OVERSCAN = 4;
 /** Milliseconds between two asks for another window. */
 const ASK_EVERY = 60;
+/** Milliseconds after which other rows than those asked for are taken for changes of the table. */
+const SETTLED = 1000;
 /** After this many ms without scrolling, the scroll bar of a cut canvas is set right again. */
 const IDLE = 150;
 const HEADER = -1;
@@ -109,16 +111,16 @@ export class Grid {
     const seen = this.knownRows();
     const changes = this.sheet.take(frame);
     const now = performance.now();
-    if (!this.unsettled) {
-      for (const [id, column] of changes.cells) this.flashes.cell(id, column, now);
+    this.flashes.sweep(now);
+    for (const [id, column] of changes.cells) this.flashes.cell(id, column, now);
+    if (!this.unsettled && !changes.reordered) {
       for (const id of changes.arrived) this.flashes.row(id, now);
       // At the very top the newest rows are what one wants to see.
       if (changes.window && !this.follow && this.top > 0) this.shift(shiftOf(seen, (id) => this.sheet.indexOf(id)));
     }
-    if (changes.window) {
-      this.unsettled = false;
-      this.settleActive();
-    }
+    // An answer that is the same as what was there is not sent.
+    if (changes.window || now > this.askedAt + SETTLED) this.unsettled = false;
+    if (changes.window) this.settleActive();
     this.selection.refresh(this.sheet);
     this.redraw();
   }
@@ -139,6 +141,7 @@ export class Grid {
 
   setFollow(on: boolean): void {
     this.follow = on;
+    if (on) this.top = lastTop(this.sheet.rows, this.height);
     this.redraw();
     this.ask(true);
   }
@@ -196,14 +199,14 @@ export class Grid {
   }
 
   private moveColumn(column: string, before: string | null): void {
-    const shown = this.columns.map((placed) => placed.name);
-    const hidden = this.sheet.schema.map(([name]) => name).filter((name) => !shown.includes(name));
-    this.layout.order = [...moved(shown, column, before), ...hidden];
-    const { pinned } = this.layout;
-    const beside = before !== null && pinned.includes(before);
-    // A column dropped among the pinned ones is pinned, one dropped among the others is not.
-    const others = pinned.filter((name) => name !== column);
-    this.layout.pinned = beside ? [...others, column] : before === null || others.length < this.layout.order.indexOf(column) ? others : pinned;
+    const { layout, columns } = this;
+    const all = place(this.sheet.schema, { ...layout, hidden: [] }, () => 0).map((placed) => placed.name);
+    layout.order = moved(all, column, before);
+    // A column dropped among the pinned ones is pinned, one dropped among the others is not; at the border it stays what it was.
+    const firstFree = columns.find((placed) => !placed.pinned && placed.name !== column)?.name ?? null;
+    const others = layout.pinned.filter((name) => name !== column);
+    if (before !== null && layout.pinned.includes(before)) layout.pinned = [...others, column];
+    else if (before !== firstFree) layout.pinned = others;
     this.arranged();
     this.redraw();
   }
@@ -314,7 +317,8 @@ export class Grid {
       const atEnd = scrollTop <= 0 || scrollTop >= canvasHeight(total) - height - 1;
       this.aim = pending || (isScaled(total) && atEnd);
       this.scroll = scrollTop;
-      if (this.follow && this.top < before) this.setFollow(false);
+      // Scrolling up lets go of the end; the browser's own correction after rows went does not.
+      if (this.follow && this.top < before && this.top < lastTop(total, height) - ROW) this.setFollow(false);
       if (isScaled(total)) {
         clearTimeout(this.idle);
         this.idle = window.setTimeout(() => {
@@ -524,6 +528,7 @@ export class Grid {
   private draw(): void {
     const { element, sheet, rows, active } = this;
     const total = sheet.rows;
+    this.sweep();
     const body = rows.element;
     const canvas = `${canvasHeight(total)}px`;
     if (body.style.height !== canvas) body.style.height = canvas;
@@ -562,7 +567,6 @@ export class Grid {
     element.setAttribute("aria-colcount", String(columns.length));
     this.showEmpty(total);
     this.keepFocus(hadFocus);
-    this.sweepLater();
     if (sheet.loaded) this.ask(false);
     this.asks.drawn();
   }
@@ -613,7 +617,8 @@ export class Grid {
     if (cell && root.activeElement !== cell) cell.focus({ preventScroll: true });
   }
 
-  private sweepLater(): void {
+  /** Drops the marks that are over, and draws again when the next one is. */
+  private sweep(): void {
     const now = performance.now();
     const next = this.flashes.sweep(now);
     clearTimeout(this.sweeping);
@@ -621,4 +626,3 @@ export class Grid {
   }
 }
 
-export type { Column };

@@ -1,5 +1,6 @@
 /** The header row: names, sorting, widths and order by pointer, a menu a column, and the row of filters under it. */
 import { h, setAttribute, setText } from "../core/dom";
+import { kindOf } from "./format";
 import { NARROWEST, type Placed, WIDEST } from "./layout";
 import { clamp } from "./window";
 import type { Sort } from "./sheet";
@@ -91,6 +92,7 @@ export class Head {
       setAttribute(header.element, "aria-colindex", String(column.place + 1));
       setAttribute(header.element, "data-nth", at >= 0 && sort.length > 1 ? String(at + 1) : null);
       header.element.classList.toggle("rtw-given", at >= 0 && !own);
+      header.element.classList.toggle("rtw-number", kindOf(column.type) === "number");
       for (const element of [header.element, header.filter]) {
         element.classList.toggle("rtw-pinned", column.pinned);
         element.style.width = `${column.width}px`;

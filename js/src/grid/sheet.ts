@@ -35,6 +35,8 @@ export interface TableFrame extends Frame {
 export interface Changes {
   cells: [id: string, column: string][];
   arrived: string[];
+  /** The known rows stand in another order altogether, as after sorting. */
+  reordered: boolean;
   schema: boolean;
   window: boolean;
 }
@@ -88,7 +90,7 @@ export class Sheet {
   }
 
   take(frame: TableFrame): Changes {
-    const changes: Changes = { cells: [], arrived: [], schema: false, window: false };
+    const changes: Changes = { cells: [], arrived: [], reordered: false, schema: false, window: false };
     const rowsBefore = this.rows;
     if (frame.state) this.state = { ...this.state, shown: null, ...frame.state };
     if (Array.isArray(frame.schema)) {
@@ -115,8 +117,8 @@ export class Sheet {
   }
 
   private replace(frame: TableFrame, changes: Changes, rowsBefore: number): void {
-    const before = { start: this.start, stop: this.stop, ids: this.ids, places: this.places, columns: this.columns };
-    const knewEnd = this.loaded && before.stop >= rowsBefore;
+    const before = { start: this.start, places: this.places, columns: this.columns };
+    const knewEnd = this.loaded && this.stop >= rowsBefore;
     const first = !this.loaded;
     this.loaded = true;
     changes.window = true;
@@ -134,11 +136,18 @@ export class Sheet {
         if (place !== undefined && !same(were[place], values[row])) changes.cells.push([id, name]);
       });
     }
+    changes.reordered = this.isReordered(before.places);
     changes.arrived = this.arrivals(before, knewEnd);
   }
 
+  private isReordered(before: Map<string, number>): boolean {
+    const places = this.ids.map((id) => before.get(id)).filter((place) => place !== undefined);
+    const drops = places.filter((place, i) => i > 0 && place < places[i - 1]!).length;
+    return drops > Math.max(3, places.length / 4);
+  }
+
   /** Rows that came between rows known before, or at an end of the table that was known; all others were only scrolled to. */
-  private arrivals(before: { start: number; ids: string[]; places: Map<string, number> }, knewEnd: boolean): string[] {
+  private arrivals(before: { start: number; places: Map<string, number> }, knewEnd: boolean): string[] {
     const arrived: string[] = [];
     let run: string[] = [];
     let knownAbove = this.start === 0 && before.start === 0;
@@ -151,7 +160,7 @@ export class Sheet {
       run = [];
       knownAbove = true;
     }
-    if (knownAbove && knewEnd && this.stop >= this.rows && (before.ids.length > 0 || this.start === 0)) arrived.push(...run);
+    if (knownAbove && knewEnd && this.stop >= this.rows) arrived.push(...run);
     return arrived;
   }
 }

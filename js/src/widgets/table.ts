@@ -49,7 +49,9 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   function facts(): string[] {
     const { state, loaded, rows } = grid.sheet;
     const said: string[] = [];
-    if (link.lost) said.push("may have missed frames, asking again");
+    // Jupyter's widget views carry this class from the kernel's end on.
+    if (el.closest(".jupyter-widgets-disconnected")) said.push("the kernel stopped: run the cell again");
+    else if (link.lost) said.push("may have missed frames, asking again");
     if (loaded && rows !== state.total) said.push(`${count(rows)} of ${plural(state.total, "row")}`);
     else if (loaded) said.push(plural(state.total, "row"));
     if (grid.selection.size) said.push(`${count(grid.selection.size)} selected`);

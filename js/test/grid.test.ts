@@ -1,0 +1,420 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import widget from "../src/widgets/table";
+import { FakeModel, painted } from "./fake";
+
+const SCHEMA = [["id", "int8"], ["name", "text"], ["price", "numeric"]];
+const STATE = { status: "live", error: "", paused: false, waiting: 0, total: 3, lag: 12, rate: 56, order: [], note: "" };
+
+class TableModel extends FakeModel {
+  constructor(private readonly traits: Record<string, unknown> = {}) {
+    super();
+  }
+  override get(name?: string): unknown {
+    return this.traits[name ?? ""];
+  }
+}
+
+let seq = 0;
+let close: (() => void)[] = [];
+
+beforeEach(() => (seq = 0));
+afterEach(() => {
+  for (const end of close) end();
+  close = [];
+  document.body.replaceChildren();
+});
+
+function open(traits: Record<string, unknown> = {}) {
+  const model = new TableModel(traits);
+  const el = document.createElement("div");
+  document.body.append(el);
+  const end = widget.render({ model, el });
+  close.push(end);
+  const hear = async (fields: Record<string, unknown>) => {
+    model.hear({ seq: ++seq, ...fields });
+    await painted();
+  };
+  const grid = el.querySelector<HTMLElement>("[role=grid]")!;
+  const texts = () => [...grid.querySelectorAll("[role=row]:has([role=gridcell])")].map((row) => [...row.children].map((cell) => cell.textContent));
+  const cell = (row: number, column: number) =>
+    grid.querySelector<HTMLElement>(`[aria-rowindex="${row + 2}"] > [aria-colindex="${column + 1}"]`)!;
+  const header = (name: string) => [...grid.querySelectorAll<HTMLElement>("[role=columnheader]")].find((one) => one.textContent === name)!;
+  const key = async (key: string, more: KeyboardEventInit = {}) => {
+    (document.activeElement ?? grid).dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...more }));
+    await painted();
+  };
+  return { model, el, end, hear, grid, texts, cell, header, key };
+}
+
+const three = {
+  state: STATE,
+  schema: SCHEMA,
+  start: 0,
+  keys: [1, 2, 3],
+  columns: [[1, 2, 3], ["a", "b", "c"], ["1.10", "2.20", "3.30"]],
+};
+
+const long = (total: number, start: number, stop: number) => {
+  const keys = Array.from({ length: stop - start }, (_, i) => start + i);
+  return { state: { ...STATE, total }, schema: SCHEMA, start, keys, columns: [keys, keys.map((k) => `n${k}`), keys.map(String)] };
+};
+
+const wants = (model: FakeModel) => model.of("wants").at(-1)?.wants;
+const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+test("shows the rows with the roles of a grid", async () => {
+  const { hear, grid, texts, cell } = open();
+  await hear(three);
+  expect(texts()).toEqual([["1", "a", "1.10"], ["2", "b", "2.20"], ["3", "c", "3.30"]]);
+  expect(grid.getAttribute("aria-rowcount")).toBe("4");
+  expect(grid.getAttribute("aria-colcount")).toBe("3");
+  expect([...grid.querySelectorAll("[role=columnheader]")].map((one) => one.textContent)).toEqual(["id", "name", "price"]);
+  expect(cell(2, 1).parentElement!.getAttribute("role")).toBe("row");
+});
+
+test("a patch changes and flashes its cells only", async () => {
+  const { hear, grid, texts, cell } = open();
+  await hear(three);
+  expect(grid.querySelectorAll(".rtw-flash, .rtw-new")).toHaveLength(0);
+  await hear({ patch: [["price", [[1, "9.99"]]], ["unknown", [[0, 1]]], ["name", [[77, "x"], [0, "a"]]]] });
+  expect(texts()[1]).toEqual(["2", "b", "9.99"]);
+  expect([...grid.querySelectorAll(".rtw-flash")]).toEqual([cell(1, 2)]);
+  const beat = cell(1, 2).dataset.beat;
+  await hear({ patch: [["price", [[1, "8"]]]] });
+  expect(cell(1, 2).dataset.beat).not.toBe(beat);
+  await wait(900);
+  expect(grid.querySelectorAll(".rtw-flash")).toHaveLength(0);
+});
+
+test("a window flashes what differs by key, and marks rows that arrived", async () => {
+  const { hear, grid, texts, cell } = open();
+  await hear(three);
+  await hear({
+    state: { ...STATE, total: 4 },
+    start: 0,
+    keys: [1, 9, 3, 4],
+    columns: [[1, 9, 3, 4], ["a", "new", "c", "last"], ["1.10", "0", "7", "1"]],
+  });
+  expect(texts().map((row) => row[1])).toEqual(["a", "new", "c", "last"]);
+  expect([...grid.querySelectorAll(".rtw-flash")]).toEqual([cell(2, 2)]);
+  expect([...grid.querySelectorAll(".rtw-new")].map((row) => row.children[1]!.textContent)).toEqual(["new", "last"]);
+});
+
+test("scrolling to other rows is no arrival and no flash", async () => {
+  const { hear, grid } = open();
+  await hear(long(1000, 0, 36));
+  await hear(long(1000, 10, 46));
+  expect(grid.querySelectorAll(".rtw-flash, .rtw-new")).toHaveLength(0);
+});
+
+test("markup in data stays text: cells, headers, titles, errors, notes, menus", async () => {
+  const evil = `<img src=x onerror="window.hit=1"><script>window.hit=1</script>`;
+  const { hear, el, texts, header } = open();
+  await hear({
+    state: { ...STATE, total: 1, error: evil, note: evil, status: evil },
+    schema: [[evil, "text"], ["j", "jsonb"]],
+    start: 0,
+    keys: [evil],
+    columns: [[evil], [{ [evil]: evil }]],
+  });
+  expect(texts()[0]![0]).toBe(evil);
+  header(evil).querySelector<HTMLElement>(".rtw-menu-button")!.click();
+  expect(el.querySelector("img, script")).toBeNull();
+  expect(el.querySelector("[role=alert]")!.textContent).toBe(evil);
+  expect(el.querySelector("[role=menu]")!.textContent).toContain("Sort");
+});
+
+test("an error stands above the last rows, which stay and are dimmed", async () => {
+  const { hear, el, texts } = open();
+  await hear(three);
+  await hear({ state: { ...STATE, status: "stale", error: "Run: ALTER PUBLICATION" } });
+  expect(el.querySelector<HTMLElement>("[role=alert]")!.hidden).toBe(false);
+  expect(texts()).toHaveLength(3);
+  expect(el.querySelector(".rtw-old")).not.toBeNull();
+});
+
+test("the status says rows, rate and lag, and how many rows search leaves", async () => {
+  const { hear, el } = open();
+  await hear({ ...three, state: { ...STATE, total: 1234 } });
+  expect(el.querySelector(".rtw-facts")!.textContent).toBe("1,234 rows · 56 changes/s · lag 12 ms");
+  await hear({ state: { ...STATE, total: 1234, shown: 3 } });
+  expect(el.querySelector(".rtw-facts")!.textContent).toMatch(/^3 of 1,234 rows/);
+});
+
+test("missed frames are said", async () => {
+  const { model, hear, el } = open();
+  await hear(three);
+  model.hear({ seq: 9 });
+  await wait(1100);
+  expect(el.querySelector(".rtw-facts")!.textContent).toContain("may have missed frames");
+});
+
+test("no rows are said, and only once they are known to be none", async () => {
+  const { hear, el } = open();
+  const empty = el.querySelector<HTMLElement>(".rtw-empty")!;
+  expect(empty.hidden).toBe(true);
+  await hear({ state: { ...STATE, total: 0 }, schema: SCHEMA, start: 0, keys: [], columns: [[], [], []] });
+  expect(empty.hidden).toBe(false);
+  expect(empty.textContent).toBe("no rows");
+});
+
+test("a click sorts ascending, descending, not at all; with shift by several columns", async () => {
+  const { model, hear, header } = open();
+  await hear({ ...three, state: { ...STATE, order: [["id", true]] } });
+  expect(header("id").getAttribute("aria-sort")).toBe("descending");
+  expect(header("id").classList.contains("rtw-given")).toBe(true);
+  const sorts: unknown[] = [];
+  for (let i = 0; i < 3; i++) {
+    header("name").click();
+    await wait(80);
+    await painted();
+    sorts.push(wants(model).sort);
+    if (i === 0) {
+      expect(header("name").getAttribute("aria-sort")).toBe("ascending");
+      expect(header("id").hasAttribute("aria-sort")).toBe(false);
+    }
+  }
+  expect(sorts).toEqual([[["name", false]], [["name", true]], []]);
+  header("name").click();
+  header("price").dispatchEvent(new MouseEvent("click", { bubbles: true, shiftKey: true }));
+  await wait(80);
+  await painted();
+  expect(wants(model).sort).toEqual([["name", false], ["price", false]]);
+  expect(header("price").dataset.nth).toBe("2");
+  expect(model.of("layout").at(-1).layout.sort).toEqual([["name", false], ["price", false]]);
+});
+
+test("rows in another order are neither new nor changed", async () => {
+  const { hear, grid, header } = open();
+  await hear(long(1000, 0, 36));
+  header("id").click();
+  await wait(80);
+  const other = long(1000, 0, 36);
+  other.keys = [...Array.from({ length: 18 }, (_, i) => [999 - i, 30 - i]).flat()];
+  other.columns = [other.keys, other.keys.map((k) => `n${k}`), other.keys.map(String)];
+  await hear({ start: 0, keys: other.keys, columns: other.columns });
+  expect(grid.querySelectorAll(".rtw-flash, .rtw-new")).toHaveLength(0);
+});
+
+test("rows the kernel has not sent are marked so, and asked for; never more than it sends", async () => {
+  const { model, hear, grid, key, cell } = open();
+  await hear(long(1_000_000, 0, 36));
+  cell(0, 0).focus();
+  await key("End", { ctrlKey: true });
+  await wait(100);
+  expect(cell(999_999, 0).textContent).toBe("…");
+  expect(cell(999_999, 0).parentElement!.className).toContain("rtw-wait");
+  const { start, stop } = wants(model);
+  expect(start).toBeLessThan(999_990);
+  expect(stop).toBeGreaterThanOrEqual(1_000_000);
+  for (const message of [...model.of("wants"), ...model.of("hello")]) {
+    expect(message.wants.stop - message.wants.start).toBeLessThanOrEqual(400);
+  }
+  await hear(long(1_000_000, start, 1_000_000));
+  expect(cell(999_999, 0).textContent).toBe("999999");
+  expect(grid.querySelectorAll("[role=row]").length).toBeLessThan(40);
+});
+
+test("asks are few: one for a burst", async () => {
+  const { model, hear, grid } = open();
+  await hear(long(10_000, 0, 36));
+  for (let i = 1; i <= 20; i++) {
+    grid.scrollTop = i * 200;
+    grid.dispatchEvent(new Event("scroll"));
+  }
+  await wait(200);
+  expect(model.of("wants").length).toBeLessThanOrEqual(2);
+  expect(wants(model).start).toBeGreaterThan(100);
+});
+
+test("one tab stop; arrows, Home, End and paging move it", async () => {
+  const { hear, grid, cell, header, key } = open();
+  await hear(long(100, 0, 60));
+  const stop = () => grid.querySelectorAll("[tabindex='0']");
+  expect([...stop()]).toEqual([cell(0, 0)]);
+  cell(0, 0).focus();
+  await key("ArrowRight");
+  await key("ArrowDown");
+  expect(document.activeElement).toBe(cell(1, 1));
+  expect(stop()).toHaveLength(1);
+  await key("End");
+  expect(document.activeElement).toBe(cell(1, 2));
+  await key("PageDown");
+  expect(document.activeElement).toBe(cell(12, 2));
+  await key("PageUp");
+  await key("Home");
+  expect(document.activeElement).toBe(cell(1, 0));
+  await key("ArrowUp");
+  await key("ArrowUp");
+  expect(document.activeElement).toBe(header("id"));
+  expect(stop()).toHaveLength(1);
+  await key("Enter");
+  expect(header("id").getAttribute("aria-sort")).toBe("ascending");
+  await key("Home", { ctrlKey: true });
+  expect(document.activeElement).toBe(cell(0, 0));
+});
+
+test("the active cell and the selection follow their rows, not their places", async () => {
+  const { model, hear, cell, key } = open();
+  await hear(three);
+  cell(1, 1).focus();
+  await painted();
+  await key(" ");
+  expect(model.of("select").at(-1).keys).toEqual([2]);
+  await hear({ state: { ...STATE, total: 4 }, start: 0, keys: [0, 1, 2, 3], columns: [[0, 1, 2, 3], ["z", "a", "b", "c"], ["0", "1", "2", "3"]] });
+  expect(document.activeElement).toBe(cell(2, 1));
+  expect(cell(2, 1).parentElement!.getAttribute("aria-selected")).toBe("true");
+  expect(cell(1, 1).parentElement!.getAttribute("aria-selected")).toBe("false");
+  // Its row goes: the active cell stays at the place.
+  await hear({ state: { ...STATE, total: 3 }, start: 0, keys: [0, 1, 3], columns: [[0, 1, 3], ["z", "a", "c"], ["0", "1", "3"]] });
+  expect(document.activeElement).toBe(cell(2, 1));
+  await key("Escape");
+  expect(model.of("select").at(-1).keys).toEqual([]);
+});
+
+test("clicks select one, with ctrl more, with shift a range; composite keys are lists", async () => {
+  const { model, hear, cell } = open();
+  const keys = [["a", 1], ["a", 2], ["b", 1]];
+  await hear({ ...three, keys });
+  const click = (row: number, more: MouseEventInit = {}) => cell(row, 1).dispatchEvent(new MouseEvent("click", { bubbles: true, ...more }));
+  click(2);
+  expect(model.of("select").at(-1).keys).toEqual([["b", 1]]);
+  click(0, { ctrlKey: true });
+  expect(model.of("select").at(-1).keys).toEqual([["b", 1], ["a", 1]]);
+  click(0);
+  click(2, { shiftKey: true });
+  expect(model.of("select").at(-1).keys).toEqual(keys);
+});
+
+test("copies selected rows, or the active cell, for a spreadsheet", async () => {
+  const { hear, cell, grid } = open();
+  await hear({ ...three, columns: [[1, 2, 3], ["a\tb", null, 'say "x"'], ["1.10", "2.20", "3.30"]] });
+  const copied = () => {
+    const data = { text: "", setData: (_: string, text: string) => (data.text = text) };
+    const event = new Event("copy", { bubbles: true, cancelable: true });
+    Object.assign(event, { clipboardData: data });
+    cell(0, 0).dispatchEvent(event);
+    expect(event.defaultPrevented).toBe(true);
+    return data.text;
+  };
+  cell(2, 2).focus();
+  await painted();
+  expect(copied()).toBe("3.30");
+  for (const row of [2, 0]) cell(row, 0).dispatchEvent(new MouseEvent("click", { bubbles: true, ctrlKey: true }));
+  expect(copied()).toBe('id\tname\tprice\n1\t"a\tb"\t1.10\n3\t"say ""x"""\t3.30');
+  expect(grid.querySelectorAll(".rtw-selected").length).toBeLessThanOrEqual(2);
+});
+
+test("search and filters are asked for after typing, from the first row", async () => {
+  const { model, hear, el } = open();
+  await hear(three);
+  const search = el.querySelector<HTMLInputElement>("input[type=search]")!;
+  search.value = "abc";
+  search.dispatchEvent(new Event("input", { bubbles: true }));
+  await wait(300);
+  expect(wants(model)).toMatchObject({ start: 0, search: "abc", filters: {} });
+  const filter = [...el.querySelectorAll("button")].find((button) => button.textContent === "filter")!;
+  filter.click();
+  await painted();
+  const input = el.querySelector<HTMLInputElement>("input[aria-label='filter price']")!;
+  input.value = ">5";
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+  await wait(300);
+  expect(wants(model)).toMatchObject({ search: "abc", filters: { price: ">5" } });
+  filter.click();
+  await wait(100);
+  expect(wants(model).filters).toEqual({});
+});
+
+test("pauses, says how much waits, resumes", async () => {
+  const { model, hear, el } = open();
+  await hear(three);
+  const pause = [...el.querySelectorAll("button")].find((button) => button.textContent === "pause")!;
+  pause.click();
+  expect(model.of("pause")).toHaveLength(1);
+  await hear({ state: { ...STATE, paused: true, waiting: 1234 } });
+  expect(pause.textContent).toBe("resume (1,234)");
+  pause.click();
+  expect(model.of("resume")).toHaveLength(1);
+});
+
+test("columns hide, show and pin from the header's menu, by keyboard", async () => {
+  const { model, hear, header, grid, key } = open();
+  await hear(three);
+  header("name").focus();
+  header("name").click();
+  await painted();
+  const pick = async (text: string) => {
+    await key("ArrowDown", { altKey: true });
+    const item = [...document.querySelectorAll<HTMLElement>("[role^=menuitem]")].find((one) => one.textContent === text)!;
+    item.focus();
+    await key("Enter");
+  };
+  await pick("Pin left");
+  const names = () => [...grid.querySelectorAll("[role=columnheader]")].map((one) => one.textContent);
+  expect(names()).toEqual(["name", "id", "price"]);
+  expect(document.activeElement).toBe(header("name"));
+  await pick("Hide");
+  expect(names()).toEqual(["id", "price"]);
+  expect(model.of("layout").at(-1).layout).toMatchObject({ hidden: ["name"], pinned: ["name"] });
+  await pick("Show name");
+  expect(names()).toEqual(["name", "id", "price"]);
+});
+
+test("a stored layout is restored; anything else in its place does no harm", async () => {
+  const layout = { order: ["price", "gone"], hidden: ["id"], widths: { price: 222, name: "wide" }, pinned: [], sort: [["price", true]] };
+  const { model, hear, grid, header } = open({ layout });
+  expect(model.of("hello")[0].wants.sort).toEqual([["price", true]]);
+  await hear(three);
+  expect([...grid.querySelectorAll("[role=columnheader]")].map((one) => one.textContent)).toEqual(["price", "name"]);
+  expect(header("price").style.width).toBe("222px");
+  for (const odd of [null, 5, "x", { order: 3, sort: [1, [2]] }, new Map()]) {
+    seq = 0;
+    const other = open({ layout: odd });
+    await other.hear(three);
+    expect(other.texts()).toHaveLength(3);
+  }
+});
+
+test("of very many columns only those in view are elements", async () => {
+  const { hear, grid } = open();
+  const schema = Array.from({ length: 200 }, (_, i) => [`c${i}`, "int4"]);
+  await hear({ state: { ...STATE, total: 1 }, schema, start: 0, keys: [1], columns: schema.map((_, i) => [i]) });
+  expect(grid.querySelectorAll("[role=gridcell]").length).toBeLessThan(60);
+  expect(grid.getAttribute("aria-colcount")).toBe("200");
+});
+
+test("columns that come later are shown", async () => {
+  const { hear, texts } = open();
+  await hear(three);
+  await hear({ schema: [...SCHEMA, ["extra", "bool"]], start: 0, keys: [1], columns: [[1], ["a"], ["1"], [true]], state: { ...STATE, total: 1 } });
+  expect(texts()).toEqual([["1", "a", "1", "true"]]);
+});
+
+test("the end leaves nothing: no listener, no element, no message after the goodbye; twice does no harm", async () => {
+  const { model, el, end, hear, grid } = open();
+  await hear(long(1000, 0, 36));
+  const timers = vi.spyOn(window, "setInterval");
+  grid.scrollTop = 5000;
+  grid.dispatchEvent(new Event("scroll"));
+  end();
+  end();
+  const sent = model.sent.length;
+  expect(model.of("bye")).toHaveLength(1);
+  expect(model.listening).toBe(0);
+  expect(el.children).toHaveLength(0);
+  grid.dispatchEvent(new Event("scroll"));
+  await wait(300);
+  expect(model.sent).toHaveLength(sent);
+  timers.mockRestore();
+});
+
+test("a host's own signal ends it too", async () => {
+  const host = new AbortController();
+  const model = new TableModel();
+  const el = document.createElement("div");
+  widget.render({ model, el, signal: host.signal });
+  host.abort();
+  expect(model.listening).toBe(0);
+  expect(el.children).toHaveLength(0);
+});
