@@ -36,10 +36,15 @@ class Lab:
         self.token = secrets.token_hex(16)
         self.url = f"http://127.0.0.1:{self.port}"
         settings = root / "settings"
-        tracker = settings / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
-        tracker.parent.mkdir(parents=True)
-        # Every cell stays in the page, so that a test sees what a person would see after scrolling.
-        tracker.write_text(json.dumps({"windowingMode": "none"}))
+        overrides = {
+            # Every cell stays in the page, so that a test sees what a person would see after scrolling.
+            "notebook-extension/tracker": {"windowingMode": "none"},
+            "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+        }
+        for name, values in overrides.items():
+            file = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            file.parent.mkdir(parents=True)
+            file.write_text(json.dumps(values))
         self.log = (root / "lab.log").open("wb")
         self.process = subprocess.Popen(
             [
@@ -92,7 +97,14 @@ class Lab:
         page.goto(f"{self.url}/lab/workspaces/{workspace}/tree/{name}?token={self.token}")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
         page.wait_for_function("window.jupyterapp !== undefined")
-        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached", timeout=60_000)
+        # Before the session has its kernel, running a cell would ask the person which one to take.
+        page.wait_for_function(
+            """() => {
+              const session = window.jupyterapp.shell.currentWidget?.sessionContext;
+              return session?.isReady && session.session?.kernel?.status === 'idle';
+            }""",
+            timeout=60_000,
+        )
         return page
 
     def close(self) -> None:
@@ -107,14 +119,14 @@ class Lab:
 
 def run_all(page: Page) -> None:
     """Runs every cell, and waits until the kernel is idle again."""
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
     wait_idle(page)
 
 
 def run_cell(page: Page, index: int) -> None:
     """Starts a cell (counted from 0) and returns at once."""
     page.locator(".jp-Notebook .jp-CodeCell .jp-InputArea-editor").nth(index).click()
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-cell')")
+    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-cell')")
 
 
 def is_busy(page: Page) -> bool:
