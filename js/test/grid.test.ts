@@ -152,7 +152,8 @@ test("missed frames are said", async () => {
 test("no rows are said, and only once they are known to be none", async () => {
   const { hear, el } = open();
   const empty = el.querySelector<HTMLElement>(".rtw-empty")!;
-  expect(empty.hidden).toBe(true);
+  await painted();
+  expect(empty.textContent).toBe("waiting for rows…");
   await hear({ state: { ...STATE, total: 0 }, schema: SCHEMA, start: 0, keys: [], columns: [[], [], []] });
   expect(empty.hidden).toBe(false);
   expect(empty.textContent).toBe("no rows");

@@ -5,7 +5,7 @@
  * not there. Where the view stands, the active cell and the selection go by the rows' keys, so they stay on their rows while
  * others come and go around them.
  */
-import { h, perFrame } from "../core/dom";
+import { h, perFrame, setText } from "../core/dom";
 import { Flashes } from "./flash";
 import { format } from "./format";
 import { Head } from "./head";
@@ -40,6 +40,8 @@ const ROWS = 12;
 const OVERSCAN = 4;
 /** Milliseconds between two asks for another window. */
 const ASK_EVERY = 60;
+/** Milliseconds after the last key in a filter. */
+const TYPED = 200;
 /** Milliseconds after which other rows than those asked for are taken for changes of the table. */
 const SETTLED = 1000;
 /** After this many ms without scrolling, the scroll bar of a cut canvas is set right again. */
@@ -77,6 +79,8 @@ export class Grid {
   private unsettled = false;
   private active: { index: number; id: string | undefined; column: string } = { index: 0, id: undefined, column: "" };
   private refocus = false;
+  private rtl = false;
+  private typing = 0;
   readonly redraw: () => void;
 
   constructor(layout: unknown, private readonly asks: Asks, private readonly signal: AbortSignal) {
@@ -91,7 +95,7 @@ export class Grid {
       filter: (column, text) => this.filterBy(column, text),
       focus: (column) => this.activate(HEADER, column),
     });
-    this.element = h("div", { class: "rtw-grid", role: "grid", "aria-multiselectable": "true" }, this.head.element, this.rows.element);
+    this.element = h("div", { class: "rtw-grid", role: "grid", "aria-label": "live table", "aria-multiselectable": "true" }, this.head.element, this.rows.element);
     this.pane = h("div", { class: "rtw-pane" }, this.element, this.empty, this.menu.element);
     this.redraw = perFrame(() => this.draw(), signal);
     this.listen();
@@ -175,7 +179,8 @@ export class Grid {
   private filterBy(column: string, text: string): void {
     const { [column]: _, ...others } = this.filters;
     this.filters = text.trim() === "" ? others : { ...others, [column]: text };
-    this.askAnew(true);
+    clearTimeout(this.typing);
+    this.typing = window.setTimeout(() => this.askAnew(true), TYPED);
   }
 
   private resize(column: string, width: number, done: boolean): void {
@@ -194,7 +199,7 @@ export class Grid {
     const type = this.sheet.typeOf(column);
     const content = Math.max(0, ...wide);
     const label = this.head.labelWidth(column);
-    const width = content || label ? Math.max(content + 18, label + 38) : guessWidth(column, type, texts.map((cell) => cell.textContent ?? ""));
+    const width = content || label ? Math.max(content + 18, label + 44) : guessWidth(column, type, texts.map((cell) => cell.textContent ?? ""));
     this.resize(column, Math.round(clamp(width, NARROWEST, WIDEST)), true);
   }
 
@@ -213,6 +218,9 @@ export class Grid {
 
   private openMenu(column: string, at: HTMLElement): void {
     const { layout } = this;
+    this.active = { index: HEADER, id: undefined, column };
+    this.refocus = false; // the menu has it now
+    this.redraw();
     const now = layout.sort.find(([name]) => name === column);
     const others = layout.sort.filter(([name]) => name !== column);
     const pinned = layout.pinned.includes(column);
@@ -344,7 +352,7 @@ export class Grid {
     const column = columns.find((other) => other.name === name);
     if (!column || column.pinned) return;
     const pinned = columns.reduce((sum, other) => sum + (other.pinned ? other.width : 0), 0);
-    const sign = getComputedStyle(element).direction === "rtl" ? -1 : 1;
+    const sign = this.rtl ? -1 : 1;
     const left = Math.abs(element.scrollLeft);
     if (column.x - pinned < left) element.scrollLeft = sign * (column.x - pinned);
     else if (column.x + column.width > left + element.clientWidth) element.scrollLeft = sign * (column.x + column.width - element.clientWidth);
@@ -382,7 +390,6 @@ export class Grid {
     const at = Math.max(0, columns.indexOf(column));
     const last = this.sheet.rows - 1;
     const jump = event.ctrlKey || event.metaKey;
-    const rtl = getComputedStyle(this.element).direction === "rtl";
     const row = (to: number): void => this.activate(clamp(to, index === HEADER ? HEADER : 0, last), columns[at]!);
     const col = (to: number): void => this.activate(index, columns[clamp(to, 0, columns.length - 1)]!);
     if (!columns.length) return;
@@ -398,7 +405,8 @@ export class Grid {
         break;
       case "ArrowLeft":
       case "ArrowRight":
-        col(jump ? ((event.key === "ArrowRight") !== rtl ? columns.length - 1 : 0) : at + ((event.key === "ArrowRight") !== rtl ? 1 : -1));
+        if ((event.key === "ArrowRight") !== this.rtl) col(jump ? columns.length - 1 : at + 1);
+        else col(jump ? 0 : at - 1);
         break;
       case "Home":
         if (jump) this.activate(last < 0 ? HEADER : 0, columns[0]!);
@@ -503,11 +511,14 @@ export class Grid {
       },
       { signal },
     );
-    const sizes = new ResizeObserver(() => this.redraw());
+    const sizes = new ResizeObserver(() => {
+      this.rtl = getComputedStyle(element).direction === "rtl";
+      this.redraw();
+    });
     sizes.observe(element);
     signal.addEventListener("abort", () => {
       sizes.disconnect();
-      for (const timer of [this.asking, this.idle, this.sweeping]) clearTimeout(timer);
+      for (const timer of [this.asking, this.idle, this.sweeping, this.typing]) clearTimeout(timer);
     });
   }
 
@@ -560,6 +571,7 @@ export class Grid {
       columns: drawn.columns,
       gap: drawn.gap,
       width,
+      rtl: this.rtl,
       isSelected: (id) => this.selection.has(id),
       active,
     });
@@ -597,8 +609,8 @@ export class Grid {
   private showEmpty(total: number): void {
     const { sheet } = this;
     const narrowed = this.search !== "" || Object.keys(this.filters).length > 0;
-    this.empty.hidden = total > 0 || !sheet.loaded;
-    this.empty.textContent = narrowed ? "no rows match" : "no rows";
+    this.empty.hidden = total > 0 || (!sheet.loaded && sheet.state.error !== "");
+    setText(this.empty, !sheet.loaded ? "waiting for rows…" : narrowed ? "no rows match" : "no rows");
   }
 
   private hasFocus(): boolean {

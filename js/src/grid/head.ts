@@ -130,9 +130,9 @@ export class Head {
     input.addEventListener("input", () => this.act.filter(name, input.value));
     element.addEventListener("click", (event) => {
       if (this.dragged) return;
+      if (event.target === menu) return this.act.menu(name, element);
       this.act.focus(name);
-      if (event.target === menu) this.act.menu(name, element);
-      else if (event.target !== edge) this.act.sort(name, event.shiftKey);
+      if (event.target !== edge) this.act.sort(name, event.shiftKey);
     });
     element.addEventListener("contextmenu", (event) => {
       event.preventDefault();

@@ -26,8 +26,8 @@ export const WIDEST = 1200;
 /** An average character's width at the grid's font size, and what a cell has beside its text. */
 const CHARACTER = 7.4;
 const PADDING = 18;
-/** Room for a header's arrow and menu button. */
-const HEADER = 34;
+/** Room for a header's arrow. */
+const HEADER = 20;
 
 const names = (value: unknown): string[] => (Array.isArray(value) ? value.filter((name) => typeof name === "string") : []);
 

@@ -39,6 +39,7 @@ export interface Look {
   columns: Placed[];
   gap: number;
   width: number;
+  rtl: boolean;
   isSelected(id: string): boolean;
   /** Where the grid's one tab stop is. */
   active: { index: number; column: string };
@@ -159,7 +160,8 @@ export class Rows {
     }
     if (cell.beat !== beat) element.dataset.beat = String((cell.beat = beat) ?? "");
     if (cell.classes !== classes) element.className = cell.classes = classes;
-    const style = `width:${column.width}px${column.pinned ? `;inset-inline-start:${column.x}px` : ""}`;
+    // By the grid's direction: the cell's own is that of its text.
+    const style = `width:${column.width}px${column.pinned ? `;${look.rtl ? "right" : "left"}:${column.x}px` : ""}`;
     if (cell.style !== style) element.style.cssText = cell.style = style;
     cell.column = column.name;
     if (cell.place !== column.place) element.setAttribute("aria-colindex", String((cell.place = column.place) + 1));

@@ -23,9 +23,9 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   const grid = new Grid(
     model.get("layout"),
     {
-      want: (wants) => link.want({ ...wants }),
-      select: (keys) => link.send("select", { keys }),
-      layout: (layout) => link.send("layout", { layout }),
+      want: (wants) => tell(() => link.want({ ...wants })),
+      select: (keys) => tell(() => link.send("select", { keys })),
+      layout: (layout) => tell(() => link.send("layout", { layout })),
       drawn: () => show(),
     },
     signal,
@@ -54,6 +54,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     else if (link.lost) said.push("may have missed frames, asking again");
     if (loaded && rows !== state.total) said.push(`${count(rows)} of ${plural(state.total, "row")}`);
     else if (loaded) said.push(plural(state.total, "row"));
+    if (state.paused) said.push("paused");
     if (grid.selection.size) said.push(`${count(grid.selection.size)} selected`);
     if (loaded) said.push(`${count(state.rate)} ${state.rate === 1 ? "change" : "changes"}/s`);
     if (state.lag !== null) said.push(`lag ${count(state.lag)} ms`);
@@ -67,7 +68,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     typing = window.setTimeout(() => grid.searchFor(search.value.trim()), SEARCH_AFTER);
   });
   filter.addEventListener("click", () => grid.setFiltering(!grid.filtering));
-  pause.addEventListener("click", () => link.send(grid.sheet.state.paused ? "resume" : "pause"));
+  pause.addEventListener("click", () => tell(() => link.send(grid.sheet.state.paused ? "resume" : "pause")));
   follow.addEventListener("click", () => grid.setFollow(!grid.follow));
   copy.addEventListener("click", () => void toClipboard(grid.copiedRows).then((done) => said(copy, done ? "copied" : "not allowed")));
   root.addEventListener("keydown", (event) => event.stopPropagation());
@@ -84,7 +85,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     end();
     clearInterval(clock);
     clearTimeout(typing);
-    link.close();
+    tell(() => link.close());
     root.remove();
   }
   signal.addEventListener("abort", close, { once: true });
@@ -93,10 +94,18 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   return close;
 }
 
+/** Says something; to a kernel that is gone some hosts throw, and the rows must stay usable. */
+function tell(send: () => void): void {
+  try {
+    send();
+  } catch (error) {
+    console.warn("rtwidgets: the kernel could not be told:", error);
+  }
+}
+
 function said(button: HTMLButtonElement, text: string): void {
-  const before = button.textContent ?? "";
   button.textContent = text;
-  setTimeout(() => (button.textContent = before), 1000);
+  setTimeout(() => (button.textContent = "copy"), 1000);
 }
 
 const count = (n: number): string => n.toLocaleString("en-US");
