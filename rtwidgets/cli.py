@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.add_argument(
         "--postgres", default=None, metavar="DSN", help="a Postgres of yours instead of the embedded one"
     )
+    serve.add_argument("--limits", choices=["supabase"], help="those of a project on Supabase's free plan")
     serve.set_defaults(run=_serve)
 
     status = commands.add_parser("status", help="the local servers that run")
@@ -192,7 +193,7 @@ def _free_port() -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     from rtwidgets.local.handle import local
 
-    with local(arguments.name, postgres=arguments.postgres, port=arguments.port) as server:
+    with local(arguments.name, postgres=arguments.postgres, port=arguments.port, limits=arguments.limits) as server:
         _say(
             f"url          {server.url}\nanon key     {server.anon_key}\nservice key  "
             f"{server.service_key}\nctrl-C stops it."

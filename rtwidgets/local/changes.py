@@ -411,36 +411,45 @@ class Changes:
         topic, event, body = get("topic"), get("event"), get("payload")
         if topic is None or event is None or get("extension") != b"broadcast":
             return
-        sub, binary = topic.decode(), get("binary_payload")
-        identity = get("id")
-        message = (
-            frames.Broadcast(
-                f"realtime:{sub}",
-                event.decode(),
-                body if binary is None else bytes.fromhex(binary[2:].decode()) if body is None else body,
-                raw=binary is not None and body is None,
-                binary=True,
-                meta={"id": identity.decode()} if identity else None,
-            )
-            if body is not None or binary is not None
-            else None
+        raw = body is None
+        if raw:
+            binary = get("binary_payload")
+            if binary is None:
+                return
+            body = bytes.fromhex(binary[2:].decode())
+        assert body is not None
+        sub, identity = topic.decode(), get("id")
+        message = frames.Broadcast(
+            f"realtime:{sub}",
+            event.decode(),
+            body,
+            raw=raw,
+            binary=True,
+            meta={"id": identity.decode()} if identity else None,
         )
-        if message is not None:
-            self._hub.broadcast(sub, get("private") == b"t", message)
+        self._hub.broadcast(sub, get("private") == b"t", message)
 
     async def replay(self, channel: Channel, since_ms: int, limit: int) -> list[frames.Broadcast]:
         """The newest stored broadcasts of a private topic, oldest first."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                "select id::text, event, payload::text from realtime.messages "
-                "where topic = %s and private and extension = 'broadcast' and payload is not null "
+                "select id::text, event, payload::text, binary_payload from realtime.messages "
+                "where topic = %s and private and extension = 'broadcast' "
+                "and (payload is not null or binary_payload is not null) "
                 "and inserted_at >= to_timestamp(%s) at time zone 'UTC' order by inserted_at desc limit %s",
                 (channel.sub, since_ms / 1000, limit),
             )
             rows = await cursor.fetchall()
         return [
-            frames.Broadcast(channel.name, event, body.encode(), binary=True, meta={"id": message_id, "replayed": True})
-            for message_id, event, body in reversed(rows)
+            frames.Broadcast(
+                channel.name,
+                event,
+                body.encode() if body is not None else raw,
+                raw=body is None,
+                binary=True,
+                meta={"id": message_id, "replayed": True},
+            )
+            for message_id, event, body, raw in reversed(rows)
         ]
 
     async def can_read(self, identity: Identity) -> None:

@@ -22,6 +22,7 @@ from rtwidgets.client.sync import Client, set_default_client
 from rtwidgets.local.auth import mint
 from rtwidgets.local.home import Home, read_json
 from rtwidgets.local.leases import ask
+from rtwidgets.local.limits import PRESETS
 from rtwidgets.protocol.errors import RealtimeError
 
 if TYPE_CHECKING:
@@ -33,7 +34,14 @@ START_TIMEOUT = 90.0
 _open: dict[str, Local] = {}
 
 
-def local(name: str | None = None, *, postgres: str | None = None, idle_timeout: float = 30.0, port: int = 0) -> Local:
+def local(
+    name: str | None = None,
+    *,
+    postgres: str | None = None,
+    idle_timeout: float = 30.0,
+    port: int = 0,
+    limits: str | None = None,
+) -> Local:
     """Starts, or joins, the Postgres and realtime server of that name, and makes it the default of everything that
     needs a client.
 
@@ -45,6 +53,7 @@ def local(name: str | None = None, *, postgres: str | None = None, idle_timeout:
         postgres: a DSN to use instead of the embedded Postgres. It needs `wal_level = logical` and a superuser.
         idle_timeout: seconds.
         port: TCP port on 127.0.0.1 if this call starts the server; 0 takes a free one.
+        limits: `"supabase"` for the limits of a project on Supabase's free plan; default none but the protocol's.
 
     Raises:
         RealtimeError: with what to do, where there is no Postgres for this platform, the one of the DSN cannot serve,
@@ -53,7 +62,7 @@ def local(name: str | None = None, *, postgres: str | None = None, idle_timeout:
     name = name or os.environ.get("RTWIDGETS_LOCAL") or "default"
     handle = _open.get(name)
     if handle is None or not handle.alive():
-        handle = _open[name] = Local(name, postgres=postgres, idle_timeout=idle_timeout, port=port)
+        handle = _open[name] = Local(name, postgres=postgres, idle_timeout=idle_timeout, port=port, limits=limits)
     else:
         handle._refuse_another(handle.dsn, handle.url, postgres, port)
     set_default_client(handle.client)
@@ -84,12 +93,18 @@ class Local:
     dsn: str
     """Connects to Postgres as the superuser."""
 
-    def __init__(self, name: str, *, postgres: str | None, idle_timeout: float, port: int = 0) -> None:
+    def __init__(
+        self, name: str, *, postgres: str | None, idle_timeout: float, port: int = 0, limits: str | None = None
+    ) -> None:
         if sys.platform == "win32":
             raise RealtimeError(
                 "rt.local() does not run on Windows yet.",
                 code="PlatformNotSupported",
                 hint="Run it under WSL, or use a Supabase project: rt.connect(url, key).",
+            )
+        if limits is not None and limits not in PRESETS:
+            raise RealtimeError(
+                f"There are no limits named {limits!r}.", code="BadLimits", hint=f"Use one of: {', '.join(PRESETS)}."
             )
         self.name = name
         self._home = Home(name)
@@ -97,7 +112,7 @@ class Local:
         self._idle_timeout = idle_timeout
         self._clients: list[Client] = []
         with filelock.FileLock(self._home.start_lock, timeout=START_TIMEOUT + 10):
-            state, lease = self._join(postgres, port) or self._start(postgres, port)
+            state, lease = self._join(postgres, port) or self._start(postgres, port, limits)
         self._lease: socket.socket | None = lease
         self.url, self.anon_key, self.service_key = state["url"], state["anon_key"], state["service_key"]
         self.dsn, self._secret, self._control = state["dsn"], state["jwt_secret"], state["control"]
@@ -264,11 +279,13 @@ class Local:
             hint=f"Use another name, or stop it first: rtwidgets stop {self.name}",
         )
 
-    def _start(self, postgres: str | None, port: int) -> tuple[dict[str, Any], socket.socket]:
+    def _start(self, postgres: str | None, port: int, limits: str | None) -> tuple[dict[str, Any], socket.socket]:
         self._home.state_file.unlink(missing_ok=True)
         self._home.error_file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "rtwidgets.local.supervisor", self.name]
         command += ["--idle-timeout", str(self._idle_timeout), "--port", str(port)]
+        if limits is not None:
+            command += ["--limits", limits]
         env = dict(os.environ)
         if postgres is not None:
             command += ["--postgres", "RTWIDGETS_POSTGRES_DSN"]

@@ -1,6 +1,8 @@
-"""What the server allows, with the defaults of Supabase Realtime; a test or a heavy demo may lift them."""
+"""What the server allows: by default what the protocol itself bounds; with `SUPABASE`, what a plan does too."""
 
 from __future__ import annotations
+
+import time
 
 import msgspec
 
@@ -23,3 +25,42 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes waiting for one client; a client that reads no faster than that is dropped."""
     error_delay: float = 0.0
     """Supabase waits 5 s before it refuses a join; on one's own machine nobody is served by that."""
+    handshake_delay: float = 0.0
+    """And 2 s before it refuses a connection."""
+    max_users: int = 0
+    """Connections at a time; 0 for any number, as for the rates below."""
+    joins: int = 0
+    """Joins in a second, of all clients together."""
+    messages: int = 0
+    """Broadcasts in a second that clients send, all together, over sockets and HTTP."""
+    presence: int = 0
+    """Presence calls in a second, all together."""
+
+
+SUPABASE = Limits(
+    error_delay=5.0, handshake_delay=2.0, max_users=200, joins=100, messages=100, presence=20, max_payload=256_000
+)
+"""A project on Supabase's free plan: what runs within these limits here runs there."""
+
+PRESETS = {"supabase": SUPABASE}
+
+
+class Rate:
+    """Lets through so many in a second, and after a pause as many at once. 0 lets everything through."""
+
+    def __init__(self, per_second: int) -> None:
+        self.per_second = per_second
+        self._left = float(per_second)
+        self._at = time.monotonic()
+
+    def take(self, count: int = 1) -> bool:
+        """Whether so many more are allowed now; if not, none of them counts."""
+        if not self.per_second:
+            return True
+        now = time.monotonic()
+        self._left = min(self.per_second, self._left + (now - self._at) * self.per_second)
+        self._at = now
+        if count > self._left:
+            return False
+        self._left -= count
+        return True

@@ -68,8 +68,21 @@ begin
   if jsonb_typeof(payload) = 'object' and not payload ? 'id' then
     payload := jsonb_set(payload, '{id}', to_jsonb(message_id));
   end if;
+  -- The caller's own policies on realtime.messages apply, and ask for the topic.
+  perform set_config('realtime.topic', topic, true);
   insert into realtime.messages (id, payload, event, topic, private, extension)
   values (message_id, payload, event, topic, private, 'broadcast');
+exception when others then
+  raise warning 'WarnSendingBroadcastMessage: %', sqlerrm;
+end
+$$;
+
+create or replace function realtime.send_binary(payload bytea, event text, topic text, private boolean default true)
+returns void language plpgsql as $$
+begin
+  perform set_config('realtime.topic', topic, true);
+  insert into realtime.messages (binary_payload, event, topic, private, extension)
+  values (payload, event, topic, private, 'broadcast');
 exception when others then
   raise warning 'WarnSendingBroadcastMessage: %', sqlerrm;
 end

@@ -23,7 +23,7 @@ from . import frames
 from .auth import Identity, TokenError, verify
 from .changes import Changes
 from .hub import ERROR, Channel, Hub, Socket
-from .limits import Limits
+from .limits import Limits, Rate
 from .pool import Pool
 from .replication import Stream
 from .rest import Rest
@@ -65,6 +65,8 @@ class RealtimeServer:
         self._changes = Changes(self._pool, self._catalogue, self._hub, self.limits, self._streaming)
         self._rest = Rest(self._pool, jwt_secret)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._joins, self._messages = Rate(self.limits.joins), Rate(self.limits.messages)
+        self._presence = Rate(self.limits.presence)
 
     def _streaming(self) -> asyncio.Event:
         assert self._stream is not None
@@ -212,6 +214,10 @@ class RealtimeServer:
             problems.append(problem)
         if any(problems):
             return _unprocessable(problems)
+        if self.limits.messages and len(messages) > self.limits.messages:
+            return _too_many("Too many messages to broadcast, please reduce the batch size")
+        if not self._messages.take(len(messages)):
+            return _too_many("You have exceeded your rate limit")
         for message, payload in zip(messages, bodies, strict=True):
             await self._broadcast(
                 identity, message["topic"], message["event"], payload, private=message.get("private") is True
@@ -233,6 +239,8 @@ class RealtimeServer:
                 body = codec.dumps(codec.loads(body))
             except codec.FrameError:
                 return web.Response(status=400, text="Bad Request")
+        if not self._messages.take():
+            return _too_many("You have exceeded your rate limit")
         topic, event = request.match_info["topic"], request.match_info["event"]
         await self._broadcast(identity, topic, event, body, private=request.query.get("private") == "true", raw=raw)
         return web.Response(status=202)
@@ -250,11 +258,13 @@ class RealtimeServer:
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         key = request.headers.get("x-api-key") or request.query.get("apikey")
         if not key:
-            return web.json_response({"error": "API key is missing"}, status=401)
+            return await self._refuse(401, "API key is missing")
         try:
             identity = verify(self._secret, key)
         except TokenError as error:
-            return web.json_response({"error": error.handshake}, status=401)
+            return await self._refuse(401, error.handshake)
+        if self.limits.max_users and len(self._sockets) >= self.limits.max_users:
+            return await self._refuse(429, "Too many connected users")
         vsn = request.query.get("vsn", "1.0.0")
         if vsn != "1.0.0" and vsn != "2.0.0":
             return web.Response(status=403)
@@ -278,6 +288,11 @@ class RealtimeServer:
         finally:
             self._forget(socket)
         return ws
+
+    async def _refuse(self, status: int, error: str) -> web.Response:
+        if self.limits.handshake_delay:
+            await asyncio.sleep(self.limits.handshake_delay)
+        return web.json_response({"error": error}, status=status)
 
     def _forget(self, socket: Socket) -> None:
         self._sockets.pop(socket, None)
@@ -327,6 +342,8 @@ class RealtimeServer:
             if self.limits.error_delay:
                 await asyncio.sleep(self.limits.error_delay)
             socket.refuse(topic, ref, join_ref, str(error))
+            if error.drops:
+                socket.drop(str(error))
             channel = None
         else:
             socket.channels[topic] = channel
@@ -362,6 +379,8 @@ class RealtimeServer:
 
     async def _admit(self, socket: Socket, topic: str, join_ref: str | None, payload: dict[str, Any]) -> Channel:
         """The channel that this join asks for, or Refused with Supabase's reason."""
+        if not self._joins.take():
+            raise Refused("ClientJoinRateLimitReached: Too many joins per second", drops=True)
         if topic == _REALTIME:
             raise Refused("TopicNameRequired: You must provide a topic name")
         if len(socket.channels) >= self.limits.max_channels:
@@ -480,6 +499,9 @@ class RealtimeServer:
     def _on_broadcast(self, channel: Channel, ref: str | None, payload: Any, *, binary: bool) -> None:
         if not isinstance(payload, dict) or not isinstance(payload.get("event"), str):
             return
+        if not self._messages.take():
+            self._close_for(channel, "Too many messages per second")
+            return
         if not channel.permissions.write_broadcast:
             return  # Supabase never answers here, not even with ack
         inner = payload.get("payload")
@@ -504,6 +526,12 @@ class RealtimeServer:
         if not channel.presence_call_allowed(self.limits):
             self._close_for(channel, "Client presence rate limit exceeded")
             return
+        if not self._presence.take():
+            self._close_for(channel, "Too many presence messages per second")
+            return
+        if len(codec.dumps(payload.get("payload"))) > self.limits.max_payload:
+            self._close_for(channel, "Track message size exceeded")
+            return
         action = str(payload.get("event", "")).lower()
         reply = channel.socket.reply
         topic = channel.topic
@@ -525,7 +553,15 @@ class RealtimeServer:
 
 
 class Refused(Exception):
-    """A join that is not granted; the text is the reason in the reply."""
+    """A join that is not granted; the text is the reason in the reply. `drops`: the whole connection ends with it."""
+
+    def __init__(self, reason: str, *, drops: bool = False) -> None:
+        super().__init__(reason)
+        self.drops = drops
+
+
+def _too_many(message: str) -> web.Response:
+    return web.json_response({"message": message}, status=429)
 
 
 def _unprocessable(problems: list[Any]) -> web.Response:

@@ -25,6 +25,7 @@ from rtwidgets.local import preflight
 from rtwidgets.local.auth import mint
 from rtwidgets.local.home import Home, read_json, write_json
 from rtwidgets.local.leases import LeaseBook
+from rtwidgets.local.limits import PRESETS, Limits
 from rtwidgets.local.postgres import Postgres
 from rtwidgets.local.server import RealtimeServer
 from rtwidgets.local.sockets import SocketFolder
@@ -59,11 +60,21 @@ class Supervisor:
         idle_timeout: seconds without a lease after which it stops.
         postgres: DSN of the user's own Postgres; None for the embedded one.
         port: TCP port on 127.0.0.1; 0 for the last one if that is free, else any.
+        limits: what it allows; None for the defaults.
     """
 
-    def __init__(self, home: Home, *, idle_timeout: float, postgres: str | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *,
+        idle_timeout: float,
+        postgres: str | None = None,
+        port: int = 0,
+        limits: Limits | None = None,
+    ) -> None:
         self.home = home
         self.port = port
+        self.limits = limits
         self.dsn = postgres
         self.postgres = None if postgres else Postgres(home.data_dir)
         # Starting Postgres blocks, so it has a thread of its own; that thread lives as long as this process, since
@@ -93,7 +104,7 @@ class Supervisor:
             else:
                 assert self.dsn is not None
                 await preflight.check(self.dsn)
-            self.server = RealtimeServer(self.dsn, **self.keys)
+            self.server = RealtimeServer(self.dsn, limits=self.limits, **self.keys)
             await self._listen(self.server)
             socket_path = self.control.path / "control"
             await self.leases.listen(socket_path)
@@ -135,7 +146,7 @@ class Supervisor:
                     hint="Leave the port out to take a free one, or end the program that listens there.",
                 ) from None
             await server.stop()
-            self.server = server = RealtimeServer(self.dsn or "", **self.keys)
+            self.server = server = RealtimeServer(self.dsn or "", limits=self.limits, **self.keys)
             await server.start("127.0.0.1", 0)
         write_json(self.home.folder / "port.json", {"port": server.port})
 
@@ -170,6 +181,7 @@ def main() -> None:
         "--postgres", help="read from the environment variable of this name, so that no password shows in ps"
     )
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--limits", choices=PRESETS)
     arguments = parser.parse_args()
     home = Home(arguments.name)
     home.make()
@@ -186,6 +198,7 @@ def main() -> None:
                 idle_timeout=arguments.idle_timeout,
                 postgres=os.environ.get(arguments.postgres) if arguments.postgres else None,
                 port=arguments.port,
+                limits=PRESETS.get(arguments.limits),
             )
             try:
                 import uvloop

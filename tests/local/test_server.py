@@ -448,3 +448,33 @@ async def test_replay_gives_the_newest_stored_messages_oldest_first(server: Real
         config["broadcast"]["replay"] = {"since": "x", "limit": 500}
         answer = await ask(ws, "realtime:history", "phx_join", {"config": config})
         assert answer["response"]["reason"] == "UnableToReplayMessages: Replay params are not valid"
+
+
+async def test_bytes_from_the_database_and_their_replay(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop policy if exists bin on realtime.messages;"
+        "create policy bin on realtime.messages for select to anon using (realtime.topic() = 'bin');"
+        "drop policy if exists bin_send on realtime.messages;"
+        "create policy bin_send on realtime.messages for insert to anon with check (realtime.topic() = 'bin')",
+    )
+    join = {"config": {"private": True}}
+    async with connected(server) as two, connected(server, "1.0.0") as one:
+        await ask(two, "realtime:bin", "phx_join", join)
+        await one.send(json.dumps({"topic": "realtime:bin", "event": "phx_join", "payload": join, "ref": "1"}))
+        assert json.loads(await one.recv())["payload"]["status"] == "ok"
+        # As a role that the policies bind: they ask for the topic.
+        await sql(
+            pg,
+            "begin; set local role anon; select realtime.send_binary('\\x00ff', 'e', 'bin');"
+            """select realtime.send('{"n": 1}', 'e', 'bin'); commit""",
+        )
+        frame = await asyncio.wait_for(two.recv(), 5)
+        assert frame[:1] == b"\x04"
+        assert frame[-2:] == b"\x00\xff"
+        assert b'"n": 1' in await asyncio.wait_for(two.recv(), 5)
+        assert json.loads(await asyncio.wait_for(one.recv(), 5))["payload"]["payload"]["n"] == 1, "no bytes in 1.0.0"
+        join["config"]["broadcast"] = {"replay": {"since": 0, "limit": 2}}
+        assert (await ask(two, "realtime:bin", "phx_join", join))["status"] == "ok"
+        frames = [await two.recv() for _ in range(3)]  # one of them the first join's phx_close
+        assert [frame[-2:] == b"\x00\xff" and b'"replayed":true' in frame for frame in frames].count(True) == 1
