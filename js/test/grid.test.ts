@@ -198,7 +198,7 @@ test("rows in another order are neither new nor changed", async () => {
 });
 
 test("rows the kernel has not sent are marked so, and asked for; never more than it sends", async () => {
-  const { model, hear, grid, key, cell } = open();
+  const { model, hear, el, grid, key, cell } = open();
   await hear(long(1_000_000, 0, 36));
   cell(0, 0).focus();
   await key("End", { ctrlKey: true });
@@ -211,7 +211,11 @@ test("rows the kernel has not sent are marked so, and asked for; never more than
   for (const message of [...model.of("wants"), ...model.of("hello")]) {
     expect(message.wants.stop - message.wants.start).toBeLessThanOrEqual(400);
   }
+  await wait(1100);
+  await hear({ state: { ...STATE, total: 1_000_000 } });
+  expect(el.querySelector(".rtw-facts")!.textContent).toContain("when the kernel is free");
   await hear(long(1_000_000, start, 1_000_000));
+  expect(el.querySelector(".rtw-facts")!.textContent).not.toContain("when the kernel is free");
   expect(cell(999_999, 0).textContent).toBe("999999");
   expect(grid.querySelectorAll("[role=row]").length).toBeLessThan(40);
 });
@@ -364,17 +368,41 @@ test("columns hide, show and pin from the header's menu, by keyboard", async () 
 
 test("a stored layout is restored; anything else in its place does no harm", async () => {
   const layout = { order: ["price", "gone"], hidden: ["id"], widths: { price: 222, name: "wide" }, pinned: [], sort: [["price", true]] };
-  const { model, hear, grid, header } = open({ layout });
+  const { model, hear, grid, header } = open({ arrangement: layout });
   expect(model.of("hello")[0].wants.sort).toEqual([["price", true]]);
   await hear(three);
   expect([...grid.querySelectorAll("[role=columnheader]")].map((one) => one.textContent)).toEqual(["price", "name"]);
   expect(header("price").style.width).toBe("222px");
   for (const odd of [null, 5, "x", { order: 3, sort: [1, [2]] }, new Map()]) {
     seq = 0;
-    const other = open({ layout: odd });
+    const other = open({ arrangement: odd });
     await other.hear(three);
     expect(other.texts()).toHaveLength(3);
   }
+});
+
+test("the kernel selects and arranges too; what comes back of the view's own words changes nothing", async () => {
+  const traits: Record<string, unknown> = { selected: [2] };
+  const { model, hear, cell, header } = open(traits);
+  await hear(three);
+  const isSelected = () => [0, 1, 2].map((row) => cell(row, 0).parentElement!.getAttribute("aria-selected"));
+  expect(isSelected()).toEqual(["false", "true", "false"]);
+  cell(0, 0).click();
+  cell(2, 0).click();
+  traits.selected = [1]; // the first click, late
+  await hear({});
+  expect(isSelected()).toEqual(["false", "false", "true"]);
+  traits.selected = [3];
+  await hear({});
+  traits.selected = [1, 2];
+  traits.arrangement = { sort: [["price", true]], widths: { id: 99 } };
+  await hear({});
+  expect(isSelected()).toEqual(["true", "true", "false"]);
+  expect(header("price").getAttribute("aria-sort")).toBe("descending");
+  expect(header("id").style.width).toBe("99px");
+  await wait(80);
+  expect(wants(model).sort).toEqual([["price", true]]);
+  expect(model.of("layout")).toHaveLength(0);
 });
 
 test("of very many columns only those in view are elements", async () => {

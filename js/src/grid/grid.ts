@@ -40,6 +40,8 @@ const ROWS = 12;
 const OVERSCAN = 4;
 /** Milliseconds between two asks for another window. */
 const ASK_EVERY = 60;
+/** Milliseconds without an answer that are worth a word. */
+const LATE = 1000;
 /** Milliseconds after the last key in a filter. */
 const TYPED = 200;
 /** Milliseconds after which other rows than those asked for are taken for changes of the table. */
@@ -81,6 +83,8 @@ export class Grid {
   private refocus = false;
   private rtl = false;
   private typing = 0;
+  /** Since when seen rows are not here. */
+  private lacking = Infinity;
   readonly redraw: () => void;
 
   constructor(layout: unknown, private readonly asks: Asks, private readonly signal: AbortSignal) {
@@ -105,6 +109,11 @@ export class Grid {
   get wants(): Wants {
     const { search, filters, follow } = this;
     return { ...this.asked, sort: this.layout.sort, search, filters, tail: follow };
+  }
+
+  /** Whether seen rows have been asked for a while ago and have not come: a running cell keeps the kernel from hearing. */
+  get isLate(): boolean {
+    return performance.now() - this.lacking > LATE;
   }
 
   get columns(): Placed[] {
@@ -135,6 +144,20 @@ export class Grid {
     this.layout.sort = sort;
     this.arranged();
     this.askAnew(false);
+  }
+
+  /** Selects by key, as the kernel wishes. */
+  setSelected(keys: unknown[]): void {
+    this.selection.set(this.sheet, keys);
+    this.redraw();
+  }
+
+  /** Arranges the columns, as the kernel wishes. */
+  setLayout(given: unknown): void {
+    const sort = JSON.stringify(this.layout.sort);
+    Object.assign(this.layout, readLayout(given));
+    if (JSON.stringify(this.layout.sort) !== sort) this.askAnew(false);
+    this.redraw();
   }
 
   searchFor(text: string): void {
@@ -565,7 +588,10 @@ export class Grid {
     if (top !== this.top) this.aim = true;
     this.top = top;
     if (this.aim) this.setScroll(scrollFor(top, total, height));
-    rows.draw(this.lines(seenRows(top, height, total), total), {
+    const seen = seenRows(top, height, total);
+    const here = seen.start === seen.stop || this.knownRows().length === seen.stop - seen.start;
+    this.lacking = here ? Infinity : Math.min(this.lacking, performance.now());
+    rows.draw(this.lines(seen, total), {
       sheet,
       flashes: this.flashes,
       columns: drawn.columns,

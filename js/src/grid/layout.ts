@@ -24,7 +24,7 @@ export interface Placed {
 export const NARROWEST = 40;
 export const WIDEST = 1200;
 /** An average character's width at the grid's font size, and what a cell has beside its text. */
-const CHARACTER = 7.4;
+const CHARACTER = 7.8;
 const PADDING = 18;
 /** Room for a header's arrow. */
 const HEADER = 20;

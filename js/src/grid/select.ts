@@ -3,7 +3,8 @@ import { plain } from "./format";
 import { type Sheet, idOf } from "./sheet";
 
 export class Selection {
-  private rows = new Map<string, { key: unknown; values: Record<string, unknown> }>();
+  /** Values are missing for rows that were never seen: the kernel may select any. */
+  private rows = new Map<string, { key: unknown; values?: Record<string, unknown> }>();
   /** Where a range begins. */
   anchor: string | undefined;
 
@@ -17,6 +18,11 @@ export class Selection {
 
   has(id: string): boolean {
     return this.rows.has(id);
+  }
+
+  set(sheet: Sheet, keys: unknown[]): void {
+    this.rows = new Map(keys.map((key) => [idOf(key), { key }]));
+    this.refresh(sheet);
   }
 
   clear(): boolean {
@@ -42,7 +48,8 @@ export class Selection {
   tsv(sheet: Sheet, columns: string[]): string {
     const known = [...this.rows.values()].map((row) => ({ row, index: sheet.indexOf(idOf(row.key)) }));
     known.sort((a, b) => (a.index ?? Infinity) - (b.index ?? Infinity) || 0);
-    return tsv(columns, known.map(({ row, index }) => (index === undefined ? row.values : valuesAt(sheet, index))));
+    const rows = known.map(({ row, index }) => (index === undefined ? row.values : valuesAt(sheet, index)));
+    return tsv(columns, rows.filter((row) => row !== undefined));
   }
 
   /** Keeps the last seen values of selected rows. */

@@ -20,17 +20,22 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   const spark = new Spark();
   const status = new StatusLine(spark.element, search, filter, pause, follow, copy);
 
+  const selected = new Said(model, "selected", (keys) => Array.isArray(keys) && grid.setSelected(keys));
+  const arrangement = new Said(model, "arrangement", (layout) => grid.setLayout(layout));
   const grid = new Grid(
-    model.get("layout"),
+    // Not "layout": that trait is the CSS of ipywidgets.
+    model.get("arrangement"),
     {
       want: (wants) => tell(() => link.want({ ...wants })),
-      select: (keys) => tell(() => link.send("select", { keys })),
-      layout: (layout) => tell(() => link.send("layout", { layout })),
+      select: (keys) => tell(() => link.send("select", { keys: selected.said(keys) })),
+      layout: (layout) => tell(() => link.send("layout", { layout: arrangement.said(layout) })),
       drawn: () => show(),
     },
     signal,
   );
   const link = new Link<TableFrame>(model, (frame) => grid.take(frame), { ...grid.wants });
+  const before = model.get("selected");
+  if (Array.isArray(before) && before.length) grid.setSelected(before);
   // Without the attribute JupyterLab would take keys pressed here for its own: two presses of D delete the cell.
   const root = h("div", { class: "rtw rtw-table", "data-lm-suppress-shortcuts": true }, status.element, status.problem, grid.pane);
   el.append(root);
@@ -58,6 +63,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     if (grid.selection.size) said.push(`${count(grid.selection.size)} selected`);
     if (loaded) said.push(`${count(state.rate)} ${state.rate === 1 ? "change" : "changes"}/s`);
     if (state.lag !== null) said.push(`lag ${count(state.lag)} ms`);
+    if (grid.isLate) said.push("rows come when the kernel is free");
     if (state.note) said.push(state.note);
     return said;
   }
@@ -85,6 +91,8 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     end();
     clearInterval(clock);
     clearTimeout(typing);
+    selected.close();
+    arrangement.close();
     tell(() => link.close());
     root.remove();
   }
@@ -92,6 +100,46 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   show();
   grid.redraw();
   return close;
+}
+
+/** A trait that a person sets here and that code sets in the kernel. What was said from here comes back when the kernel has time;
+ * by then the person may have gone on, so it is not taken for the kernel's wish. */
+class Said {
+  private readonly mine: string[] = [];
+  private last = "";
+
+  constructor(
+    private readonly model: Model,
+    private readonly name: string,
+    private readonly take: (value: unknown) => void,
+  ) {
+    model.on(`change:${name}`, this.hear);
+  }
+
+  said<T>(value: T): T {
+    const text = JSON.stringify(value);
+    // What the kernel has already does not come back.
+    if (text !== this.last) this.mine.push((this.last = text));
+    if (this.mine.length > 100) this.mine.shift();
+    return value;
+  }
+
+  close(): void {
+    this.model.off(`change:${this.name}`, this.hear);
+  }
+
+  private hear = (): void => {
+    const value = this.model.get(this.name);
+    if (value === undefined) return;
+    const text = JSON.stringify(value);
+    const at = this.mine.indexOf(text);
+    if (at >= 0) {
+      this.mine.splice(0, at + 1);
+      return;
+    }
+    this.last = text;
+    this.take(value);
+  };
 }
 
 /** Says something; to a kernel that is gone some hosts throw, and the rows must stay usable. */
