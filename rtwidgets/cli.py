@@ -1,4 +1,4 @@
-"""The command line: `rtwidgets demo`, `serve`, `status`, `stop`."""
+"""The command line: `rtwidgets demo`, `serve`, `status`, `stop`, `tail`, `doctor`."""
 
 from __future__ import annotations
 
@@ -48,6 +48,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop.add_argument("name", nargs="?", default=None)
     stop.set_defaults(run=_stop)
 
+    tail = commands.add_parser("tail", help="what happens in a topic or a table, a line of JSON each")
+    tail.add_argument("target", metavar="TOPIC|TABLE", help="a table where there is one of that name, else a topic")
+    kind = tail.add_mutually_exclusive_group()
+    kind.add_argument("--topic", dest="kind", action="store_const", const="topic", help="it is a topic")
+    kind.add_argument("--table", dest="kind", action="store_const", const="table", help="it is a table")
+    tail.add_argument("--filter", help="of a table: such as status=eq.open")
+    tail.add_argument("--event", default="*", help="of a topic: this event only")
+    tail.add_argument("--private", action="store_true", help="the topic is a private channel")
+    _project_options(tail)
+    tail.set_defaults(run=_tail)
+
+    doctor = commands.add_parser("doctor", help="tries each step to live data for real, and says what mends a failure")
+    doctor.add_argument("table", nargs="?", metavar="TABLE")
+    doctor.add_argument("--json", action="store_true", help="a list of findings as JSON")
+    _project_options(doctor)
+    doctor.set_defaults(run=_doctor)
+
     arguments = parser.parse_args(argv)
     # `kill` and ctrl-C end a command in the same way, so that what it started is stopped.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -64,6 +81,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f'{error.name} is not installed: pip install "rtwidgets[demo]"', file=sys.stderr)
         return 1
+
+
+def _project_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("project", "default: the environment's, else the local server that runs")
+    group.add_argument("--url", help="of a project; or SUPABASE_URL")
+    group.add_argument("--key", help="its API key; better SUPABASE_KEY, since arguments show in ps")
+    group.add_argument("--token", help="a user's JWT; better SUPABASE_TOKEN")
+    group.add_argument("--name", help="of a local server that runs")
+    group.add_argument("--as", dest="role", help="on a local server: anon (default), service_role, or a user's id")
+    group.add_argument("--schema", default="public")
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -251,6 +278,71 @@ def _stop(arguments: argparse.Namespace) -> int:
         ) from None
     _say(f"Stopped {home.name!r}.")
     return 0
+
+
+def _tail(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from rtwidgets.local import project, tail
+
+    found = project.find(
+        url=arguments.url, key=arguments.key, token=arguments.token, name=arguments.name, role=arguments.role
+    )
+
+    ended = False
+
+    def say(text: str) -> None:
+        if not ended:
+            print(text, file=sys.stderr, flush=True)
+
+    async def run() -> None:
+        client = found.client()
+        try:
+            kind = arguments.kind or (
+                "table" if await tail.is_table(client, arguments.target, arguments.schema) else "topic"
+            )
+            if kind == "table":
+                await tail.tail_table(
+                    client, arguments.target, schema=arguments.schema, filter=arguments.filter, write=_say, say=say
+                )
+            else:
+                await tail.tail_topic(
+                    client, arguments.target, private=arguments.private, event=arguments.event, write=_say, say=say
+                )
+        finally:
+            nonlocal ended
+            ended = True
+            await client.close()
+
+    asyncio.run(run())
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    import msgspec
+
+    from rtwidgets.local import project
+    from rtwidgets.local.doctor import Finding, examine
+
+    found = project.find(
+        url=arguments.url, key=arguments.key, token=arguments.token, name=arguments.name, role=arguments.role
+    )
+    findings: list[Finding] = []
+
+    async def run() -> None:
+        async for finding in examine(found, arguments.table, arguments.schema):
+            findings.append(finding)
+            if not arguments.json:
+                _say(f"{finding.status:8} {finding.step}: {finding.detail}")
+                if finding.fix:
+                    _say(f"{'':8} -> {finding.fix}")
+
+    asyncio.run(run())
+    if arguments.json:
+        _say(msgspec.json.encode(findings).decode())
+    return int(any(finding.status == "failed" for finding in findings))
 
 
 if __name__ == "__main__":

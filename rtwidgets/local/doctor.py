@@ -1,0 +1,322 @@
+"""`rtwidgets doctor`: each step from here to a row change on the screen, tried for real, and what mends the first one
+that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+import httpx
+import msgspec
+import psycopg
+from psycopg import sql
+
+from rtwidgets.client.aio import AsyncChannel, AsyncClient, ChangesBinding
+from rtwidgets.local.project import Project
+from rtwidgets.protocol.errors import RealtimeError, redact
+from rtwidgets.protocol.messages import Change
+
+PATIENCE = 20.0
+"""Seconds for any one step; a project that has slept needs some for its first subscription."""
+
+
+class Finding(msgspec.Struct, omit_defaults=True):
+    """One step: how it went, and the SQL or the setting that mends it."""
+
+    step: str
+    status: Literal["ok", "warning", "failed"]
+    detail: str
+    fix: str = ""
+
+
+class _Failed(Exception):
+    """A step that the later ones need."""
+
+    def __init__(self, step: str, detail: str, fix: str) -> None:
+        super().__init__(detail)
+        self.finding = Finding(step, "failed", redact(detail), fix)
+
+
+async def examine(project: Project, table: str | None = None, schema: str = "public") -> AsyncIterator[Finding]:
+    """Goes through the steps in order, and ends after the first that fails."""
+    doctor = _Doctor(project)
+    try:
+        steps = [doctor.reach, doctor.key, doctor.connect, doctor.broadcast, doctor.presence]
+        if table is not None:
+            steps += [lambda: doctor.read(table, schema), lambda: doctor.primary_key(table, schema)]
+            if project.dsn is not None:
+                steps.append(lambda: doctor.catalogue(table, schema))
+            steps.append(lambda: doctor.subscribe(table, schema))
+        if project.dsn is not None:
+            steps.append(doctor.from_database)
+        for step in steps:
+            yield await step()
+    except _Failed as failed:
+        yield failed.finding
+    finally:
+        await doctor.client.close()
+
+
+class _Doctor:
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.client: AsyncClient = project.client()
+        self.role = _claims(project.token or project.key).get("role") or "anon"
+        self._channel = self.client.channel(f"rtwidgets-doctor-{secrets.token_hex(4)}", broadcast_self=True, ack=True)
+        self._present = asyncio.Event()
+        self._headers = {"apikey": project.key}
+        if project.token or not project.key.startswith("sb_"):
+            self._headers["Authorization"] = f"Bearer {project.token or project.key}"
+
+    async def reach(self) -> Finding:
+        began = time.monotonic()
+        try:
+            async with httpx.AsyncClient(timeout=10) as http:
+                answer = await http.get(f"{self.client.url}/rest/v1/", headers=self._headers)
+        except httpx.HTTPError as error:
+            raise _Failed(
+                "url",
+                f"{self.client.url} does not answer: {error or type(error).__name__}",
+                "Check the URL (Project Settings, API: https://PROJECT.supabase.co), the network, and that the project "
+                "is not paused; for a local server: rtwidgets status",
+            ) from None
+        if answer.status_code >= 500:
+            raise _Failed("url", f"{self.client.url} answers HTTP {answer.status_code}", "Is the project paused?")
+        return Finding("url", "ok", f"{self.client.url} answers in {_ms(began)}")
+
+    async def key(self) -> Finding:
+        if self.project.key.startswith("sb_") and not self.project.token:
+            return Finding("key", "ok", "a new-style API key")
+        for what, text in (("key", self.project.key), ("token", self.project.token)):
+            if text is None or text.startswith("sb_"):
+                continue
+            claims = _claims(text)
+            left = claims.get("exp", 0) - time.time()
+            if not claims:
+                raise _Failed("key", f"the {what} is no JWT", "Copy the whole key: Project Settings, API keys")
+            if left <= 0:
+                fix = "Take a fresh one: Project Settings, API keys" if what == "key" else "Log in again"
+                raise _Failed("key", f"the {what} expired {_span(-left)} ago", fix)
+        claims = _claims(self.project.token or self.project.key)
+        detail = f"role {self.role}, expires in {_span(claims['exp'] - time.time())}"
+        if self.role == "service_role":
+            return Finding("key", "warning", f"{detail}: row level security does not bind it", "Use the anon key")
+        return Finding("key", "ok", detail)
+
+    async def connect(self) -> Finding:
+        began = time.monotonic()
+        try:
+            await self.client.connect()
+        except RealtimeError as error:
+            raise _Failed("socket", error.message, error.hint) from None
+        return Finding("socket", "ok", f"connected in {_ms(began)}")
+
+    async def broadcast(self) -> Finding:
+        heard = asyncio.Event()
+        self._channel.on_broadcast("doctor", lambda *_: heard.set())
+        # Before the join, which asks for presence where somebody listens to it.
+        self._channel.on_presence(lambda change: self._present.set() if change.state else None)
+        try:
+            await self._channel.subscribe(PATIENCE)
+            began = time.monotonic()
+            await self._channel.send("doctor", {})
+            await asyncio.wait_for(heard.wait(), PATIENCE)
+        except (RealtimeError, TimeoutError) as error:
+            raise _told("broadcast", error, "Switch on public access: Project Settings, Realtime") from None
+        return Finding("broadcast", "ok", f"back in {_ms(began)}")
+
+    async def presence(self) -> Finding:
+        began = time.monotonic()
+        try:
+            await self._channel.track({"doctor": True})
+            await asyncio.wait_for(self._present.wait(), PATIENCE)
+            await self._channel.untrack()
+        except (RealtimeError, TimeoutError) as error:
+            raise _told("presence", error, "Raise the presence limit: Project Settings, Realtime") from None
+        return Finding("presence", "ok", f"tracked in {_ms(began)}")
+
+    async def read(self, table: str, schema: str) -> Finding:
+        name = _name(schema, table)
+        began = time.monotonic()
+        try:
+            total = 0
+            async for page in self.client.rest.select(table, schema=schema, limit=1):
+                total = page.total or len(page.rows)
+        except RealtimeError as error:
+            if error.code == "Unauthorized":
+                fix = f"grant usage on schema {_name(schema)} to {self.role}; grant select on {name} to {self.role};"
+            elif error.code == "UndefinedTable":
+                fix = f"create table {name} (id bigint generated always as identity primary key);"
+            else:
+                fix = error.hint
+            raise _Failed("read", f"{self.role} cannot read {name}: {error.message}", fix) from None
+        if total == 0:
+            return Finding(
+                "read",
+                "warning",
+                f"{self.role} sees no row of {name}: it is empty, or row level security shows none",
+                # Where the catalogue can be asked, a later step knows which.
+                "" if self.project.dsn else f'create policy "read" on {name} for select to {self.role} using (true);',
+            )
+        return Finding("read", "ok", f"{self.role} sees {total:,} rows of {name} ({_ms(began)})")
+
+    async def primary_key(self, table: str, schema: str) -> Finding:
+        name = _name(schema, table)
+        try:
+            key = await self.client.rest.primary_key(table, schema)
+        except RealtimeError as error:
+            return Finding("primary key", "warning", f"cannot be asked: {error.message}", error.hint)
+        if not key:
+            raise _Failed(
+                "primary key",
+                f"{name} has none: its rows cannot be told apart",
+                f"alter table {name} add column id bigint generated always as identity primary key;",
+            )
+        return Finding("primary key", "ok", ", ".join(key))
+
+    async def catalogue(self, table: str, schema: str) -> Finding:
+        """What only the database itself tells."""
+        name = _name(schema, table)
+        assert self.project.dsn is not None
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                self.project.dsn, autocommit=True, connect_timeout=10
+            ) as connection:
+                cursor = await connection.execute(_CATALOGUE, (table, schema))
+                row = await cursor.fetchone()
+        except psycopg.Error as error:
+            raise _Failed(
+                "database", f"the database cannot be asked: {error}", "Check the DSN in SUPABASE_DB_URL"
+            ) from None
+        assert row is not None
+        wal_level, published, identity, rls, policies = row
+        if wal_level != "logical":
+            raise _Failed("database", f"wal_level is {wal_level}", "alter system set wal_level = logical;")
+        if not published:
+            raise _Failed(
+                "database",
+                f"{name} is not in the publication supabase_realtime",
+                f"alter publication supabase_realtime add table {name};",
+            )
+        if rls and not policies and self.role != "service_role":
+            raise _Failed(
+                "database",
+                f"row level security is on for {name}, and no policy lets {self.role} see a row",
+                f'create policy "read" on {name} for select to {self.role} using (true);',
+            )
+        detail = f"published, row level security {'on' if rls else 'off'}"
+        if identity != "f":
+            detail += ", deletes carry the key alone"
+        return Finding("database", "ok", detail)
+
+    async def subscribe(self, table: str, schema: str) -> Finding:
+        began = time.monotonic()
+        sink = _Sink()
+        channel = self.client.channel(f"rtwidgets-doctor-{secrets.token_hex(4)}")
+        channel.add_changes(ChangesBinding("*", schema, table), sink)
+        try:
+            await channel.subscribe(PATIENCE)
+            await asyncio.wait_for(asyncio.shield(sink.ready), PATIENCE)
+        except (RealtimeError, TimeoutError) as error:
+            fix = error.hint if isinstance(error, RealtimeError) else "Switch on Realtime: Project Settings, Realtime"
+            if isinstance(error, RealtimeError) and error.code == "TableNotPublished":
+                fix = f"alter publication supabase_realtime add table {_name(schema, table)};"
+            raise _told("row changes", error, fix, own=True) from None
+        finally:
+            await _leave(channel)
+        return Finding("row changes", "ok", f"subscribed in {_ms(began)}")
+
+    async def from_database(self) -> Finding:
+        """A broadcast from SQL: all the way from a commit to this process."""
+        heard = asyncio.Event()
+        self._channel.on_broadcast("doctor-sql", lambda *_: heard.set())
+        assert self.project.dsn is not None
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                self.project.dsn, autocommit=True, connect_timeout=10
+            ) as connection:
+                began = time.monotonic()
+                topic = self._channel.topic.removeprefix("realtime:")
+                await connection.execute("select realtime.send('{}', 'doctor-sql', %s, false)", (topic,))
+            await asyncio.wait_for(heard.wait(), PATIENCE)
+        except psycopg.Error as error:
+            raise _Failed(
+                "from the database", str(error), "grant execute on all functions in schema realtime to current_user;"
+            ) from None
+        except TimeoutError:
+            raise _Failed(
+                "from the database",
+                "a broadcast from SQL did not arrive",
+                "select slot_name, active from pg_replication_slots; -- Realtime's own must be there and active",
+            ) from None
+        return Finding("from the database", "ok", f"commit to here in {_ms(began)}")
+
+
+_CATALOGUE = """
+select current_setting('wal_level'),
+  exists (select from pg_publication_tables p where p.pubname = 'supabase_realtime'
+    and p.schemaname = n.nspname and p.tablename = c.relname),
+  c.relreplident, c.relrowsecurity,
+  (select count(*) from pg_policy p where p.polrelid = c.oid and p.polcmd in ('r', '*'))
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = %s and n.nspname = %s
+"""
+
+
+class _Sink:
+    def __init__(self) -> None:
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def on_changes(self, changes: list[Change]) -> None: ...
+
+    def on_gap(self, reason: object) -> None: ...
+
+    def on_ready(self) -> None:
+        if not self.ready.done():
+            self.ready.set_result(None)
+
+    def on_error(self, error: RealtimeError) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(error)
+
+
+def _told(step: str, error: RealtimeError | TimeoutError, fix: str, *, own: bool = False) -> _Failed:
+    if isinstance(error, RealtimeError):
+        return _Failed(step, error.message, fix if own or error.code == "PrivateOnly" else error.hint or fix)
+    return _Failed(step, f"nothing came within {PATIENCE:.0f} s", fix)
+
+
+async def _leave(channel: AsyncChannel) -> None:
+    try:
+        await channel.unsubscribe()
+    except RealtimeError:
+        pass
+
+
+def _claims(token: str) -> dict[str, Any]:
+    """What a JWT says of itself, unproven; empty where it is none."""
+    try:
+        body = token.split(".")[1]
+        found = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and isinstance(found.get("exp"), int | float) else {}
+
+
+def _name(*names: str) -> str:
+    return sql.Identifier(*names).as_string()
+
+
+def _ms(began: float) -> str:
+    return f"{(time.monotonic() - began) * 1000:.1f} ms"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((365 * 86400, "years"), (86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

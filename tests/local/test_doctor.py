@@ -1,0 +1,168 @@
+"""`rtwidgets doctor` against real faults: what it says mends them. And `rtwidgets tail`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rtwidgets.local.auth import mint
+from rtwidgets.local.doctor import Finding, examine
+from rtwidgets.local.handle import Local, local
+from rtwidgets.local.project import Project
+from rtwidgets.local.server import RealtimeServer
+
+from .conftest import SECRET
+from .test_server import sql
+
+pytestmark = pytest.mark.pg
+
+
+async def findings(project: Project, table: str | None = None) -> list[Finding]:
+    return [finding async for finding in examine(project, table)]
+
+
+async def test_all_is_well(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists well; create table well (id int primary key); insert into well values (1);"
+        "alter publication supabase_realtime add table well",
+    )
+    found = await findings(Project(server.url, server.anon_key, None, pg), "well")
+    assert [(finding.step, finding.status) for finding in found] == [
+        (step, "ok")
+        for step in (
+            *("url", "key", "socket", "broadcast", "presence"),
+            *("read", "primary key", "database", "row changes", "from the database"),
+        )
+    ]
+
+
+@pytest.mark.parametrize("with_dsn", [True, False])
+async def test_what_it_says_mends_it(server: RealtimeServer, pg: str, with_dsn: bool) -> None:
+    await sql(pg, 'drop table if exists "My ""ill"" table"')
+    project = Project(server.url, server.anon_key, None, pg if with_dsn else None)
+    healed = []
+    while (last := (await findings(project, 'My "ill" table'))[-1]).status == "failed":
+        assert last.fix.endswith(";"), last
+        healed.append(last.step)
+        if len(healed) == 1:
+            # Not as it says: a table with everything against it.
+            await sql(
+                pg,
+                'create table "My ""ill"" table" (a int); revoke all on "My ""ill"" table" from anon;'
+                'insert into "My ""ill"" table" values (1); alter table "My ""ill"" table" enable row level security',
+            )
+        else:
+            await sql(pg, last.fix)
+    if with_dsn:
+        assert healed == ["read", "read", "primary key", "database", "database"]
+    else:
+        assert healed == ["read", "read", "primary key", "row changes"]
+        # Without the catalogue, an empty table cannot be told from one that row level security hides.
+        warned = [finding for finding in await findings(project, 'My "ill" table') if finding.status == "warning"]
+        await sql(pg, warned[0].fix)
+    assert {finding.status for finding in await findings(project, 'My "ill" table')} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("key", "step", "said"),
+    [
+        ("garbage", "key", "no JWT"),
+        (mint(SECRET, "anon", expires_in=-400), "key", "expired 7 minutes ago"),
+        (mint("another secret of some length to please it", "anon"), "socket", "Failed to validate JWT signature"),
+    ],
+)
+async def test_a_wrong_key(server: RealtimeServer, key: str, step: str, said: str) -> None:
+    last = (await findings(Project(server.url, key)))[-1]
+    assert (last.step, last.status) == (step, "failed")
+    assert said in last.detail
+    assert last.fix
+    assert key not in str(last)
+
+
+async def test_nobody_there() -> None:
+    (only,) = await findings(Project("http://127.0.0.1:1", mint(SECRET, "anon")))
+    assert (only.step, only.status) == ("url", "failed")
+
+
+async def test_a_role_that_row_level_security_does_not_bind(server: RealtimeServer) -> None:
+    found = await findings(Project(server.url, server.service_key))
+    assert [finding.step for finding in found if finding.status == "warning"] == ["key"]
+
+
+@pytest.fixture
+def running(home: Path) -> Iterator[Local]:
+    handle = local("t", idle_timeout=1)
+    yield handle
+    handle.stop()
+
+
+def rtwidgets(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "rtwidgets.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_the_commands(running: Local) -> None:
+    doctor = rtwidgets("doctor", "orders", "--name", "t", "--json")
+    said, _ = doctor.communicate(timeout=40)
+    assert doctor.returncode == 1
+    assert json.loads(said)[-1]["fix"].startswith('create table "public"."orders"')
+
+    running.sql("create table orders (id int primary key, doc jsonb)")
+    running.publish("orders")
+    lines = follow(
+        ["tail", "orders", "--name", "t", "--filter", "id=gt.1"],
+        "live",
+        lambda: running.sql("""insert into orders values (1), (2); update orders set doc = '{"a": null}'"""),
+        2,
+    )
+    assert [(line["type"], line["record"]) for line in lines] == [
+        ("INSERT", {"id": 2, "doc": None}),
+        ("UPDATE", {"id": 2, "doc": {"a": None}}),
+    ]
+    lines = follow(
+        ["tail", "room", "--name", "t", "--as", "11111111-1111-1111-1111-111111111111"],
+        "joined",
+        lambda: running.sql(
+            "select realtime.send('{}', 'e', 'room', false); select realtime.send_binary('\\x00ff', 'b', 'room', false)"
+        ),
+        2,
+    )
+    assert [(line["event"], line.get("base64")) for line in lines] == [("e", None), ("b", "AP8=")]
+
+    nothing = rtwidgets("tail", "orders", "--name", "t", "--filter", "nonsense")
+    _, said = nothing.communicate(timeout=40)
+    assert nothing.returncode == 1
+    assert said.strip().splitlines()[-1].startswith("InvalidFilter: ")
+    nobody = rtwidgets("tail", "orders", "--name", "elsewhere")
+    _, said = nobody.communicate(timeout=40)
+    assert nobody.returncode == 1
+    assert said.startswith("NotConfigured: ")
+
+
+def follow(command: list[str], ready: str, act: object, count: int) -> list[dict]:
+    """Runs a tail, acts once it says that it is ready, and ends it after so many lines."""
+    process = rtwidgets(*command)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if line.strip() == ready:
+                break
+        act()  # type: ignore[operator]
+        lines = [json.loads(process.stdout.readline()) for _ in range(count)]
+        process.terminate()
+        assert process.wait(20) == 130
+        assert "Traceback" not in process.stderr.read()
+        return lines
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
