@@ -9,8 +9,29 @@ class TableModel extends FakeModel {
   constructor(private readonly traits: Record<string, unknown> = {}) {
     super();
   }
+  private others = new Map<string, (() => void)[]>();
+  dead = false;
   override get(name?: string): unknown {
     return this.traits[name ?? ""];
+  }
+  override on(event: string, handler: (...args: any[]) => void): void {
+    if (event === "msg:custom") super.on(event, handler);
+    else this.others.set(event, [...(this.others.get(event) ?? []), handler]);
+  }
+  override off(event: string, handler: (...args: any[]) => void): void {
+    if (event === "msg:custom") super.off(event, handler);
+    else this.others.set(event, (this.others.get(event) ?? []).filter((other) => other !== handler));
+  }
+  override get listening(): number {
+    return super.listening + [...this.others.values()].flat().length;
+  }
+  override send(content: unknown): void {
+    if (this.dead) throw new Error("Cannot send");
+    super.send(content);
+  }
+  async fire(event: string): Promise<void> {
+    for (const handler of this.others.get(event) ?? []) handler();
+    await painted();
   }
 }
 
@@ -139,6 +160,24 @@ test("the status says rows, rate and lag, and how many rows search leaves", asyn
   expect(el.querySelector(".rtw-facts")!.textContent).toBe("1,234 rows · 56 changes/s · lag 12 ms");
   await hear({ state: { ...STATE, total: 1234, shown: 3 } });
   expect(el.querySelector(".rtw-facts")!.textContent).toMatch(/^3 of 1,234 rows/);
+});
+
+test("a kernel that has gone is said, until frames come again; the rows stay and can be used", async () => {
+  const { model, hear, el, header, texts } = open();
+  await hear(three);
+  await model.fire("comm_live_update");
+  await wait(400);
+  expect(el.querySelector<HTMLElement>("[role=alert]")!.hidden).toBe(true);
+  model.dead = true;
+  await model.fire("comm_live_update");
+  await wait(400);
+  expect(el.querySelector("[role=alert]")!.textContent).toContain("kernel has stopped");
+  header("name").click();
+  await painted();
+  expect(texts()).toHaveLength(3);
+  model.dead = false;
+  await hear({ state: STATE });
+  expect(el.querySelector<HTMLElement>("[role=alert]")!.hidden).toBe(true);
 });
 
 test("missed frames are said", async () => {
@@ -390,13 +429,14 @@ test("the kernel selects and arranges too; what comes back of the view's own wor
   cell(0, 0).click();
   cell(2, 0).click();
   traits.selected = [1]; // the first click, late
-  await hear({});
+  await model.fire("change:selected");
   expect(isSelected()).toEqual(["false", "false", "true"]);
   traits.selected = [3];
-  await hear({});
+  await model.fire("change:selected");
   traits.selected = [1, 2];
+  await model.fire("change:selected");
   traits.arrangement = { sort: [["price", true]], widths: { id: 99 } };
-  await hear({});
+  await model.fire("change:arrangement");
   expect(isSelected()).toEqual(["true", "true", "false"]);
   expect(header("price").getAttribute("aria-sort")).toBe("descending");
   expect(header("id").style.width).toBe("99px");

@@ -92,7 +92,7 @@ export class Head {
       setAttribute(header.element, "aria-colindex", String(column.place + 1));
       setAttribute(header.element, "data-nth", at >= 0 && sort.length > 1 ? String(at + 1) : null);
       header.element.classList.toggle("rtw-given", at >= 0 && !own);
-      header.element.classList.toggle("rtw-number", kindOf(column.type) === "number");
+      header.element.classList.toggle("rtw-k-number", kindOf(column.type) === "number");
       for (const element of [header.element, header.filter]) {
         element.classList.toggle("rtw-pinned", column.pinned);
         element.style.width = `${column.width}px`;
@@ -124,7 +124,7 @@ export class Head {
     element.title = `${name}: ${column.type}`;
     const input = h("input", { type: "text", "aria-label": `filter ${name}`, placeholder: "filter", spellcheck: "false" });
     input.title = "text: contains it · =x is x · !x is not x · >5 <5 >=5 <=5";
-    const filter = h("div", { class: "rtw-filter" }, input);
+    const filter = h("div", { class: "rtw-below" }, input);
     const header: Header = { element, label, filter, input, column };
     this.headers.set(name, header);
     input.addEventListener("input", () => this.act.filter(name, input.value));

@@ -26,6 +26,8 @@ export const WIDEST = 1200;
 /** An average character's width at the grid's font size, and what a cell has beside its text. */
 const CHARACTER = 7.8;
 const PADDING = 18;
+/** Characters that later rows may have more. */
+const SLACK = 2;
 /** Room for a header's arrow. */
 const HEADER = 20;
 
@@ -60,7 +62,7 @@ export function nextSort(sort: Sort, name: string, add: boolean): Sort {
 export function guessWidth(name: string, type: string, texts: string[]): number {
   const longest = Math.max(0, ...texts.map((text) => text.length));
   const least = { number: 60, bool: 70, time: type.startsWith("timestamp") ? 160 : 96, json: 160, text: 80 }[kindOf(type)];
-  const width = Math.max(least, name.length * CHARACTER + PADDING + HEADER, longest * CHARACTER + PADDING);
+  const width = Math.max(least, name.length * CHARACTER + PADDING + HEADER, (longest + SLACK) * CHARACTER + PADDING);
   return Math.round(Math.min(width, 320));
 }
 

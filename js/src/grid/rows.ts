@@ -148,7 +148,7 @@ export class Rows {
     const shown = id === undefined ? WAITING : format(look.sheet.valueAt(index, column.name), column.type);
     const beat = id === undefined ? undefined : look.flashes.beatOf(id, column.name);
     const active = look.active.index === index && look.active.column === column.name;
-    let classes = `rtw-cell rtw-${kindOf(column.type)}`;
+    let classes = `rtw-cell rtw-k-${kindOf(column.type)}`;
     if (shown.mark) classes += ` ${shown.mark}`;
     if (beat !== undefined) classes += " rtw-flash";
     if (column.pinned) classes += " rtw-pinned";

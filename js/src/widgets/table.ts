@@ -7,10 +7,25 @@ import { Spark } from "../grid/spark";
 import type { TableFrame } from "../grid/sheet";
 
 const SEARCH_AFTER = 200;
+const GONE = "The kernel has stopped: run the cell again. The rows are the last that came.";
+const CUT = 300;
 const STALE = new Set(["stale", "error", "errored", "closed", "reconnecting"]);
 
 function render({ model, el, signal: given }: { model: Model; el: HTMLElement; signal?: AbortSignal }): () => void {
   const { signal, end } = lifetime(given);
+  let gone = false;
+  /** Says something. To a kernel that is gone JupyterLab throws: the rows must stay usable, and a person must know. */
+  const tell = (send: () => void): void => {
+    try {
+      send();
+    } catch {
+      gone = true;
+      grid.redraw();
+    }
+  };
+  // Jupyter's model has this event when the line to the kernel was cut, without saying whether it is whole again: trying tells.
+  const cut = (): void => void setTimeout(() => !signal.aborted && tell(() => link.want({ ...grid.wants })), CUT);
+  model.on("comm_live_update", cut);
   const search = h("input", { type: "search", placeholder: "search", "aria-label": "search all columns", spellcheck: "false" });
   const button = (text: string, title: string): HTMLButtonElement => h("button", { type: "button", title }, text);
   const filter = button("filter", "filter by column");
@@ -33,7 +48,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     },
     signal,
   );
-  const link = new Link<TableFrame>(model, (frame) => grid.take(frame), { ...grid.wants });
+  const link = new Link<TableFrame>(model, (frame) => ((gone = false), grid.take(frame)), { ...grid.wants });
   const before = model.get("selected");
   if (Array.isArray(before) && before.length) grid.setSelected(before);
   // Without the attribute JupyterLab would take keys pressed here for its own: two presses of D delete the cell.
@@ -42,8 +57,8 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
 
   function show(): void {
     const { state } = grid.sheet;
-    status.show(state.status, state.error, facts());
-    root.classList.toggle("rtw-old", STALE.has(state.status));
+    status.show(gone ? "closed" : state.status, gone ? GONE : state.error, facts());
+    root.classList.toggle("rtw-old", gone || STALE.has(state.status));
     setText(pause, !state.paused ? "pause" : state.waiting ? `resume (${count(state.waiting)})` : "resume");
     pause.title = state.paused ? "apply what waited and go on" : "hold changes back";
     setAttribute(pause, "aria-pressed", String(state.paused));
@@ -54,9 +69,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   function facts(): string[] {
     const { state, loaded, rows } = grid.sheet;
     const said: string[] = [];
-    // Jupyter's widget views carry this class from the kernel's end on.
-    if (el.closest(".jupyter-widgets-disconnected")) said.push("the kernel stopped: run the cell again");
-    else if (link.lost) said.push("may have missed frames, asking again");
+    if (link.lost) said.push("may have missed frames, asking again");
     if (loaded && rows !== state.total) said.push(`${count(rows)} of ${plural(state.total, "row")}`);
     else if (loaded) said.push(plural(state.total, "row"));
     if (state.paused) said.push("paused");
@@ -91,6 +104,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     end();
     clearInterval(clock);
     clearTimeout(typing);
+    model.off("comm_live_update", cut);
     selected.close();
     arrangement.close();
     tell(() => link.close());
@@ -140,15 +154,6 @@ class Said {
     this.last = text;
     this.take(value);
   };
-}
-
-/** Says something; to a kernel that is gone some hosts throw, and the rows must stay usable. */
-function tell(send: () => void): void {
-  try {
-    send();
-  } catch (error) {
-    console.warn("rtwidgets: the kernel could not be told:", error);
-  }
 }
 
 function said(button: HTMLButtonElement, text: string): void {
