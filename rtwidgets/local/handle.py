@@ -23,6 +23,8 @@ from rtwidgets.local.auth import mint
 from rtwidgets.local.home import Home, read_json
 from rtwidgets.local.leases import ask
 from rtwidgets.local.limits import PRESETS
+from rtwidgets.local.network import Network
+from rtwidgets.local.simulate import Simulation, people
 from rtwidgets.protocol.errors import RealtimeError
 
 if TYPE_CHECKING:
@@ -111,6 +113,7 @@ class Local:
         self._home.make()
         self._idle_timeout = idle_timeout
         self._clients: list[Client] = []
+        self._network: Network | None = None
         with filelock.FileLock(self._home.start_lock, timeout=START_TIMEOUT + 10):
             state, lease = self._join(postgres, port) or self._start(postgres, port, limits)
         self._lease: socket.socket | None = lease
@@ -202,6 +205,44 @@ class Local:
         """A further client: as that user (role `authenticated`, `sub` = user) or, without one, as `anon`."""
         return self._connect(user)
 
+    @property
+    def network(self) -> Network:
+        """The line between this process and the server, to cut, delay and stall: how a dashboard behaves on a bad one.
+
+        Made at first use; from then on this handle's clients speak through it, after one reconnect.
+        """
+        if self._network is None:
+            self._network = Network(self.url)
+            self._network.start()
+            for client in self._clients:
+                self._network.carry(client)
+        return self._network
+
+    def simulate(self, users: int = 50, *, seed: int = 0, topic: str = "lobby", every: float = 5.0) -> Simulation:
+        """Fills a topic with users who come, are present, send broadcasts of the event `message`, and go.
+
+        Args:
+            users: how many; each with a connection and a user id of its own.
+            seed: the same seed gives the same people, who say the same things in the same order.
+            topic: of the channel.
+            every: seconds between two messages of one user, on average.
+
+        Returns:
+            What `stop()` ends; it also ends with this process.
+        """
+        crowd = people(users, seed)
+        return Simulation(
+            {
+                "url": self.url,
+                "key": self.anon_key,
+                "users": users,
+                "seed": seed,
+                "topic": topic,
+                "every": every,
+                "people": [person | {"token": self.token(person["id"], expires_in=86400)} for person in crowd],
+            }
+        )
+
     def alive(self) -> bool:
         """Whether the server answers and this process still holds its lease."""
         if self._lease is None:
@@ -219,6 +260,9 @@ class Local:
             with contextlib.suppress(Exception):
                 client.close()
         self._clients.clear()
+        if self._network is not None:
+            self._network.stop()
+            self._network = None
         if self._lease is not None:
             self._lease.close()
             self._lease = None
@@ -246,7 +290,7 @@ class Local:
 
     def _connect(self, user: str | None) -> Client:
         token = None if user is None else lambda: self.token(user)
-        client = Client(self.url, self.anon_key, token=token)
+        client = Client(self._network.url if self._network else self.url, self.anon_key, token=token)
         self._clients.append(client)
         return client
 

@@ -1,0 +1,184 @@
+"""A bad network on request: a proxy between this process's clients and the local server, to cut, delay and stall.
+
+local.network.cut(5)      # as if the cable were pulled for five seconds
+local.network.delay(100)  # 100 ms each way
+local.network.stall(10)   # the connection stands, and nothing passes
+local.network.restore()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from rtwidgets.client.sync import Client
+from rtwidgets.client.thread import io_loop, on_io_thread, run
+
+_CHUNK = 256 * 1024
+_IN_FLIGHT = 256  # chunks on their way in one direction; then the sender waits, as on a real line
+
+
+class Network:
+    """The line to one server. Its methods may be called from any thread, and take effect before they return."""
+
+    def __init__(self, server_url: str) -> None:
+        place = urlsplit(server_url)
+        self._host, self._port = place.hostname or "127.0.0.1", place.port or 80
+        self._delay = 0.0
+        self._is_cut = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._lines: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    def __repr__(self) -> str:
+        state = "cut" if self._is_cut else "open" if self._flowing.is_set() else "stalled"
+        return f"<Network {state}, {self._delay * 1000:g} ms each way, {len(self._lines)} connections>"
+
+    @property
+    def url(self) -> str:
+        """The server's URL by way of this line."""
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def cut(self, seconds: float | None = None) -> None:
+        """Breaks every connection and lets none through: for so many seconds, or until `restore()`."""
+        self._do(lambda: self._cut(seconds))
+
+    def delay(self, ms: float) -> None:
+        """Everything takes so many milliseconds longer, each way; order is kept."""
+
+        def work() -> None:
+            self._delay = ms / 1000
+
+        self._do(work)
+
+    def stall(self, seconds: float | None = None) -> None:
+        """Connections stand and nothing passes: for so many seconds, or until `restore()`; then all of it passes."""
+
+        def work() -> None:
+            self._flowing.clear()
+            self._restore_in(seconds)
+
+        self._do(work)
+
+    def restore(self) -> None:
+        """A good line again: no cut, no stall, no delay."""
+
+        def work() -> None:
+            self._delay = 0.0
+            self._restore()
+
+        self._do(work)
+
+    # --- for Local
+
+    def start(self) -> None:
+        run(self._start(), 10)
+
+    def stop(self) -> None:
+        """Safe to call twice."""
+
+        def work() -> None:
+            if self._server is not None:
+                self._server.close()
+            self._cut(None)
+
+        self._do(work)
+
+    def carry(self, client: Client) -> None:
+        """Has a client speak through this line from now on; its connection is made anew."""
+
+        def work() -> None:
+            aio = client.aio
+            # Beyond the client's public face, which no application needs to be moved in mid-flight.
+            aio.url = aio.rest._base = self.url
+            if aio._ws is not None:
+                aio._ws.transport.abort()
+
+        self._do(work)
+
+    # --- on the I/O thread
+
+    @staticmethod
+    def _do(work: Callable[[], None]) -> None:
+        if on_io_thread():
+            work()
+            return
+
+        async def there() -> None:
+            work()
+
+        run(there(), 10)
+
+    def _cut(self, seconds: float | None) -> None:
+        self._is_cut = True
+        for line in list(self._lines):
+            line.cancel()
+        self._restore_in(seconds)
+
+    def _restore_in(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if seconds is not None:
+            self._timer = io_loop().call_later(seconds, self._restore)
+
+    def _restore(self) -> None:
+        self._restore_in(None)
+        self._is_cut = False
+        self._flowing.set()
+
+    async def _start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_CHUNK)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = asyncio.current_task()
+        assert line is not None
+        self._lines.add(line)
+        far: asyncio.StreamWriter | None = None
+        try:
+            if not self._is_cut:
+                there, far = await asyncio.open_connection(self._host, self._port, limit=_CHUNK)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._carry(reader, far))
+                    group.create_task(self._carry(there, writer))
+        except (OSError, asyncio.CancelledError, ExceptionGroup):
+            pass  # cut, or one end has gone: so does the other
+        finally:
+            self._lines.discard(line)
+            for end in (writer, far):
+                if end is not None:
+                    end.transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One direction, to its end."""
+        loop = asyncio.get_running_loop()
+        on_its_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_IN_FLIGHT)
+
+        async def arrive() -> None:
+            while True:
+                due, chunk = await on_its_way.get()
+                wait = due - loop.time()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+                await self._flowing.wait()
+                if not chunk:
+                    break
+                writer.write(chunk)
+                await writer.drain()
+            with contextlib.suppress(OSError):
+                writer.write_eof()
+
+        async def leave() -> None:
+            chunk = b"-"
+            while chunk:
+                chunk = await reader.read(_CHUNK)
+                await on_its_way.put((loop.time() + self._delay, chunk))
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(arrive())
+            group.create_task(leave())

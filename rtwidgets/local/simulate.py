@@ -1,0 +1,119 @@
+"""`local.simulate()`: a crowd that comes, talks, and goes, for demos and tests, in a process of its own.
+
+Run by `Simulation` as `python -m rtwidgets.local.simulate`, its settings one line of JSON on stdin; it ends when
+stdin does, so it never outlives who asked for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import uuid
+from types import TracebackType
+from typing import Any
+
+from rtwidgets.client.aio import AsyncClient
+from rtwidgets.protocol.errors import RealtimeError
+
+NAMES = (
+    *("ana", "ben", "chloe", "deniz", "emil", "fatima", "goran", "hana", "ines", "jonas", "kira", "liam", "mei"),
+    *("nadia", "omar", "petra", "quinn", "rosa", "sven", "tara", "uma", "victor", "wanda", "xenia", "yusuf", "zoe"),
+)
+TEAMS = ("support", "sales", "operations")
+WORDS = ("hello", "late again", "on it", "who has the keys?", "done", "lunch?", "looks good", "not yet", "thanks")
+
+
+class Simulation:
+    """A crowd that is at work until `stop()`, or until this process ends. Also a context manager."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.users: int = settings["users"]
+        self.topic: str = settings["topic"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "rtwidgets.local.simulate"], stdin=subprocess.PIPE, start_new_session=True
+        )
+        assert self._process.stdin is not None
+        # Not as arguments: those show in ps, and there are tokens among them.
+        self._process.stdin.write(json.dumps(settings).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def __repr__(self) -> str:
+        return f"<Simulation of {self.users} users in {self.topic!r}, {'running' if self.running else 'stopped'}>"
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Everybody leaves. Safe to call twice."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Simulation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def people(users: int, seed: int) -> list[dict[str, str]]:
+    """The crowd of a seed: the same people each time, each with a name of their own."""
+    chance = random.Random(seed)
+    found = []
+    for number in range(users):
+        name = NAMES[number % len(NAMES)] + (str(number // len(NAMES) + 1) if number >= len(NAMES) else "")
+        person = str(uuid.UUID(int=chance.getrandbits(128), version=4))
+        found.append({"id": person, "name": name, "team": chance.choice(TEAMS)})
+    return found
+
+
+async def _live(person: dict[str, str], settings: dict[str, Any], chance: random.Random) -> None:
+    """One user: comes, says something now and then, and is away for a while after every dozen messages."""
+    every = settings["every"]
+    await asyncio.sleep(chance.uniform(0, min(every, 2)))
+    while True:
+        async with AsyncClient(settings["url"], settings["key"], token=person["token"]) as client:
+            channel = client.channel(settings["topic"], presence_key=person["name"])
+            channel.on_presence(lambda _: None)
+            await channel.subscribe(30)
+            await channel.track({"name": person["name"], "team": person["team"]})
+            for _ in range(chance.randint(8, 16)):
+                await asyncio.sleep(chance.expovariate(1 / every))
+                await channel.send("message", {"from": person["name"], "text": chance.choice(WORDS)})
+        await asyncio.sleep(chance.uniform(every, 3 * every))
+
+
+async def _stay(person: dict[str, str], settings: dict[str, Any], chance: random.Random) -> None:
+    while True:
+        try:
+            await _live(person, settings, chance)
+        except RealtimeError:  # such as a server that is being restarted
+            await asyncio.sleep(1)
+
+
+async def _main() -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    settings = json.loads(await reader.readline())
+    crowd = [
+        asyncio.create_task(_stay(person, settings, random.Random(f"{settings['seed']} {person['name']}")))
+        for person in settings["people"]
+    ]
+    await reader.read()  # until whoever started this lets go, or is gone
+    for task in crowd:
+        task.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
