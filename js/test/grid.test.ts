@@ -259,6 +259,54 @@ test("rows the kernel has not sent are marked so, and asked for; never more than
   expect(grid.querySelectorAll("[role=row]").length).toBeLessThan(40);
 });
 
+test("rows that come and go above move the scroll bar, not the rows that are read; at the top the newest are shown", async () => {
+  const { hear, grid } = open();
+  await hear(long(1000, 80, 180));
+  grid.scrollTop = 100 * 24 + 7;
+  grid.dispatchEvent(new Event("scroll"));
+  await painted();
+  const later = long(1000, 80, 180);
+  const keys = [...[-1, -2, -3, -4, -5], ...later.keys.slice(0, 95)];
+  await hear({ ...later, state: { ...STATE, total: 1005 }, keys, columns: [keys, keys, keys] });
+  expect(grid.scrollTop).toBe(105 * 24 + 7);
+  await hear(later);
+  expect(grid.scrollTop).toBe(100 * 24 + 7);
+  grid.scrollTop = 0;
+  grid.dispatchEvent(new Event("scroll"));
+  await hear(long(1000, 0, 36));
+  const first = [-1, ...long(1000, 0, 35).keys];
+  await hear({ ...long(1001, 0, 36), keys: first, columns: [first, first, first] });
+  expect(grid.scrollTop).toBe(0);
+});
+
+test("follows the end when told to, and lets go when one scrolls up", async () => {
+  const { model, hear, el, grid, cell } = open();
+  await hear(long(100, 0, 36));
+  const follow = [...el.querySelectorAll("button")].find((button) => button.textContent === "follow")!;
+  follow.click();
+  await wait(100);
+  expect(wants(model)).toMatchObject({ tail: true });
+  expect(wants(model).stop).toBeGreaterThanOrEqual(100);
+  await hear(long(105, 70, 105));
+  expect(cell(104, 0).textContent).toBe("104");
+  expect(grid.scrollTop).toBe((105 - 12) * 24);
+  expect(follow.getAttribute("aria-pressed")).toBe("true");
+  grid.scrollTop = 80 * 24;
+  grid.dispatchEvent(new Event("scroll"));
+  await painted();
+  expect(follow.getAttribute("aria-pressed")).toBe("false");
+});
+
+test("a screen reader hears when the cell it is on changes", async () => {
+  const { hear, el, cell } = open();
+  await hear(three);
+  cell(1, 2).focus();
+  await painted();
+  await hear({ patch: [["price", [[1, "9.99"], [0, "5"]]]] });
+  await wait(1600);
+  expect(el.querySelector(".rtw-said")!.textContent).toBe("price 9.99");
+});
+
 test("asks are few: one for a burst", async () => {
   const { model, hear, grid } = open();
   await hear(long(10_000, 0, 36));

@@ -40,6 +40,8 @@ const ROWS = 12;
 const OVERSCAN = 4;
 /** Milliseconds between two asks for another window. */
 const ASK_EVERY = 60;
+/** Milliseconds between two values read out. */
+const SAY_EVERY = 1500;
 /** Milliseconds without an answer that are worth a word. */
 const LATE = 1000;
 /** Milliseconds after the last key in a filter. */
@@ -62,6 +64,8 @@ export class Grid {
   follow = false;
 
   private readonly empty = h("div", { class: "rtw-empty", hidden: true });
+  /** For screen readers only. */
+  private readonly said = h("div", { class: "rtw-said", role: "status" });
   private readonly rows = new Rows();
   private readonly head: Head;
   private readonly menu: Menu;
@@ -83,6 +87,7 @@ export class Grid {
   private refocus = false;
   private rtl = false;
   private typing = 0;
+  private saying = 0;
   /** Since when seen rows are not here. */
   private lacking = Infinity;
   readonly redraw: () => void;
@@ -100,7 +105,7 @@ export class Grid {
       focus: (column) => this.activate(HEADER, column),
     });
     this.element = h("div", { class: "rtw-grid", role: "grid", "aria-label": "live table", "aria-multiselectable": "true" }, this.head.element, this.rows.element);
-    this.pane = h("div", { class: "rtw-pane" }, this.element, this.empty, this.menu.element);
+    this.pane = h("div", { class: "rtw-pane" }, this.element, this.empty, this.menu.element, this.said);
     this.redraw = perFrame(() => this.draw(), signal);
     this.listen();
   }
@@ -135,7 +140,19 @@ export class Grid {
     if (changes.window || now > this.askedAt + SETTLED) this.unsettled = false;
     if (changes.window) this.settleActive();
     this.selection.refresh(this.sheet);
+    const { active } = this;
+    if (changes.cells.some(([id, column]) => id === active.id && column === active.column) && this.hasFocus()) this.sayActive();
     this.redraw();
+  }
+
+  /** A screen reader reads a cell when one comes to it, and not again when its value changes. */
+  private sayActive(): void {
+    if (this.saying) return;
+    this.saying = window.setTimeout(() => {
+      this.saying = 0;
+      const { index, column } = this.active;
+      setText(this.said, `${column} ${format(this.sheet.valueAt(index, column), this.sheet.typeOf(column)).text}`);
+    }, SAY_EVERY);
   }
 
   // --- what a person does
@@ -143,7 +160,7 @@ export class Grid {
   sortBy(sort: Sort): void {
     this.layout.sort = sort;
     this.arranged();
-    this.askAnew(false);
+    this.askAnew();
   }
 
   /** Selects by key, as the kernel wishes. */
@@ -156,14 +173,14 @@ export class Grid {
   setLayout(given: unknown): void {
     const sort = JSON.stringify(this.layout.sort);
     Object.assign(this.layout, readLayout(given));
-    if (JSON.stringify(this.layout.sort) !== sort) this.askAnew(false);
+    if (JSON.stringify(this.layout.sort) !== sort) this.askAnew();
     this.redraw();
   }
 
   searchFor(text: string): void {
     if (text === this.search) return;
     this.search = text;
-    this.askAnew(true);
+    this.askAnew();
   }
 
   setFollow(on: boolean): void {
@@ -177,7 +194,7 @@ export class Grid {
     this.filtering = on;
     if (!on && Object.keys(this.filters).length) {
       this.filters = {};
-      this.askAnew(true);
+      this.askAnew();
     }
     this.redraw();
   }
@@ -203,7 +220,7 @@ export class Grid {
     const { [column]: _, ...others } = this.filters;
     this.filters = text.trim() === "" ? others : { ...others, [column]: text };
     clearTimeout(this.typing);
-    this.typing = window.setTimeout(() => this.askAnew(true), TYPED);
+    this.typing = window.setTimeout(() => this.askAnew(), TYPED);
   }
 
   private resize(column: string, width: number, done: boolean): void {
@@ -283,13 +300,11 @@ export class Grid {
   // --- asking
 
   /** Other rows are wanted than those that are here. */
-  private askAnew(fromTop: boolean): void {
+  private askAnew(): void {
     this.unsettled = true;
-    if (fromTop) {
-      this.top = 0;
-      this.aim = true;
-      this.asked = reach(seenRows(0, this.height, this.sheet.rows), this.screen);
-    }
+    // Who sorts or searches wants to see what comes first.
+    this.top = 0;
+    this.aim = true;
     this.ask(true);
     this.redraw();
   }
@@ -510,6 +525,7 @@ export class Grid {
     const text = this.element.ownerDocument.getSelection();
     if (text && !text.isCollapsed && this.element.contains(text.anchorNode)) return; // the browser copies the marked text
     event.clipboardData?.setData("text/plain", this.copied);
+    setText(this.said, this.selection.size ? `copied ${this.selection.size} rows` : "copied");
     event.preventDefault();
     event.stopPropagation();
   }
@@ -541,7 +557,7 @@ export class Grid {
     sizes.observe(element);
     signal.addEventListener("abort", () => {
       sizes.disconnect();
-      for (const timer of [this.asking, this.idle, this.sweeping, this.typing]) clearTimeout(timer);
+      for (const timer of [this.asking, this.idle, this.sweeping, this.typing, this.saying]) clearTimeout(timer);
     });
   }
 
