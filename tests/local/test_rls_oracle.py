@@ -33,8 +33,16 @@ CALLERS: dict[str, dict[str, Any]] = {
 
 conditions = st.recursive(
     st.sampled_from(
-        ["true", "false", "owner = auth.uid()", "level > 1", "team = auth.jwt() ->> 'team'", "secret is null"]
-        + ["auth.role() = 'anon'", "exists (select from friends f where f.friend = auth.uid() and f.owner = t.owner)"]
+        [
+            "true",
+            "false",
+            "level > 1",
+            "secret is null",
+            "owner = auth.uid()",
+            "auth.role() = 'anon'",
+            "team = auth.jwt() ->> 'team'",
+            "exists (select from friends f where f.friend = auth.uid() and f.owner = t.owner)",
+        ]
     ),
     lambda inner: (
         st.builds(lambda a, word, b: f"({a} {word} {b})", inner, st.sampled_from(["and", "or"]), inner)
