@@ -485,9 +485,9 @@ def _data(table: Table, projection: Projection, change: RowChange, tail: bytes, 
     if len(record) + len(old_record) > max_record:
         errors = b'["Error 413: Payload Too Large"]'
         if new is not None:
-            record = table.row(new, _short(new, projection.indices))
+            record = table.row(new, _short(table, new, projection.indices))
         if old_record and old is not None:
-            old_record = table.row(old, _short(old, wanted))
+            old_record = table.row(old, _short(table, old, wanted))
     parts = [projection.heads[kind], errors, b",", tail]
     if record:
         parts += [b',"record":', record]
@@ -497,8 +497,9 @@ def _data(table: Table, projection: Projection, change: RowChange, tail: bytes, 
     return b"".join(parts)
 
 
-def _short(row: Row, indices: list[int]) -> list[int]:
-    return [i for i in indices if not isinstance(row[i], bytes) or len(row[i]) <= 64]  # type: ignore[arg-type]
+def _short(table: Table, row: Row, indices: list[int]) -> list[int]:
+    """The columns whose values are kept of a row that is too large: as recorded, NULLs are not."""
+    return [i for i in indices if isinstance(value := row[i], bytes) and len(table.converters[i](value)) <= 64]
 
 
 def _error(table: Table, kind: str, error: str) -> bytes:

@@ -395,7 +395,8 @@ class RealtimeServer:
         config = payload.get("config")
         config = config if isinstance(config, dict) else {}
         channel = Channel(socket, topic, join_ref, config, identity, token)
-        params = config.get("postgres_changes") or []
+        params = config.get("postgres_changes")
+        params = [] if params is None else params
         if not isinstance(params, list) or not all(isinstance(entry, dict) for entry in params):
             raise Refused("UnknownErrorOnChannel: postgres_changes must be a list of objects")
         channel.params = params

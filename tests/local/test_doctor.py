@@ -16,8 +16,8 @@ from rtwidgets.local.handle import Local, local
 from rtwidgets.local.project import Project
 from rtwidgets.local.server import RealtimeServer
 
+from .client import sql
 from .conftest import SECRET
-from .test_server import sql
 
 pytestmark = pytest.mark.pg
 

@@ -16,8 +16,8 @@ from rtwidgets.local.auth import mint
 from rtwidgets.local.limits import SUPABASE, Limits, Rate
 from rtwidgets.local.server import RealtimeServer
 
+from .client import ask, connected
 from .conftest import SECRET
-from .test_server import ask, connected
 
 pytestmark = pytest.mark.pg
 

@@ -13,8 +13,8 @@ import pytest
 from rtwidgets.local.auth import mint
 from rtwidgets.local.server import RealtimeServer
 
+from .client import USER, connected, sql, subscribed
 from .conftest import SECRET
-from .test_server import USER, connected, sql, subscribed
 
 pytestmark = pytest.mark.pg
 

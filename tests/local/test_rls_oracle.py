@@ -18,8 +18,8 @@ from rtwidgets.local.auth import mint
 from rtwidgets.local.postgres import Postgres
 from rtwidgets.local.server import RealtimeServer
 
+from .client import ask, connected
 from .conftest import SECRET
-from .test_server import ask, connected
 
 pytestmark = pytest.mark.pg
 

@@ -1,0 +1,43 @@
+"""A small client for the tests: raw frames over a WebSocket, and SQL beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from typing import Any
+
+import psycopg
+import websockets
+
+from rtwidgets.local.server import RealtimeServer
+
+USER = "11111111-1111-1111-1111-111111111111"
+
+
+async def sql(dsn: str, *statements: str) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        for statement in statements:
+            await connection.execute(statement.encode())
+
+
+def connected(server: RealtimeServer, vsn: str = "2.0.0") -> Any:
+    url = f"ws://127.0.0.1:{server.port}/realtime/v1/websocket?apikey={server.anon_key}&vsn={vsn}"
+    return websockets.connect(url, max_size=None, close_timeout=1)
+
+
+async def ask(ws: Any, topic: str, event: str, payload: Any) -> Any:
+    """Pushes and gives the reply's payload."""
+    ref = base64.b16encode(str(time.monotonic_ns()).encode()).decode()[-12:]
+    await ws.send(json.dumps(["1" if topic != "phoenix" else None, ref, topic, event, payload]))
+    while True:
+        frame = json.loads(await asyncio.wait_for(ws.recv(), 10))
+        if frame[1] == ref and frame[3] == "phx_reply":
+            return frame[4]
+
+
+async def subscribed(ws: Any, *params: dict[str, str]) -> None:
+    await ask(ws, "realtime:t", "phx_join", {"config": {"postgres_changes": list(params)}})
+    frame = json.loads(await asyncio.wait_for(ws.recv(), 10))
+    assert frame[4]["message"] == "Subscribed to PostgreSQL", frame
