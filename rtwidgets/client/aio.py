@@ -540,6 +540,11 @@ class AsyncChannel:
         return self._machine.presence.state
 
     @property
+    def presence_synced(self) -> bool:
+        """Whether the server has said who is here since the last join."""
+        return self._machine.presence.synced
+
+    @property
     def idle(self) -> bool:
         """Whether nobody uses the channel."""
         return not self._wanted and not self._sinks and self.status == "closed"
@@ -553,6 +558,10 @@ class AsyncChannel:
         goes on trying.
         """
         self.start()
+        await self.wait_joined(timeout)
+
+    async def wait_joined(self, timeout: float = 10.0) -> None:
+        """Waits until a channel that is being joined is joined. Raises as `subscribe` does."""
         if self.status == "joined":
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -593,16 +602,18 @@ class AsyncChannel:
         return release
 
     def set_presence_key(self, key: str) -> None:
-        """Presence under this key from now on; a joined channel is joined anew.
+        """Presence under this key from now on; a joined channel is joined anew. The same key again changes nothing.
 
         Raises `RealtimeError` where the channel has another key already: a connection is one person on a channel.
         """
-        if self.options.presence_key == key:
+        known = self.options.presence_key
+        if known == key:
             return
-        if self.options.presence_key is not None:
+        if known is not None:
             raise errors.make(
                 "ChannelOptionsDiffer",
-                f"channel {self.topic!r} is present as {self.options.presence_key!r}, so not as {key!r} too",
+                f"channel {self.topic!r} is present as {known!r}, so not as {key!r} too",
+                hint=f"use the key {known!r} here, another topic, or a second client for {key!r}",
             )
         self.options = self._machine.options = msgspec.structs.replace(self.options, presence_key=key)
         if self._wanted and self.status in ("joined", "joining"):

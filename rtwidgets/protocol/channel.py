@@ -127,6 +127,7 @@ class ChannelMachine:
         self.status, self.join_ref = "joining", ref
         self.bindings, self.routes = tuple(dict.fromkeys(bindings)), {}
         self._system = None
+        self._leave_ref = None  # what answers a leave of before must not end this join
         self.presence_joined = presence
         self.presence.rejoin()
         if not presence:

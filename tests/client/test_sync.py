@@ -141,3 +141,16 @@ def test_the_io_thread_is_one_and_refuses_to_wait_for_itself() -> None:
     assert sum(t.name == "rtwidgets-io" for t in threading.enumerate()) == 1
     with pytest.raises(TimeoutError):
         thread.run(asyncio.sleep(5), 0.05)
+
+
+def test_rerunning_a_cell_after_a_widget_named_a_presence_key(server: FakeServer) -> None:
+    client = sync.connect(server.url, "key")
+    channel = sync.Channel("chat")
+
+    async def name() -> None:
+        channel.aio.set_presence_key("ana")
+
+    thread.run(name(), 5)
+    assert sync.Channel("chat") is channel
+    assert channel.options.presence_key is None
+    assert client.channel("chat").aio is channel.aio
