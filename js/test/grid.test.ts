@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { HEADER, commandFor } from "../src/grid/keys";
 import widget from "../src/widgets/table";
 import { FakeModel, painted } from "./fake";
 
@@ -56,7 +57,8 @@ function open(traits: Record<string, unknown> = {}) {
     await painted();
   };
   const grid = el.querySelector<HTMLElement>("[role=grid]")!;
-  const texts = () => [...grid.querySelectorAll("[role=row]:has([role=gridcell])")].map((row) => [...row.children].map((cell) => cell.textContent));
+  const rows = () => [...grid.querySelectorAll("[role=row]:has([role=gridcell])")];
+  const texts = () => rows().map((row) => [...row.children].map((cell) => cell.textContent));
   const cell = (row: number, column: number) =>
     grid.querySelector<HTMLElement>(`[aria-rowindex="${row + 2}"] > [aria-colindex="${column + 1}"]`)!;
   const header = (name: string) => [...grid.querySelectorAll<HTMLElement>("[role=columnheader]")].find((one) => one.textContent === name)!;
@@ -353,7 +355,8 @@ test("the active cell and the selection follow their rows, not their places", as
   await painted();
   await key(" ");
   expect(model.of("select").at(-1).keys).toEqual([2]);
-  await hear({ state: { ...STATE, total: 4 }, start: 0, keys: [0, 1, 2, 3], columns: [[0, 1, 2, 3], ["z", "a", "b", "c"], ["0", "1", "2", "3"]] });
+  const four = [[0, 1, 2, 3], ["z", "a", "b", "c"], ["0", "1", "2", "3"]];
+  await hear({ state: { ...STATE, total: 4 }, start: 0, keys: [0, 1, 2, 3], columns: four });
   expect(document.activeElement).toBe(cell(2, 1));
   expect(cell(2, 1).parentElement!.getAttribute("aria-selected")).toBe("true");
   expect(cell(1, 1).parentElement!.getAttribute("aria-selected")).toBe("false");
@@ -468,6 +471,24 @@ test("a stored layout is restored; anything else in its place does no harm", asy
   }
 });
 
+test("what keys mean depends on where one is", () => {
+  const at = { index: 5, column: 1, lastRow: 99, lastColumn: 2, page: 11, rtl: false };
+  const key = (key: string, more = {}, place = {}) =>
+    commandFor({ key, ctrlKey: false, metaKey: false, altKey: false, shiftKey: false, ...more }, { ...at, ...place });
+  expect(key("ArrowLeft")).toEqual({ go: [5, 0] });
+  expect(key("ArrowLeft", {}, { rtl: true })).toEqual({ go: [5, 2] });
+  expect(key("PageDown", {}, { index: 95 })).toEqual({ go: [99, 1] });
+  expect(key("PageUp")).toEqual({ go: [0, 1] });
+  expect(key("ArrowUp", { ctrlKey: true })).toEqual({ go: [HEADER, 1] });
+  expect(key("End", { metaKey: true })).toEqual({ go: [99, 2] });
+  expect(key("Enter")).toBeUndefined();
+  expect(key("Enter", { shiftKey: true }, { index: HEADER })).toEqual({ do: "sort more" });
+  expect(key("F10", { shiftKey: true }, { index: HEADER })).toEqual({ do: "menu" });
+  expect(key("a")).toBeUndefined();
+  expect(key("Home", { ctrlKey: true }, { lastRow: -1, index: HEADER })).toEqual({ go: [HEADER, 0] });
+  expect(key("End", {}, { lastColumn: -1 })).toBeUndefined();
+});
+
 test("the kernel selects and arranges too; what comes back of the view's own words changes nothing", async () => {
   const traits: Record<string, unknown> = { selected: [2] };
   const { model, hear, cell, header } = open(traits);
@@ -504,7 +525,8 @@ test("of very many columns only those in view are elements", async () => {
 test("columns that come later are shown", async () => {
   const { hear, texts } = open();
   await hear(three);
-  await hear({ schema: [...SCHEMA, ["extra", "bool"]], start: 0, keys: [1], columns: [[1], ["a"], ["1"], [true]], state: { ...STATE, total: 1 } });
+  const schema = [...SCHEMA, ["extra", "bool"]];
+  await hear({ schema, start: 0, keys: [1], columns: [[1], ["a"], ["1"], [true]], state: { ...STATE, total: 1 } });
   expect(texts()).toEqual([["1", "a", "1", "true"]]);
 });
 

@@ -6,15 +6,18 @@
  * others come and go around them.
  */
 import { h, perFrame, setText } from "../core/dom";
+import { menuOf, moveColumn } from "./arrange";
 import { Flashes } from "./flash";
 import { format } from "./format";
 import { Head } from "./head";
-import { type Layout, NARROWEST, type Placed, WIDEST, guessWidth, inView, moved, nextSort, place, readLayout } from "./layout";
-import { type Entry, Menu } from "./menu";
+import { type Command, HEADER, commandFor } from "./keys";
+import { type Layout, NARROWEST, type Placed, WIDEST, guessWidth, inView, nextSort, place, readLayout } from "./layout";
+import { Menu } from "./menu";
+import { Position } from "./position";
 import { type Line, Rows } from "./rows";
 import { Selection, tsv, valuesAt } from "./select";
 import { Sheet, type Sort, type TableFrame } from "./sheet";
-import { MOST, ROW, type Range, canvasHeight, clamp, isNear, isScaled, lastTop, movedTop, reach, scrollFor, seenRows, shiftOf } from "./window";
+import { MOST, ROW, type Range, canvasHeight, clamp, isNear, isScaled, lastTop, reach, seenRows, shiftOf } from "./window";
 
 export interface Wants {
   start: number;
@@ -50,7 +53,6 @@ const TYPED = 200;
 const SETTLED = 1000;
 /** After this many ms without scrolling, the scroll bar of a cut canvas is set right again. */
 const IDLE = 150;
-const HEADER = -1;
 
 export class Grid {
   readonly sheet = new Sheet();
@@ -71,11 +73,7 @@ export class Grid {
   private readonly menu: Menu;
   private readonly flashes = new Flashes();
   private readonly guessed = new Map<string, number>();
-  private top = 0;
-  /** What the scroll bar said last. */
-  private scroll = 0;
-  /** The scroll bar has to be set to where the view stands. */
-  private aim = false;
+  private readonly position = new Position();
   private asked: Range = { start: 0, stop: 3 * ROWS };
   private askedAt = -Infinity;
   private asking = 0;
@@ -100,11 +98,12 @@ export class Grid {
       resize: (column, width, done) => this.resize(column, width, done),
       fit: (column) => this.fit(column),
       move: (column, before) => this.moveColumn(column, before),
-      menu: (column, at) => this.openMenu(column, at),
+      menu: (column) => this.openMenu(column),
       filter: (column, text) => this.filterBy(column, text),
       focus: (column) => this.activate(HEADER, column),
     });
-    this.element = h("div", { class: "rtw-grid", role: "grid", "aria-label": "live table", "aria-multiselectable": "true" }, this.head.element, this.rows.element);
+    const roles = { role: "grid", "aria-label": "live table", "aria-multiselectable": "true" };
+    this.element = h("div", { class: "rtw-grid", ...roles }, this.head.element, this.rows.element);
     this.pane = h("div", { class: "rtw-pane" }, this.element, this.empty, this.menu.element, this.said);
     this.redraw = perFrame(() => this.draw(), signal);
     this.listen();
@@ -134,7 +133,9 @@ export class Grid {
     if (!this.unsettled && !changes.reordered) {
       for (const id of changes.arrived) this.flashes.row(id, now);
       // At the very top the newest rows are what one wants to see.
-      if (changes.window && !this.follow && this.top > 0) this.shift(shiftOf(seen, (id) => this.sheet.indexOf(id)));
+      if (changes.window && !this.follow && this.position.top > 0) {
+        this.position.shift(shiftOf(seen, (id) => this.sheet.indexOf(id)));
+      }
     }
     // An answer that is the same as what was there is not sent.
     if (changes.window || now > this.askedAt + SETTLED) this.unsettled = false;
@@ -185,7 +186,7 @@ export class Grid {
 
   setFollow(on: boolean): void {
     this.follow = on;
-    if (on) this.top = lastTop(this.sheet.rows, this.height);
+    if (on) this.position.to(lastTop(this.sheet.rows, this.height));
     this.redraw();
     this.ask(true);
   }
@@ -230,71 +231,36 @@ export class Grid {
   }
 
   private fit(column: string): void {
-    const texts = this.rows.cellsOf(column);
     const measure = document.createRange();
-    const wide = texts.map((cell) => {
+    const wide = this.rows.cellsOf(column).map((cell) => {
       measure.selectNodeContents(cell);
-      return measure.getBoundingClientRect?.().width ?? 0;
+      return measure.getBoundingClientRect().width;
     });
-    const type = this.sheet.typeOf(column);
-    const content = Math.max(0, ...wide);
-    const label = this.head.labelWidth(column);
-    const width = content || label ? Math.max(content + 18, label + 44) : guessWidth(column, type, texts.map((cell) => cell.textContent ?? ""));
+    const width = Math.max(18 + Math.max(0, ...wide), 44 + this.head.labelWidth(column));
     this.resize(column, Math.round(clamp(width, NARROWEST, WIDEST)), true);
   }
 
   private moveColumn(column: string, before: string | null): void {
-    const { layout, columns } = this;
-    const all = place(this.sheet.schema, { ...layout, hidden: [] }, () => 0).map((placed) => placed.name);
-    layout.order = moved(all, column, before);
-    // A column dropped among the pinned ones is pinned, one dropped among the others is not; at the border it stays what it was.
-    const firstFree = columns.find((placed) => !placed.pinned && placed.name !== column)?.name ?? null;
-    const others = layout.pinned.filter((name) => name !== column);
-    if (before !== null && layout.pinned.includes(before)) layout.pinned = [...others, column];
-    else if (before !== firstFree) layout.pinned = others;
+    moveColumn(this.layout, this.sheet.schema, column, before);
     this.arranged();
-    this.redraw();
   }
 
-  private openMenu(column: string, at: HTMLElement): void {
-    const { layout } = this;
+  private openMenu(column: string): void {
     this.active = { index: HEADER, id: undefined, column };
     this.refocus = false; // the menu has it now
     this.redraw();
-    const now = layout.sort.find(([name]) => name === column);
-    const others = layout.sort.filter(([name]) => name !== column);
-    const pinned = layout.pinned.includes(column);
-    const change = (what: () => void) => (): void => {
-      what();
-      this.arranged();
-      this.redraw();
-    };
-    const last = this.columns.length <= 1;
-    const hidden = layout.hidden.filter((name) => this.sheet.schema.some(([other]) => other === name));
-    const entries: Entry[] = [
-      { text: "Sort ascending", checked: now !== undefined && !now[1], run: () => this.sortBy([...others, [column, false]]) },
-      { text: "Sort descending", checked: now !== undefined && now[1], run: () => this.sortBy([...others, [column, true]]) },
-      { text: "No sort", run: () => this.sortBy(others) },
-      {
-        text: "Pin left",
-        checked: pinned,
-        rule: true,
-        run: change(() => (layout.pinned = pinned ? layout.pinned.filter((name) => name !== column) : [...layout.pinned, column])),
-      },
-      { text: "Fit width", run: () => this.fit(column) },
-      ...(last ? [] : [{ text: "Hide", run: change(() => layout.hidden.push(column)) }]),
-      ...hidden.map((name, i) => ({
-        text: `Show ${name}`,
-        rule: i === 0,
-        run: change(() => (layout.hidden = layout.hidden.filter((other) => other !== name))),
-      })),
-    ];
-    if (hidden.length > 1) entries.push({ text: "Show all columns", run: change(() => (layout.hidden = [])) });
+    const entries = menuOf(column, this.layout, this.sheet.schema, {
+      sort: (sort) => this.sortBy(sort),
+      fit: () => this.fit(column),
+      arranged: () => this.arranged(),
+    });
+    const at = this.head.headerOf(column) ?? this.element;
     this.menu.open(at, `column ${column}`, entries, () => this.activate(HEADER, this.active.column));
   }
 
   private arranged(): void {
     this.asks.layout(structuredClone(this.layout));
+    this.redraw();
   }
 
   // --- asking
@@ -303,21 +269,20 @@ export class Grid {
   private askAnew(): void {
     this.unsettled = true;
     // Who sorts or searches wants to see what comes first.
-    this.top = 0;
-    this.aim = true;
+    this.position.to(0);
     this.ask(true);
     this.redraw();
   }
 
   private ask(now: boolean): void {
-    const seen = seenRows(this.top, this.height, this.sheet.rows);
+    const seen = seenRows(this.position.top, this.height, this.sheet.rows);
     if (!now && !isNear(seen, this.asked, this.screen, this.sheet.rows)) return;
     if (this.asking) return;
     const wait = Math.max(0, this.askedAt + ASK_EVERY - performance.now());
     this.asking = window.setTimeout(() => {
       this.asking = 0;
       this.askedAt = performance.now();
-      this.asked = reach(seenRows(this.top, this.height, this.sheet.rows), this.screen);
+      this.asked = reach(seenRows(this.position.top, this.height, this.sheet.rows), this.screen);
       this.asks.want(this.wants);
     }, wait);
   }
@@ -334,15 +299,9 @@ export class Grid {
     return Math.min(Math.ceil(this.height / ROW), MOST);
   }
 
-  private shift(rows: number): void {
-    if (!rows) return;
-    this.top = Math.max(0, this.top + rows * ROW);
-    this.aim = true;
-  }
-
   /** The seen rows whose keys are known. */
   private knownRows(): [id: string, index: number][] {
-    const { start, stop } = seenRows(this.top, this.height, this.sheet.rows);
+    const { start, stop } = seenRows(this.position.top, this.height, this.sheet.rows);
     const known: [string, number][] = [];
     for (let index = start; index < stop; index++) {
       const id = this.sheet.idAt(index);
@@ -352,37 +311,20 @@ export class Grid {
   }
 
   private scrolled(): void {
-    const { clientHeight, scrollTop } = this.element;
-    if (clientHeight === 0 && this.element.isConnected && this.element.offsetParent === null && scrollTop === 0) return; // hidden
+    const { clientHeight, scrollTop, offsetParent } = this.element;
+    if (clientHeight === 0 && scrollTop === 0 && offsetParent === null && this.element.isConnected) return; // hidden
     const total = this.sheet.rows;
-    const { height } = this;
-    if (scrollTop !== this.scroll) {
-      const pending = this.aim;
-      const before = this.top;
-      this.top = movedTop(this.top, this.scroll, scrollTop, total, height);
-      const atEnd = scrollTop <= 0 || scrollTop >= canvasHeight(total) - height - 1;
-      this.aim = pending || (isScaled(total) && atEnd);
-      this.scroll = scrollTop;
-      // Scrolling up lets go of the end; the browser's own correction after rows went does not.
-      if (this.follow && this.top < before && this.top < lastTop(total, height) - ROW) this.setFollow(false);
+    if (scrollTop !== this.position.scroll) {
+      if (this.position.scrolled(scrollTop, total, this.height) && this.follow) this.setFollow(false);
+      clearTimeout(this.idle);
       if (isScaled(total)) {
-        clearTimeout(this.idle);
         this.idle = window.setTimeout(() => {
-          this.aim = true;
+          this.position.to(this.position.top);
           this.redraw();
         }, IDLE);
       }
     }
     this.redraw();
-  }
-
-  private reveal(index: number): void {
-    const { height } = this;
-    const y = index * ROW;
-    if (y < this.top) this.top = y;
-    else if (y + ROW > this.top + height) this.top = y + ROW - height;
-    else return;
-    this.aim = true;
   }
 
   private revealColumn(name: string): void {
@@ -392,8 +334,9 @@ export class Grid {
     const pinned = columns.reduce((sum, other) => sum + (other.pinned ? other.width : 0), 0);
     const sign = this.rtl ? -1 : 1;
     const left = Math.abs(element.scrollLeft);
+    const right = column.x + column.width - element.clientWidth;
     if (column.x - pinned < left) element.scrollLeft = sign * (column.x - pinned);
-    else if (column.x + column.width > left + element.clientWidth) element.scrollLeft = sign * (column.x + column.width - element.clientWidth);
+    else if (right > left) element.scrollLeft = sign * right;
   }
 
   // --- the active cell
@@ -401,7 +344,7 @@ export class Grid {
   private activate(index: number, column: string): void {
     const id = index === HEADER ? undefined : this.sheet.idAt(index);
     this.active = { index, id, column };
-    if (index !== HEADER) this.reveal(index);
+    if (index !== HEADER) this.position.reveal(index, this.height);
     this.revealColumn(column);
     this.refocus = true;
     this.redraw();
@@ -418,74 +361,31 @@ export class Grid {
   }
 
   private key(event: KeyboardEvent): void {
-    const inInput = event.target instanceof Element && event.target.matches("input");
-    if (inInput) {
-      event.stopPropagation();
-      return;
-    }
+    if (event.target instanceof Element && event.target.matches("input")) return;
     const columns = this.columns.map((column) => column.name);
     const { index, column } = this.active;
-    const at = Math.max(0, columns.indexOf(column));
-    const last = this.sheet.rows - 1;
-    const jump = event.ctrlKey || event.metaKey;
-    const row = (to: number): void => this.activate(clamp(to, index === HEADER ? HEADER : 0, last), columns[at]!);
-    const col = (to: number): void => this.activate(index, columns[clamp(to, 0, columns.length - 1)]!);
-    if (!columns.length) return;
-    if (event.altKey && event.key !== "ArrowDown") return;
-    switch (event.key) {
-      case "ArrowDown":
-        if (index === HEADER && (event.altKey || jump)) this.openMenu(column, this.head.headerOf(column) ?? this.element);
-        else this.activate(clamp(jump ? last : index + 1, HEADER, last), columns[at]!);
-        break;
-      case "ArrowUp":
-        if (jump || index === 0) this.activate(HEADER, columns[at]!);
-        else row(index - 1);
-        break;
-      case "ArrowLeft":
-      case "ArrowRight":
-        if ((event.key === "ArrowRight") !== this.rtl) col(jump ? columns.length - 1 : at + 1);
-        else col(jump ? 0 : at - 1);
-        break;
-      case "Home":
-        if (jump) this.activate(last < 0 ? HEADER : 0, columns[0]!);
-        else col(0);
-        break;
-      case "End":
-        if (jump) this.activate(last < 0 ? HEADER : last, columns.at(-1)!);
-        else col(columns.length - 1);
-        break;
-      case "PageDown":
-        row(index + Math.max(1, Math.floor(this.height / ROW) - 1));
-        break;
-      case "PageUp":
-        if (index !== HEADER) this.activate(clamp(index - Math.max(1, Math.floor(this.height / ROW) - 1), 0, last), columns[at]!);
-        break;
-      case "Enter":
-        if (index !== HEADER) return;
-        this.sortBy(nextSort(this.layout.sort, column, event.shiftKey));
-        break;
-      case " ":
-        if (index === HEADER) this.sortBy(nextSort(this.layout.sort, column, event.shiftKey));
-        else this.select(index, event.shiftKey ? "range" : "toggle");
-        break;
-      case "a":
-        if (!jump) return;
-        this.selectAll();
-        break;
-      case "Escape":
-        if (!this.selection.clear()) return;
-        this.selected();
-        break;
-      case "ContextMenu":
-      case "F10":
-        if (index !== HEADER || (event.key === "F10" && !event.shiftKey)) return;
-        this.openMenu(column, this.head.headerOf(column) ?? this.element);
-        break;
-      default:
-        return;
-    }
+    const command = commandFor(event, {
+      index,
+      column: Math.max(0, columns.indexOf(column)),
+      lastRow: this.sheet.rows - 1,
+      lastColumn: columns.length - 1,
+      page: Math.max(1, Math.floor(this.height / ROW) - 1),
+      rtl: this.rtl,
+    });
+    if (!command) return;
+    if ("go" in command) this.activate(command.go[0], columns[command.go[1]]!);
+    else this.obey(command.do);
     event.preventDefault();
-    event.stopPropagation();
+  }
+
+  private obey(what: (Command & { do: unknown })["do"]): void {
+    const { index, column } = this.active;
+    if (what === "sort" || what === "sort more") this.sortBy(nextSort(this.layout.sort, column, what === "sort more"));
+    else if (what === "menu") this.openMenu(column);
+    else if (what === "select") this.select(index, "toggle");
+    else if (what === "select to here") this.select(index, "range");
+    else if (what === "select all") this.selectAll();
+    else if (this.selection.clear()) this.selected();
   }
 
   // --- selection
@@ -599,11 +499,8 @@ export class Grid {
       active: active.index === HEADER ? active.column : undefined,
     });
     const { height } = this;
-    const end = lastTop(total, height);
-    const top = this.follow ? end : clamp(this.top, 0, end);
-    if (top !== this.top) this.aim = true;
-    this.top = top;
-    if (this.aim) this.setScroll(scrollFor(top, total, height));
+    this.position.settle(element, total, height, this.follow);
+    const { top } = this.position;
     const seen = seenRows(top, height, total);
     const here = seen.start === seen.stop || this.knownRows().length === seen.stop - seen.start;
     this.lacking = here ? Infinity : Math.min(this.lacking, performance.now());
@@ -625,21 +522,13 @@ export class Grid {
     this.asks.drawn();
   }
 
-  private setScroll(scroll: number): void {
-    this.aim = false;
-    if (Math.abs(this.element.scrollTop - scroll) > 0.5) this.element.scrollTop = scroll;
-    this.scroll = this.element.scrollTop;
-  }
-
   /** The rows to draw: the seen ones with a few around them, and the active cell's, so that the focus has where to be. */
   private lines(seen: Range, total: number): Line[] {
     const start = Math.max(0, seen.start - OVERSCAN);
     const stop = Math.min(total, seen.stop + OVERSCAN);
-    const offset = isScaled(total) ? this.scroll - this.top : 0;
-    const most = canvasHeight(total) - ROW;
     const lines: Line[] = [];
     const add = (index: number): void => {
-      lines.push({ index, id: this.sheet.idAt(index), y: clamp(index * ROW + offset, 0, most) });
+      lines.push({ index, id: this.sheet.idAt(index), y: this.position.yOf(index, total) });
     };
     const { index } = this.active;
     if (index >= 0 && index < start) add(index);

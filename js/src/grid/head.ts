@@ -23,7 +23,7 @@ export interface HeadActions {
   resize(column: string, width: number, done: boolean): void;
   fit(column: string): void;
   move(column: string, before: string | null): void;
-  menu(column: string, at: HTMLElement): void;
+  menu(column: string): void;
   filter(column: string, text: string): void;
   focus(column: string): void;
 }
@@ -130,13 +130,13 @@ export class Head {
     input.addEventListener("input", () => this.act.filter(name, input.value));
     element.addEventListener("click", (event) => {
       if (this.dragged) return;
-      if (event.target === menu) return this.act.menu(name, element);
+      if (event.target === menu) return this.act.menu(name);
       this.act.focus(name);
       if (event.target !== edge) this.act.sort(name, event.shiftKey);
     });
     element.addEventListener("contextmenu", (event) => {
       event.preventDefault();
-      this.act.menu(name, element);
+      this.act.menu(name);
     });
     edge.addEventListener("dblclick", () => this.act.fit(name));
     edge.addEventListener("pointerdown", (event) => this.resize(event, header));

@@ -71,7 +71,8 @@ export function place(schema: Column[], layout: Layout, widthOf: (name: string, 
   const types = new Map(schema);
   const ordered = layout.order.filter((name) => types.has(name));
   const known = new Set(ordered);
-  const all = [...ordered, ...schema.map(([name]) => name).filter((name) => !known.has(name))].filter((name) => !layout.hidden.includes(name));
+  const later = schema.map(([name]) => name).filter((name) => !known.has(name));
+  const all = [...ordered, ...later].filter((name) => !layout.hidden.includes(name));
   const pinned = all.filter((name) => layout.pinned.includes(name));
   let x = 0;
   return [...pinned, ...all.filter((name) => !layout.pinned.includes(name))].map((name, index) => {

@@ -23,7 +23,7 @@ interface Row {
   y: number;
   index: number;
   classes: string;
-  selected: boolean;
+  selected: boolean | undefined;
 }
 
 /** One row to draw; without an id it is a place that the kernel has not sent yet. */
@@ -104,7 +104,8 @@ export class Rows {
 
   private make(): Row {
     const gap = h("div", { class: "rtw-gap", role: "presentation" });
-    const row: Row = { element: h("div", { role: "row" }), cells: [], gap, y: NaN, index: -1, classes: "", selected: false };
+    const element = h("div", { role: "row" });
+    const row: Row = { element, cells: [], gap, y: NaN, index: -1, classes: "", selected: undefined };
     this.places.set(row.element, { row });
     return row;
   }
@@ -118,7 +119,7 @@ export class Rows {
     const fresh = line.id !== undefined && look.flashes.isNew(line.id);
     const classes = `rtw-row${line.id === undefined ? " rtw-wait" : ""}${fresh ? " rtw-new" : ""}${selected ? " rtw-selected" : ""}`;
     if (row.classes !== classes) element.className = row.classes = classes;
-    if (!element.hasAttribute("aria-selected") || row.selected !== selected) element.setAttribute("aria-selected", String((row.selected = selected)));
+    if (row.selected !== selected) element.setAttribute("aria-selected", String((row.selected = selected)));
     let pinned = 0;
     look.columns.forEach((column, i) => {
       if (column.pinned) pinned = i + 1;
