@@ -114,6 +114,7 @@ class Local:
         self._idle_timeout = idle_timeout
         self._clients: list[Client] = []
         self._network: Network | None = None
+        self._simulations: list[Simulation] = []
         with filelock.FileLock(self._home.start_lock, timeout=START_TIMEOUT + 10):
             state, lease = self._join(postgres, port) or self._start(postgres, port, limits)
         self._lease: socket.socket | None = lease
@@ -228,10 +229,10 @@ class Local:
             every: seconds between two messages of one user, on average.
 
         Returns:
-            What `stop()` ends; it also ends with this process.
+            What `stop()` ends; it also ends with this handle and with this process.
         """
         crowd = people(users, seed)
-        return Simulation(
+        simulation = Simulation(
             {
                 "url": self.url,
                 "key": self.anon_key,
@@ -242,6 +243,8 @@ class Local:
                 "people": [person | {"token": self.token(person["id"], expires_in=86400)} for person in crowd],
             }
         )
+        self._simulations.append(simulation)  # it is at work also where nobody keeps what is returned
+        return simulation
 
     def alive(self) -> bool:
         """Whether the server answers and this process still holds its lease."""
@@ -260,6 +263,8 @@ class Local:
             with contextlib.suppress(Exception):
                 client.close()
         self._clients.clear()
+        while self._simulations:
+            self._simulations.pop().stop()
         if self._network is not None:
             self._network.stop()
             self._network = None

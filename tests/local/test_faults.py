@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -242,3 +244,31 @@ async def test_a_key_of_another_project(server: RealtimeServer) -> None:
             assert key not in str(caught.value)
         finally:
             await client.close()
+
+
+async def test_a_postgres_of_ones_own_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    postgres = Postgres(tmp_path / "data")
+    postgres.start()
+    key = mint("x" * 40, "anon")
+    server = RealtimeServer(postgres.dsn, jwt_secret="x" * 40, anon_key=key)
+    try:
+        await server.start()
+        async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as connection:
+            await connection.execute("create table kept (id int primary key)")
+        client = AsyncClient(server.url, key)
+        assert [page.rows async for page in client.rest.select("kept")] == [[]]
+        assert postgres.process is not None
+        postgres.process.kill()
+        postgres.process.wait()
+        with pytest.raises(RealtimeError) as caught:
+            [page async for page in client.rest.select("kept")]
+        assert caught.value.retryable
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(f"{server.url}/health")).json()["streaming"] is False
+        postgres.start()
+        assert [page.rows async for page in client.rest.select("kept")] == [[]]
+        await asyncio.wait_for(server._streaming().wait(), 10)
+        await client.close()
+    finally:
+        await server.stop()
+        postgres.stop()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from websockets.sync.client import connect
@@ -146,3 +147,20 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(RealtimeError) as caught:
         local("t")
     assert caught.value.code == "DataFolderNotWritable"
+
+
+def test_the_limits_of_a_plan(home: Path) -> None:
+    with pytest.raises(RealtimeError) as caught:
+        local("t", limits="nothing")
+    assert caught.value.code == "BadLimits"
+    server = local("t", idle_timeout=1, limits="supabase")
+    try:
+        message = {"topic": "t", "event": "e", "payload": {}}
+        answer = httpx.post(
+            f"{server.url}/realtime/v1/api/broadcast",
+            json={"messages": [message] * 101},
+            headers={"apikey": server.anon_key},
+        )
+        assert answer.status_code == 429
+    finally:
+        server.stop()
