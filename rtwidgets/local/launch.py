@@ -12,6 +12,7 @@ not Postgres: it ends by SIGTERM.
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 
 CLONE_NEWUSER = 0x10000000
@@ -20,12 +21,29 @@ NOBODY = 65534
 
 
 def die_with_parent(parent: int, number: int) -> None:
-    """A signal as soon as the parent is gone, kill -9 included. Linux only; elsewhere the next start cleans up."""
-    if not sys.platform.startswith("linux"):
-        return
+    """A signal as soon as the parent is gone, kill -9 included. What is executed after this keeps it. Linux only."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit("the parent has gone")
+
+
+def watch_parent(parent: int, number: int, command: list[str]) -> int:
+    """As `die_with_parent` where there is no such signal: runs the program as a child, and looks every half second."""
+    child = subprocess.Popen(command)
+    for passed_on in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(passed_on, lambda received, _: child.send_signal(received))
+    while True:
+        try:
+            return child.wait(0.5)
+        except subprocess.TimeoutExpired:
+            if os.getppid() == parent:
+                continue
+        child.send_signal(number)
+        try:
+            return child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            return child.wait()
 
 
 def enter_namespace() -> None:
@@ -52,7 +70,10 @@ def main() -> None:
     # After the change of identity, which clears it.
     if parent != "0":
         # SIGINT is Postgres' fast shutdown; its SIGTERM waits for every client.
-        die_with_parent(int(parent), signal.SIGTERM if mode == "program" else signal.SIGINT)
+        number = signal.SIGTERM if mode == "program" else signal.SIGINT
+        if not sys.platform.startswith("linux"):
+            sys.exit(watch_parent(int(parent), number, command))
+        die_with_parent(int(parent), number)
     os.execv(command[0], command)
 
 

@@ -198,6 +198,7 @@ async def test_the_python_client(python: list[str], postgres: Postgres) -> None:
         told = await converse(python, place.server.url, part_of_the_test(place))
     assert told["broadcast"]["one"] == [["text", {"n": 1, "umlaut": "ü"}], ["text", {"n": 3}]]
     assert told["presence"]["events"] == ["join ana", "join bob", "join ana", "leave ana", "leave ana"]
+    assert told["rows"]["rows"] == [{"id": 9007199254740993, "status": "open", "doc": {"x": [1, None]}}]
     check_changes(told, 9007199254740993)
     check_rest(told)
 

@@ -155,3 +155,24 @@ def test_a_sweep_takes_only_what_is_ours_and_unused(tmp_path: Path, monkeypatch:
     used.remove()
     used.remove()
     assert not used.path.exists()
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+def test_a_program_ends_with_whoever_started_it(tmp_path: Path, system: str) -> None:
+    """Where the kernel does not tell a child of its parent's end, the launcher looks for itself."""
+    launch = f"import sys; sys.platform = {system!r}; from rtwidgets.local import launch; launch.main()"
+    owner = (
+        "import os, subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', sys.argv[1], 'program', str(os.getpid()), *sys.argv[2:]])\n"
+        "time.sleep(600)"
+    )
+    program = [sys.executable, "-c", "import sys, time; open(sys.argv[1], 'w').close(); time.sleep(600)"]
+    started = tmp_path / "started"
+    process = subprocess.Popen([sys.executable, "-c", owner, launch, *program, str(started)])
+    try:
+        until(started.exists)
+        assert len(running_in(tmp_path)) == {"linux": 2, "darwin": 3}[system]
+    finally:
+        process.kill()
+        process.wait()
+    until(lambda: running_in(tmp_path) == [], 10)

@@ -58,7 +58,8 @@ def plain(value: Any) -> Any:
 
 async def main() -> None:
     url, anon = ARGUMENTS["url"], ARGUMENTS["anon"]
-    one = (await acreate_client(url, anon)).realtime
+    project = await acreate_client(url, anon)
+    one = project.realtime
     two = AsyncRealtimeClient(f"{url}/realtime/v1", token=anon)
 
     # Broadcast, and over HTTP. This client has no acknowledgement and no bytes to receive.
@@ -124,6 +125,8 @@ async def main() -> None:
     await told("subscribed")
     await until(lambda: len(changes["gone"]) == 1, "row changes")
     await told("changes", **changes)
+    found = await project.table("official").select("id,status,doc").eq("status", "open").order("id").limit(5).execute()
+    await told("rows", rows=found.data)
 
     # A token that is replaced: first ana's rows, then bob's. And a private channel.
     person = AsyncRealtimeClient(f"{url}/realtime/v1", token=anon)
