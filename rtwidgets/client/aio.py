@@ -11,11 +11,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Literal, Protocol, Self, cast
 from urllib.parse import quote, urlsplit
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ..protocol import errors
@@ -33,14 +33,16 @@ from ..protocol.channel import (
     Status,
     SystemError_,
 )
-from ..protocol.codec import FrameError, decode_change, encode, receive
+from ..protocol.codec import FrameError, decode_change, encode
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change, Message, Vsn
 from ..protocol.presence import PresenceChange, State
+from ..protocol.receiver import Receiver
 from .dispatch import guarded
 from .log import logger
 from .rest import RestClient
 from .tokens import TokenHolder, TokenSource
+from .wire import Wire, open_wire
 
 __all__ = ["AsyncChannel", "AsyncClient", "ChangesBinding", "ChangesSink", "PresenceChange", "RealtimeError"]
 
@@ -144,7 +146,8 @@ class AsyncClient:
         self.rest = RestClient(self.url, key, self.tokens.get)
         self._backoff = backoff or Backoff()
         self._statuses, self._frames = _Set(), _Set()
-        self._ws: ClientConnection | None = None
+        self._ws: Wire | None = None
+        self._receiver: Receiver | None = None
         self._ref = 0
         self._supervisor: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -344,15 +347,8 @@ class AsyncClient:
         scheme = "wss" if self.url.startswith("https") else "ws"
         host = self.url.partition(":")[2]
         uri = f"{scheme}:{host}/realtime/v1/websocket?apikey={quote(self._key, safe='')}&vsn={self.vsn}"
-        ws = await connect(
-            uri,
-            max_size=MAX_FRAME,
-            max_queue=1024,
-            ping_interval=None,
-            open_timeout=self.timeout,
-            close_timeout=1,
-            compression=None,
-        )
+        receiver = self._receiver = Receiver(self.vsn)
+        ws = await open_wire(uri, partial(self._take, receiver), max_size=MAX_FRAME, timeout=self.timeout)
         if self._first is not None and self._first.done():
             self.reconnects += 1
         self._ws, self._beat = ws, None
@@ -365,16 +361,12 @@ class AsyncClient:
                 self._first.set_result(None)
             for channel in list(self.channels.values()):
                 channel.connected()
-            while True:
-                # `recv` does not suspend while frames are waiting, so one turn of the loop handles everything that has
-                # arrived;
-                # channels hand their changes on when the turn ends.
-                self._handle(await ws.recv(decode=False))
-        except ConnectionClosed as closed:
-            if closed.rcvd is not None:
-                logger.info("the server closed the connection: %s %s", closed.rcvd.code, closed.rcvd.reason)
+            await ws.wait_closed()
+            closed = ws.protocol.close_rcvd
+            if closed is not None:
+                logger.info("the server closed the connection: %s %s", closed.code, closed.reason)
         finally:
-            self._ws = None
+            self._ws = self._receiver = None
             for helper in helpers:
                 helper.cancel()
             if time.monotonic() - opened > 5:
@@ -383,20 +375,27 @@ class AsyncClient:
                 channel.lost()
             await self._shut(ws)
 
-    async def _shut(self, ws: ClientConnection) -> None:
+    async def _shut(self, ws: Wire) -> None:
         try:
             await asyncio.wait_for(ws.close(), 1.5)
         except (Exception, asyncio.CancelledError):
             ws.transport.abort()
 
-    def _handle(self, data: bytes | str) -> None:
+    def _take(self, receiver: Receiver, messages: list[bytes]) -> None:
+        """The messages of one read; channels hand their changes on when the turn of the loop ends."""
+        if receiver is not self._receiver:
+            return  # a socket that is being closed
         self.last_frame_at = time.time()
-        try:
-            message = receive(data, self.vsn)
-        except FrameError as error:
-            self.bad_frames += 1
-            logger.warning("a frame was left out: %s", error)
-            return
+        for data in messages:
+            try:
+                message = receiver.receive(data)
+            except FrameError as error:
+                self.bad_frames += 1
+                logger.warning("a frame was left out: %s", error)
+            else:
+                self._handle(message)
+
+    def _handle(self, message: Message) -> None:
         if self._frames:
             self._frames.call("in", message)
         if message.topic == "phoenix":
@@ -412,7 +411,7 @@ class AsyncClient:
         except Exception:  # one channel's trouble must not end the others'
             logger.exception("a frame of %s could not be handled", channel.topic)
 
-    async def _heartbeats(self, ws: ClientConnection) -> None:
+    async def _heartbeats(self, ws: Wire) -> None:
         while True:
             ref = self.next_ref()
             self._beat = (ref, time.monotonic())

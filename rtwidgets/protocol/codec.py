@@ -60,7 +60,8 @@ def _refuse_constant(text: str) -> Any:
 
 _exact = msgspec.json.Decoder(float_hook=exact_number)
 _plain = msgspec.json.Decoder()
-_BAD = (msgspec.MsgspecError, UnicodeError, RecursionError)
+UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What reading JSON may raise."""
 
 
 def loads(data: bytes | str | memoryview) -> Any:
@@ -74,7 +75,7 @@ def loads(data: bytes | str | memoryview) -> Any:
             return json.loads(text, parse_float=exact_number, parse_int=_exact_int, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise FrameError(f"not JSON: {error}") from None
-    except _BAD as error:
+    except UNREADABLE as error:
         raise FrameError(f"not JSON: {error}") from None
 
 
@@ -125,7 +126,7 @@ def _ref(value: _Ref) -> str | None:
 def _text(data: bytes | str, vsn: Vsn) -> _Object | _Array:
     try:
         return _objects.decode(data) if vsn == "1.0.0" else _arrays.decode(data)
-    except _BAD as error:
+    except UNREADABLE as error:
         raise FrameError(f"not a {vsn} frame: {error}") from None
 
 
@@ -354,10 +355,14 @@ _seen: dict[bytes, tuple[list[Column], Callable[[Any], Any]]] = {}
 _SEEN_MAX = 512
 
 
+def holds_plain_numbers(columns: list[Column]) -> bool:
+    """Whether a float holds every number with a fraction that such a record may have."""
+    return bool(columns) and all(column.type in _KEEPS_DIGITS_AS_FLOAT for column in columns)
+
+
 def _table(raw: bytes) -> tuple[list[Column], Callable[[Any], Any]]:
     columns: list[Column] = _columns.decode(raw) or []
-    plain = bool(columns) and all(column.type in _KEEPS_DIGITS_AS_FLOAT for column in columns)
-    reader: Callable[[Any], Any] = _plain.decode if plain else loads
+    reader: Callable[[Any], Any] = _plain.decode if holds_plain_numbers(columns) else loads
     found = (columns, reader)
     if len(_seen) >= _SEEN_MAX:
         _seen.clear()
@@ -374,7 +379,7 @@ def read_change(payload: bytes | str | msgspec.Raw) -> Change:
         columns, read = _seen.get(raw) or _table(raw)
         record: Any = read(data.record)
         old: Any = read(data.old_record)
-    except _BAD as error:
+    except UNREADABLE as error:
         raise FrameError(f"not a row change: {error}") from None
     if not (record is None or isinstance(record, dict)) or not (old is None or isinstance(old, dict)):
         raise FrameError("a row change whose record is not an object")

@@ -13,7 +13,7 @@ import msgspec
 Vsn = Literal["1.0.0", "2.0.0"]
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, gc=False):
     """One frame, whichever serializer carried it.
 
     `payload` is what JSON gave (nearly always a dict). A user broadcast has the shape
@@ -34,7 +34,7 @@ class Column(msgspec.Struct, frozen=True):
     type: str
 
 
-class Change(msgspec.Struct):
+class Change(msgspec.Struct, gc=False):
     """One row change, as `postgres_changes` carries it in `payload.data`.
 
     `record` and `old_record` hold JSON values exactly as sent, but that numbers which a float cannot hold keep every
