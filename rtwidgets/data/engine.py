@@ -29,6 +29,7 @@ from ..protocol.channel import ChangesBinding
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change, Column
 from .delta import Delta, Key
+from .sorting import Sort, parse_order
 from .store import Row, Store
 from .types import lag_ms
 
@@ -46,6 +47,8 @@ MAX_WAITING = 200_000
 _FIRST_RETRY, _LAST_RETRY = 1.0, 30.0  # seconds
 _REREAD_AT_ONCE = 50  # keys in one request: the URL must stay short
 _PAGE = 50_000  # rows: one page is one moment in the database; servers cap this as they like
+_REFILL_AFTER = 0.05  # seconds from a loss to the read that makes up for it; at least _REFILL_SHARE times as long as a
+_REFILL_SHARE = 4.0  # read takes, so that reading stays a small part of the load however often rows leave the window
 _HARD = frozenset(",()\"\\'")  # what the filter grammar would have to quote
 
 
@@ -127,6 +130,7 @@ class LiveTableEngine:
         self.snapshot_at: datetime | None = None
         self.paused = False
         self._store: Store | None = None
+        self._sort: Sort = ()
         self._types: dict[str, str] = {}
         self._matches: Callable[[Mapping[str, Any]], bool] | None = None
         self._filter_names: tuple[str, ...] = ()
@@ -148,6 +152,8 @@ class LiveTableEngine:
         self._reread: dict[Key, None] = {}
         self._seen_during_reread: set[Key] | None = None
         self._verifier: asyncio.Task[None] | None = None
+        self._refilling: asyncio.Task[None] | None = None
+        self._read_took = 0.0  # seconds
 
     # -- what readers use ----------------------------------------------------------------------------------------------
 
@@ -220,8 +226,9 @@ class LiveTableEngine:
             self._unregister = None
             if inspect.isawaitable(done):
                 await done
-        tasks = [task for task in (self._reading, self._rereading, self._verifier) if task is not None]
-        self._reading = self._rereading = self._verifier = None
+        running = (self._reading, self._rereading, self._verifier, self._refilling)
+        tasks = [task for task in running if task is not None]
+        self._reading = self._rereading = self._verifier = self._refilling = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -286,8 +293,19 @@ class LiveTableEngine:
             )
         self._compile(info.columns)
         self.key = key
+        self._sort = parse_order(self.order)
+        if self.limit is not None and self._sort:  # whole rows decide which are the first: rank every one of them
+            named = {name for name, _ in self._sort}
+            self._sort += tuple((name, False) for name in key if name not in named)
+        for column, _ in self._sort:
+            if names and column not in names:
+                raise RealtimeError(
+                    f"{name} has no column {column!r} to order by",
+                    code="UndefinedColumn",
+                    hint=f"its columns are {', '.join(names)}",
+                )
         self._store = Store(
-            info.columns, key, numeric=self.numeric, select=self.columns, order=self.order, limit=self.limit
+            info.columns, key, numeric=self.numeric, select=self.columns, order=self._sort, limit=self.limit
         )
 
     def _compile(self, columns: Sequence[Column]) -> None:
@@ -399,8 +417,23 @@ class LiveTableEngine:
                 self._types = {column.name: column.type for column in last.columns}
                 self._recompile()
             self._catch_up()
-        elif delta.reread or delta.unknown:
+            return
+        if delta.reread or delta.unknown:
             self._read_again([*delta.reread, *delta.unknown])
+        if store.short or (delta.unreadable and self.status != "error"):
+            self._refill()
+
+    def _refill(self) -> None:
+        """Reads the table again, shortly: rows that we do not hold belong into it now, or a change lacked our key."""
+
+        async def refill() -> None:
+            await asyncio.sleep(max(_REFILL_AFTER, _REFILL_SHARE * self._read_took))
+            self._refilling = None
+            if self._ready and self._reading is None and not self.paused:
+                self._catch_up(quietly=True)
+
+        if self._refilling is None:
+            self._refilling = asyncio.create_task(refill())
 
     def _recompile(self) -> None:
         try:
@@ -503,6 +536,7 @@ class LiveTableEngine:
     async def _read(self) -> None:
         wait = _FIRST_RETRY
         while True:
+            began = time.monotonic()
             try:
                 rows, cut = await self._snapshot()
                 break
@@ -520,6 +554,8 @@ class LiveTableEngine:
         first = self.snapshot_at is None
         work = store.load if first else store.resync
         delta = await asyncio.to_thread(work, rows) if len(rows) > 5_000 else work(rows)
+        store.more(self.limit is not None and len(rows) >= self.limit)
+        self._read_took = time.monotonic() - began
         self.snapshot_at = datetime.now(UTC)
         self._cut = cut
         waiting, self._waiting = self._waiting or [], None
@@ -540,12 +576,19 @@ class LiveTableEngine:
         """All rows, and which transactions the oldest page holds: those after it may come twice, which does no harm."""
         rows: list[Row] = []
         cut: _Cut | None = None
-        async for page in self.rest.select(
-            self.table, **self._options(), order=self.order, limit=self.limit, page_size=_PAGE
-        ):
+        # The table sorts by itself, so the server need not, and pages go by key. Only a limit makes its order matter:
+        # without one of the table's own, the last rows by key are the best guess at those that arrived last.
+        sort: Sort = ()
+        if self.limit is not None:
+            sort = self._sort or tuple((name, True) for name in self.key or ())
+        order = ",".join(f"{name}.{'desc' if down else 'asc'}" for name, down in sort) or None
+        pages = self.rest.select(self.table, **self._options(), order=order, limit=self.limit, page_size=_PAGE)
+        async for page in pages:
             if cut is None:
                 cut = _Cut(page.lsn, page.snapshot)
             rows.extend(page.rows)
+        if self.limit is not None and not self._sort:
+            rows.reverse()
         return rows, cut if cut is not None and cut.lsn is not None else None
 
     def _options(self) -> dict[str, Any]:

@@ -98,8 +98,8 @@ def sort_positions(columns: dict[str, ColumnData], sort: Sort, where: Array) -> 
     return where[np.lexsort(layers[::-1])] if layers else where
 
 
-def _rank(columns: dict[str, ColumnData], sort: Sort, position: int) -> tuple[Any, ...]:
-    """What `sort_positions` sorts by, of one row, as something that compares."""
+def rank(columns: dict[str, ColumnData], sort: Sort, position: int) -> tuple[Any, ...]:
+    """What `sort_positions` sorts by, of one row, as something that compares; the position comes last."""
     parts: list[Any] = []
     for name, descending in sort:
         column = columns.get(name)
@@ -153,13 +153,13 @@ class SortedRows:
             marked = np.zeros(len(pos), dtype=bool)
             marked[dirty] = True
             rest = self._slots[~marked[self._slots]]
-            come = [(_rank(columns, self.sort, int(pos[s])), s) for s in self._dirty if pos[s] >= 0]
+            come = [(rank(columns, self.sort, int(pos[s])), s) for s in self._dirty if pos[s] >= 0]
             come.sort(key=lambda pair: pair[0])
 
-            def rank(slot: Any) -> tuple[Any, ...]:
-                return _rank(columns, self.sort, int(pos[slot]))
+            def rank_of(slot: Any) -> tuple[Any, ...]:
+                return rank(columns, self.sort, int(pos[slot]))
 
-            at = [bisect_left(rest, r, key=rank) for r, _ in come]  # pyright: ignore[reportArgumentType]
+            at = [bisect_left(rest, r, key=rank_of) for r, _ in come]  # pyright: ignore[reportArgumentType]
             self._slots = np.insert(rest, at, [s for _, s in come])
             self._dirty.clear()
         return self._slots

@@ -22,7 +22,7 @@ from ..protocol.messages import Change, Column
 from .columns import ColumnData
 from .delta import Block, Delta, Key
 from .frames import guard
-from .sorting import Sort, SortedRows, parse_order
+from .sorting import Sort, SortedRows, parse_order, rank
 from .types import TIMES, Array, changed, keys_of, kind_of, parse, to_json, to_pandas, to_python
 
 Row = dict[str, Any]
@@ -74,6 +74,8 @@ class Store:
         self._sorts: dict[Sort, SortedRows] = {}
         self._arrival: Array | None = None
         self._frame: pd.DataFrame | None = None
+        self._horizon: tuple[Any, ...] | None = None
+        """Rank of the first row that the limit is known to have left out; None where it left out none."""
         for column in columns:
             self._add_column(column)
         missing = [name for name in self.key if name not in self._columns]
@@ -94,6 +96,22 @@ class Store:
     @property
     def columns(self) -> list[Column]:
         return [Column(column.name, column.pg_type) for column in self._columns.values()]
+
+    def more(self, more: bool) -> None:
+        """Whether the source holds further rows, which all sort after those that were loaded."""
+        with self.lock:
+            self._horizon = self._last_rank() if more and self.order and len(self) else None
+
+    @property
+    def short(self) -> bool:
+        """Whether rows that the limit left out belong into the table now, since others went or moved back."""
+        with self.lock:
+            if self._horizon is None or self.limit is None:
+                return False
+            return len(self) < self.limit or self._last_rank() > self._horizon
+
+    def _last_rank(self) -> tuple[Any, ...]:
+        return rank(self._columns, self.order, int(self._sorted(self.order)[-1]))[:-1]
 
     def keys(self) -> list[Key]:
         """The keys in order of arrival."""
@@ -199,8 +217,8 @@ class Store:
         with self.lock:
             batch = _Batch(self)
             if changes:
-                first, last = changes[0].columns, changes[-1].columns
-                if first is last or first == last:
+                declared = changes[0].columns
+                if all([change.columns is declared for change in changes]):
                     self._declare(changes[0], batch)
                     self._collect(changes, batch)
                 else:
@@ -335,6 +353,9 @@ class Store:
         if self.limit is not None and len(self) > self.limit:
             excess = len(self) - self.limit
             positions = self._sorted(self.order)[self.limit :] if self.order else self._living()[:excess]
+            if self.order:
+                left_out = rank(self._columns, self.order, int(positions[0]))[:-1]
+                self._horizon = left_out if self._horizon is None else min(self._horizon, left_out)
             for slot in self._slot_at[positions].tolist():
                 batch.delete(self._keys[slot])
         delta = batch.delta()
