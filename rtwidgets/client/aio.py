@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Literal, Protocol, Self, cast
 from urllib.parse import quote, urlsplit
@@ -29,6 +30,7 @@ from ..protocol.channel import (
     Joined,
     Left,
     Ready,
+    Replicating,
     Replied,
     Status,
     SystemError_,
@@ -38,6 +40,7 @@ from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change, Message, Vsn
 from ..protocol.presence import PresenceChange, State
 from ..protocol.receiver import Receiver
+from ..protocol.replay import Replay
 from .dispatch import guarded
 from .log import logger
 from .rest import RestClient
@@ -144,8 +147,10 @@ class AsyncClient:
         self.channels: dict[str, AsyncChannel] = {}
         self.tokens = TokenHolder(token)
         self.rest = RestClient(self.url, key, self.tokens.get)
+        self.clock_ahead = 0.0
+        """Seconds that the server's clock is ahead of ours, as it told when the socket opened."""
         self._backoff = backoff or Backoff()
-        self._statuses, self._frames = _Set(), _Set()
+        self._statuses, self._frames, self._beats = _Set(), _Set(), _Set()
         self._ws: Wire | None = None
         self._receiver: Receiver | None = None
         self._ref = 0
@@ -193,9 +198,10 @@ class AsyncClient:
         if supervisor is not None:
             supervisor.cancel()
             await asyncio.gather(supervisor, return_exceptions=True)
-        for task in list(self._tasks):
-            if task is not asyncio.current_task():
-                task.cancel()
+        left = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         await self.rest.close()
         self._set_status("closed", None)
 
@@ -232,6 +238,21 @@ class AsyncClient:
         Tokens are in join payloads: redact them.
         """
         return self._frames.put(fn)
+
+    def on_beat(self, fn: Callable[[], Any]) -> Unregister:
+        """Calls `fn()` at each answered heartbeat: the figures (`last_frame_at`, `round_trip_ms`) are new."""
+        return self._beats.put(fn)
+
+    async def broadcast(self, topic: str, event: str, payload: Any, *, private: bool = False) -> None:
+        """Sends a broadcast over HTTP, without joining. Raises `RealtimeError`."""
+        name = topic.removeprefix("realtime:")
+        known = self.channels.get(name)
+        if known is not None and known.options.private != private:
+            logger.warning(
+                "this goes to the %s topic %r, but the channel of that name here is %s: to the server these are two",
+                *(("private", name, "public") if private else ("public", name, "private")),
+            )
+        await self.rest.broadcast(name, event, payload, private)
 
     async def set_token(self, token: str) -> None:
         """Another user token from now on: sent to every joined channel and used in every later join."""
@@ -351,6 +372,7 @@ class AsyncClient:
         ws = await open_wire(uri, partial(self._take, receiver), max_size=MAX_FRAME, timeout=self.timeout)
         if self._first is not None and self._first.done():
             self.reconnects += 1
+        self.clock_ahead = _clock_ahead(ws)
         self._ws, self._beat = ws, None
         opened = time.monotonic()
         helpers = [asyncio.ensure_future(self._heartbeats(ws)), asyncio.ensure_future(self._renewals())]
@@ -369,6 +391,7 @@ class AsyncClient:
             self._ws = self._receiver = None
             for helper in helpers:
                 helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
             if time.monotonic() - opened > 5:
                 self._backoff.reset()
             for channel in list(self.channels.values()):
@@ -402,10 +425,12 @@ class AsyncClient:
             if self._beat is not None and message.ref == self._beat[0]:
                 self.round_trip_ms = (time.monotonic() - self._beat[1]) * 1000
                 self._beat = None
+                self._beats.call()
             return
         channel = self.channels.get(message.topic.removeprefix("realtime:"))
         if channel is None:
             return
+        channel.last_frame_at = self.last_frame_at
         try:
             channel.handle(message)
         except Exception:  # one channel's trouble must not end the others'
@@ -468,6 +493,14 @@ class AsyncClient:
         return await self._ask_token(fresh=fresh)
 
 
+def _clock_ahead(ws: Wire) -> float:
+    try:
+        told = ws.response.headers["Date"] if ws.response is not None else ""
+        return parsedate_to_datetime(told).timestamp() - time.time()
+    except (LookupError, ValueError, OverflowError):
+        return 0.0
+
+
 def _options(options: ChannelOptions) -> str:
     shown = {name: value for name, value in msgspec.structs.asdict(options).items() if value not in (False, None)}
     return ", ".join(f"{name}={value!r}" for name, value in shown.items()) or "none"
@@ -495,6 +528,8 @@ class AsyncChannel:
         self.made_with = options
         """The options that it was asked for with, whatever `set_presence_key` has done since."""
         self.error: RealtimeError | None = None
+        self.last_frame_at: float | None = None
+        """Unix time of the last frame for this topic."""
         self._holds: set[object] = set()
         self._asked = False
         """Whether a person subscribed, so that it stays joined without any hold."""
@@ -509,6 +544,8 @@ class AsyncChannel:
         self._buffer: deque[tuple[str, Any, asyncio.Future[None]]] = deque()
         self._waiters: list[asyncio.Future[None]] = []
         self._backoff = Backoff(1.0, 10.0)
+        self._replay = Replay(options.replay) if options.replay else None
+        self._refusals = 0
         self._timer: asyncio.TimerHandle | None = None
         self._join_timer: asyncio.TimerHandle | None = None
         self._rejoin_due = False
@@ -561,7 +598,7 @@ class AsyncChannel:
 
     async def wait_joined(self, timeout: float = 10.0) -> None:
         """Waits until a channel that is being joined is joined. Raises as `subscribe` does."""
-        if self.status == "joined":
+        if self._there():
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
@@ -576,6 +613,9 @@ class AsyncChannel:
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
+
+    def _there(self) -> bool:
+        return self.status == "joined" and (self._machine.replicating or not self.options.replication_ready)
 
     def start(self) -> None:
         """As `subscribe`, without waiting."""
@@ -626,7 +666,12 @@ class AsyncChannel:
         self._wanted = True
         self._machine.auth_tried = False
         self.client.ensure_started()
-        if self.status != "joined" and self._timer is None:
+        if self.status == "joined" or self._timer is not None:
+            return
+        if self._refusals > 1 and self.client.connected:
+            # Asked for again and again, as by a callback that subscribes whenever the channel is down: not in a storm.
+            self._timer = asyncio.get_running_loop().call_later(self._backoff.next(), self._rejoin_now, False)
+        else:
             self._rejoin_soon()
 
     async def unsubscribe(self) -> None:
@@ -665,8 +710,10 @@ class AsyncChannel:
         if self.status == "joined" and self.client.connected:
             await self._push_broadcast(body)
             return
-        if self.status == "errored" and self.error is not None and self._timer is None and self.client.connected:
-            raise self.error
+        if self.status == "errored" and self.error is not None:
+            for_good = self._timer is None and self.client.connected
+            if for_good or errors.min_wait(self.error):  # after a rate limit, waiting messages would make it worse
+                raise self.error
         if len(self._buffer) >= BUFFERED:
             _, _, oldest = self._buffer.popleft()
             if not oldest.done():
@@ -776,7 +823,8 @@ class AsyncChannel:
         ref = self.client.next_ref()
         bindings = tuple(cast("_Binding", bound).binding for bound in self._sinks.values())
         presence = bool(self._presences) or self._state is not None or self.options.presence_key is not None
-        message = self._machine.join(ref, token, bindings, presence=presence)
+        replay = self._replay.params() if self._replay is not None else None
+        message = self._machine.join(ref, token, bindings, presence=presence, replay=replay)
         self._state_sent = None
         self._routes = {}
         self._tell()
@@ -852,6 +900,7 @@ class AsyncChannel:
             if self.client.connected:
                 self._timer = asyncio.get_running_loop().call_later(delay, self._rejoin_now, down.fresh_token)
         else:
+            self._refusals += 1
             logger.error("channel %s: %s", self.topic, down.error)
             self._fail_pushes(down.error)
             self._wake_waiters(down.error)
@@ -861,12 +910,13 @@ class AsyncChannel:
 
     def _handle_joined(self) -> None:
         self._cancel_timers()
-        self.error = None
+        self.error, self._refusals = None, 0
         self._backoff.reset()
         self._routes_changed()
         self._track_times.clear()
         self._tell()
-        self._wake_waiters(None)
+        if self._there():
+            self._wake_waiters(None)
         waiting, self._buffer = self._buffer, deque()
         if waiting:
             self.client.spawn(self._flush_buffer(waiting))
@@ -897,6 +947,9 @@ class AsyncChannel:
         if event is None:
             return
         if isinstance(event, Broadcast):
+            now = int(1000 * (time.time() + self.client.clock_ahead))
+            if self._replay is not None and not self._replay.new(event.meta, now):
+                return
             for name in (event.event.lower(), "*"):
                 callbacks = self._broadcasts.get(name)
                 if callbacks:
@@ -909,6 +962,8 @@ class AsyncChannel:
                 waiting.set_result(event.error)
         elif isinstance(event, Joined):
             self._handle_joined()
+        elif isinstance(event, Replicating):
+            self._wake_waiters(None)
         elif isinstance(event, Ready):
             self._flush()
             for bound in list(self._sinks.values()):
@@ -930,6 +985,8 @@ class AsyncChannel:
                 waiting = self._replies.pop(ref)
                 if not waiting.done():
                     waiting.set_result(None)
+            if not self._wanted:
+                self._ended()
 
     def _take_change(self, change: Change) -> None:
         routes, dirty = self._routes, self._dirty

@@ -66,7 +66,13 @@ class Client(HasTraits):
             if me is not None:
                 dispatch(me._take, status, error)
 
+        def beat() -> None:
+            me = mine()
+            if me is not None:
+                dispatch(me.refresh)
+
         _there(self.aio.on_status, told)
+        _there(self.aio.on_beat, beat)
         with _lock:
             _open.add(self)
 
@@ -80,13 +86,15 @@ class Client(HasTraits):
 
     def refresh(self) -> None:
         """Copies the figures that change with every frame (`last_frame_at`, `round_trip_ms`, `reconnects`) into the
-        traits.
+        traits, the channels' too. Happens by itself at each heartbeat and each change of status.
         """
         self.last_frame_at, self.round_trip_ms, self.reconnects = (
             self.aio.last_frame_at,
             self.aio.round_trip_ms,
             self.aio.reconnects,
         )
+        for channel in list(self.known.values()):
+            channel.last_frame_at = channel.aio.last_frame_at
 
     @property
     def channels(self) -> dict[str, Channel]:
@@ -115,7 +123,7 @@ class Client(HasTraits):
 
     def broadcast(self, topic: str, event: str, payload: Any, *, private: bool = False) -> None:
         """Sends a broadcast over HTTP, without joining. Raises `RealtimeError`."""
-        _wait(self.aio.rest.broadcast(topic, event, payload, private), 60)
+        _wait(self.aio.broadcast(topic, event, payload, private=private), 60)
 
     def close(self) -> None:
         """Leaves every channel and closes the socket. Safe to call twice."""
@@ -154,6 +162,7 @@ class Channel(HasTraits):
 
     status = Enum(("closed", "joining", "joined", "leaving", "errored"), "closed")
     error = AnyTrait(None, allow_none=True, help="a RealtimeError, or None")
+    last_frame_at = Float(None, allow_none=True, help="Unix time of the last frame for this topic")
 
     _made = False
 
@@ -213,7 +222,7 @@ class Channel(HasTraits):
 
     def _take(self, status: str, error: RealtimeError | None) -> None:
         with self.hold_trait_notifications():
-            self.status, self.error = status, error
+            self.status, self.error, self.last_frame_at = status, error, self.aio.last_frame_at
 
     @property
     def presence(self) -> dict[str, list[dict[str, Any]]]:
@@ -394,14 +403,16 @@ def _from_supabase(source: Any, key: str | None, token: TokenSource) -> tuple[st
             hint="pass a URL and a key, or a supabase client",
         )
 
-    async def session_token() -> str | None:
-        session = source.auth.get_session()
-        if inspect.isawaitable(session):
-            session = await session
-        return getattr(session, "access_token", None)
+    get_session: Any = getattr(getattr(source, "auth", None), "get_session", None)
 
-    has_auth = getattr(source, "auth", None) is not None and hasattr(source.auth, "get_session")
-    return str(url), key or str(found), token or (session_token if has_auth else None)
+    def now() -> str | None:
+        return getattr(get_session(), "access_token", None)
+
+    async def soon() -> str | None:
+        return getattr(await get_session(), "access_token", None)
+
+    session_token: TokenSource = soon if inspect.iscoroutinefunction(get_session) else now
+    return str(url), key or str(found), token or (session_token if get_session is not None else None)
 
 
 def default_client() -> Client:

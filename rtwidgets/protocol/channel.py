@@ -45,13 +45,17 @@ class ChangesBinding(msgspec.Struct, frozen=True):
 
 
 class ChannelOptions(msgspec.Struct, frozen=True):
-    """How a channel is joined. `replay`: `{"since": ms since 1970, "limit": 1 to 25}`, on private channels."""
+    """How a channel is joined. `replay`: `{"since": ms since 1970, "limit": 1 to 25}`, on private channels.
+
+    `replication_ready`: joined means that what the database sends (`realtime.send`) arrives from then on.
+    """
 
     private: bool = False
     ack: bool = False
     broadcast_self: bool = False
     presence_key: str | None = None
     replay: dict[str, int] | None = None
+    replication_ready: bool = False
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -60,6 +64,10 @@ class Joined(msgspec.Struct, frozen=True):
 
 class Ready(msgspec.Struct, frozen=True):
     """The server listens to the database for us now ("Subscribed to PostgreSQL")."""
+
+
+class Replicating(msgspec.Struct, frozen=True):
+    """What the database broadcasts arrives from now on (asked for by `replication_ready`)."""
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -101,7 +109,7 @@ class SystemError_(msgspec.Struct, frozen=True):
     postgres: bool
 
 
-Event = Joined | Ready | Left | Down | Broadcast | PresenceChange | Replied | SystemError_
+Event = Joined | Ready | Replicating | Left | Down | Broadcast | PresenceChange | Replied | SystemError_
 
 
 class ChannelMachine:
@@ -116,17 +124,26 @@ class ChannelMachine:
         self.presence_joined = False
         self.bindings: tuple[ChangesBinding, ...] = ()
         self.routes: dict[int, tuple[ChangesBinding, ...]] = {}
+        self.replicating = False
         self.auth_tried = False
         self._system: RealtimeError | None = None
         self._leave_ref: str | None = None
 
-    def join(self, ref: str, token: str | None, bindings: tuple[ChangesBinding, ...], *, presence: bool) -> Message:
+    def join(
+        self,
+        ref: str,
+        token: str | None,
+        bindings: tuple[ChangesBinding, ...],
+        *,
+        presence: bool,
+        replay: Mapping[str, int] | None = None,
+    ) -> Message:
         """The join to send now: built from the token and the bindings of this moment, never from those of an earlier
         join.
         """
         self.status, self.join_ref = "joining", ref
         self.bindings, self.routes = tuple(dict.fromkeys(bindings)), {}
-        self._system = None
+        self._system, self.replicating = None, False
         self._leave_ref = None  # what answers a leave of before must not end this join
         self.presence_joined = presence
         self.presence.rejoin()
@@ -134,8 +151,10 @@ class ChannelMachine:
             self.presence.expect_no_state()
         options = self.options
         broadcast: dict[str, Any] = {"ack": options.ack, "self": options.broadcast_self}
-        if options.replay:
-            broadcast["replay"] = options.replay
+        if replay:
+            broadcast["replay"] = dict(replay)
+        if options.replication_ready:
+            broadcast["replication_ready"] = True
         config: dict[str, Any] = {
             "broadcast": broadcast,
             "presence": {"key": options.presence_key or "", "enabled": presence},
@@ -224,6 +243,9 @@ class ChannelMachine:
         postgres = payload.get("extension") == "postgres_changes"
         if payload.get("status") == "ok":
             self.auth_tried = False
+            if not postgres and "replication connection" in text.lower():
+                self.replicating = True
+                return Replicating()
             return Ready() if postgres else None
         error = from_system(text)
         if not postgres:

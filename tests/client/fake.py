@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import http
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -31,6 +32,7 @@ class FakeServer:
         """Answers no heartbeat."""
         self.mute_joins = 0
         self.system: tuple[str, str] = ("ok", "Subscribed to PostgreSQL")
+        self.on_request: Callable[[str], Any] = lambda path: None
         self.sockets: list[ServerConnection] = []
         self.received: list[Message] = []
         self.joined: dict[tuple[ServerConnection, str], str] = {}
@@ -61,6 +63,7 @@ class FakeServer:
         ]
 
     def _request(self, connection: ServerConnection, request: Any) -> Any:
+        self.on_request(request.path)
         if self.refuse:
             status, text = self.refuse.pop(0)
             return connection.respond(http.HTTPStatus(status), json.dumps({"error": text}))

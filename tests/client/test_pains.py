@@ -1,0 +1,345 @@
+"""More of what users suffer from, by its number: gaps, callbacks, storms, broadcasts from the database, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from rtwidgets.client import dispatch
+from rtwidgets.client.aio import ChangesBinding
+from rtwidgets.protocol.backoff import Backoff
+from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.messages import Message
+
+from .fake import FakeServer, until
+from .test_aio import Sink, client_of, server
+
+__all__ = ["server"]
+
+REFUSED = "Unauthorized: You do not have permissions to read from this Channel topic: t"
+
+
+class Story(Sink):
+    """A sink that writes down what happened in which order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Any] = []
+
+    def on_changes(self, changes: list[Any]) -> None:
+        self.told += [change.record["id"] for change in changes]
+
+    def on_ready(self) -> None:
+        self.told.append("ready")
+
+    def on_gap(self, reason: str) -> None:
+        self.told.append("gap")
+
+
+async def test_pain_04_a_gap_is_told_before_anything_that_comes_after_it(server: FakeServer) -> None:
+    """Nobody sends again what changed meanwhile: whoever holds rows must hear of it, and when to read them anew."""
+    async with client_of(server) as client:
+        channel, sink = client.channel("t"), Story()
+        channel.add_changes(ChangesBinding(table="t"), sink)
+        await channel.subscribe()
+        await until(lambda: sink.told == ["ready"])
+        await server.change("t", {"id": 1}, {"id": 2})
+        await until(lambda: sink.told[-1] == 2)
+        server.drop()
+        await server.change("t", {"id": 3})  # nobody is there
+        await until(lambda: sink.told[-1] == "ready" and len(sink.told) > 3)
+        await server.change("t", {"id": 4})
+        await until(lambda: sink.told[-1] == 4)
+        assert sink.told == ["ready", 1, 2, "gap", "ready", 4]
+
+
+async def test_pain_04_each_way_to_lose_the_channel_is_a_gap(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        channel, sink = client.channel("t"), Story()
+        channel._backoff = Backoff(0.01, 0.02)
+        channel.add_changes(ChangesBinding(table="t"), sink)
+        await channel.subscribe()
+        await until(lambda: sink.told == ["ready"])
+        await server.close_channel("t")  # the server ends the channel, the socket stays
+        await until(lambda: sink.told == ["ready", "gap", "ready"])
+        channel.add_changes(ChangesBinding(table="u"), Story())  # joined anew, for a second binding
+        await until(lambda: sink.told == ["ready", "gap", "ready", "gap", "ready"])
+
+
+async def test_pain_17_async_callbacks_run_and_what_they_raise_is_counted(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        channel = client.channel("t", broadcast_self=True)
+        got: list[Any] = []
+
+        async def slow(event: str, payload: Any, meta: Any) -> None:
+            await asyncio.sleep(0.01)
+            got.append(payload)
+
+        async def bad(event: str, payload: Any, meta: Any) -> None:
+            await asyncio.sleep(0)
+            raise ValueError("in user code")
+
+        channel.on_broadcast("m", bad)
+        channel.on_broadcast("m", slow)
+        await channel.subscribe()
+        before = dispatch.callback_errors
+        await channel.send("m", {"n": 1})
+        await channel.send("m", {"n": 2})
+        await until(lambda: got == [{"n": 1}, {"n": 2}])
+        assert dispatch.callback_errors == before + 2
+
+
+async def test_pain_37_what_callbacks_raise_is_counted_and_reaches_nobody_else(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with client_of(server) as client:
+        channel, sink = client.channel("t", broadcast_self=True), Sink()
+
+        def bad(*_: Any) -> None:
+            raise ValueError("in user code")
+
+        class Bad(Sink):
+            on_changes = on_ready = on_gap = bad  # type: ignore[assignment]
+
+        for register in (channel.on_status, channel.on_presence, client.on_status, client.on_frame):
+            register(bad)
+        channel.on_broadcast("*", bad)
+        channel.add_changes(ChangesBinding(table="t"), Bad())
+        channel.add_changes(ChangesBinding(table="t"), sink)
+        before = dispatch.callback_errors
+        await channel.subscribe()
+        await channel.send("m", {})
+        await server.change("t", {"id": 1})
+        await until(lambda: sink.rows == [{"id": 1}])
+        server.drop()
+        await until(lambda: sink.ready == 2)
+        assert dispatch.callback_errors > before + 8
+        assert "test_pain_37" in caplog.text, "the log names the function that raised"
+
+
+@pytest.mark.parametrize("refusal", [REFUSED, "ChannelRateLimitReached: Too many channels", "UnknownErrorOnChannel: x"])
+async def test_pain_19_subscribing_again_in_the_callback_is_no_storm(server: FakeServer, refusal: str) -> None:
+    server.join_errors = [refusal] * 1000
+    async with client_of(server) as client:
+        channel = client.channel("t")
+        channel.on_status(lambda status, error: status in ("errored", "closed") and channel.start())
+        channel.start()
+        await asyncio.sleep(1.0)
+        assert 1 <= len(server.joins("t")) < 8
+
+
+async def test_pain_19_the_same_while_the_socket_comes_and_goes(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        channel = client.channel("t")
+
+        async def again(status: str, error: Any) -> None:
+            if status in ("errored", "closed"):
+                await channel.subscribe()
+
+        channel.on_status(again)
+        await channel.subscribe()
+        for drops in range(1, 6):
+            server.drop()
+            await until(lambda drops=drops: client.reconnects == drops and channel.status == "joined")
+        assert len(server.joins("t")) <= 6
+
+
+async def test_pain_31_joined_can_wait_for_the_database(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        channel = client.channel("t", private=True, replication_ready=True)
+        joining = asyncio.ensure_future(channel.subscribe())
+        await until(lambda: channel.status == "joined")
+        assert server.joins("t")[0].payload["config"]["broadcast"]["replication_ready"] is True
+        await asyncio.sleep(0.05)
+        assert not joining.done(), "what realtime.send() says now would still be lost"
+        ready = {"extension": "system", "status": "ok", "message": "Replication connection established"}
+        await server.everyone("t", "system", ready)
+        await asyncio.wait_for(joining, 2)
+        server.drop()
+        await until(lambda: len(server.joins("t")) == 2 and channel.status == "joined")
+        with pytest.raises(RealtimeError, match="not joined"):
+            await channel.subscribe(0.05)
+
+
+async def test_pain_31_a_public_and_a_private_topic_are_told_apart(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with client_of(server) as client:
+        client.channel("t")
+        posted: list[Any] = []
+
+        async def post(*args: Any) -> None:
+            posted.append(args)
+
+        client.rest.broadcast = post  # type: ignore[method-assign]
+        await client.broadcast("t", "m", {})
+        assert not caplog.text
+        await client.broadcast("realtime:t", "m", {}, private=True)
+        assert "the private topic 't'" in caplog.text
+        assert [args[0] for args in posted] == ["t", "t"]
+
+
+async def test_pain_33_a_rate_limit_is_told_and_waited_for(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        channel = client.channel("t")
+        told: list[Any] = []
+        channel.on_status(lambda status, error: told.append((status, error and error.code)))
+        await channel.subscribe()
+        await server.close_channel("t", "Too many messages per second")
+        await until(lambda: channel.status == "errored")
+        assert told[-1] == ("errored", "MessagePerSecondRateLimitReached")
+        assert channel.error is not None
+        assert channel.error.retryable
+        assert "30 s" in channel.error.hint
+        assert channel._timer is not None
+        assert channel._timer.when() - asyncio.get_running_loop().time() > 25
+        with pytest.raises(RealtimeError) as caught:  # and what is sent meanwhile does not look sent
+            await asyncio.wait_for(channel.send("m", {}), 0.1)
+        assert caught.value.code == "MessagePerSecondRateLimitReached"
+
+
+async def test_pain_33_the_socket_too_waits_after_a_rate_limit(server: FakeServer) -> None:
+    server.refuse = [(429, "Too many connected users")]
+    client = client_of(server, timeout=0.3)
+    with pytest.raises(RealtimeError, match="Too many connected users"):
+        await client.connect()
+    assert client.status == "reconnecting"
+    assert client.error is not None
+    assert client.error.code == "ConnectionRateLimitReached"
+    await client.close()
+
+
+# --- replay ---
+
+
+async def test_a_replay_goes_on_from_the_last_message_and_tells_nothing_twice(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        channel = client.channel("t", private=True, replay={"since": 1000, "limit": 25})
+        got: list[Any] = []
+        channel.on_broadcast("*", lambda event, payload, meta: got.append(payload))
+        await channel.subscribe()
+
+        async def say(number: int, **meta: Any) -> None:
+            body = {"type": "broadcast", "event": "m", "payload": number, "meta": {"id": f"id-{number}", **meta}}
+            await server.everyone("t", "broadcast", body)
+
+        await say(1, replayed=True)
+        await say(2)
+        await until(lambda: got == [1, 2])
+        server.drop()
+        await until(lambda: len(server.joins("t")) == 2 and channel.status == "joined")
+        asked = [join.payload["config"]["broadcast"]["replay"] for join in server.joins("t")]
+        assert asked[0] == {"since": 1000, "limit": 25}
+        assert asked[1]["limit"] == 25
+        assert 0 <= 1000 * time.time() - asked[1]["since"] < 10_000
+        for number in (1, 2, 3):
+            await say(number, replayed=True)
+        await say(4)
+        await until(lambda: got[-1] == 4)
+        assert got == [1, 2, 3, 4]
+
+
+# --- cancelling, and what is left behind ---
+
+
+async def test_a_wait_that_is_cancelled_leaves_nothing_behind(server: FakeServer) -> None:
+    server.mute_joins = 1000
+    async with client_of(server, timeout=0.2) as client:
+        channel = client.channel("t", ack=True)
+        for call in (channel.subscribe(), channel.send("m", 1), channel.wait_joined()):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(call, 0.02)
+        assert not channel._waiters
+        server.mute_joins = 0
+        channel._backoff = Backoff(0.01, 0.02)
+        await channel.subscribe(5)
+        await channel.send("m", 2)
+        assert [m.payload["payload"] for m in server.received if m.event == "broadcast"] == [2]
+        assert not channel._replies
+
+
+async def test_leaving_goes_on_when_nobody_waits_for_it(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        channel = client.channel("t")
+        await channel.subscribe()
+        leaving = asyncio.ensure_future(channel.unsubscribe())
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await until(lambda: channel.status == "closed")
+        assert "t" not in client.channels
+        await channel.subscribe()
+        assert channel.status == "joined"
+
+
+@pytest.mark.parametrize("moment", ["joined", "joining", "connecting", "reconnecting", "leaving"])
+async def test_no_task_and_no_timer_is_left_after_close(server: FakeServer, moment: str) -> None:
+    before = asyncio.all_tasks()
+    handles = set()
+    client = client_of(server, heartbeat_interval=0.1)
+    channel = client.channel("t", presence_key="ana")
+    if moment == "joining":
+        server.mute_joins = 1000
+    if moment == "reconnecting":
+        server.refuse = [(500, "")] * 1000
+    channel.start()
+    if moment in ("joined", "leaving"):
+        await channel.subscribe()
+        for n in range(10):
+            await channel.track({"n": n})
+        if moment == "leaving":
+            handles.add(asyncio.ensure_future(channel.unsubscribe()))
+            await asyncio.sleep(0)
+    elif moment != "connecting":
+        await until(lambda: server.received if moment == "joining" else client.status == "reconnecting")
+    await client.close()
+    await asyncio.wait_for(asyncio.gather(*handles, return_exceptions=True), 3)
+    await asyncio.sleep(0.05)
+    assert {
+        task for task in asyncio.all_tasks() - before if "rtwidgets" in repr(task) and "fake" not in repr(task)
+    } == set()
+    assert (channel._timer, channel._join_timer, channel._track_timer) == (None, None, None)
+    assert (client.status, channel.status) == ("closed", "closed")
+
+
+async def test_a_frame_for_a_channel_that_is_gone_does_nothing(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        channel = client.channel("t")
+        await channel.subscribe()
+        socket = server.sockets[0]
+        await channel.unsubscribe()
+        for event in ("broadcast", "presence_state", "presence_diff", "phx_close", "phx_error", "postgres_changes"):
+            await server.send(socket, Message("realtime:t", event, {}, None, None))
+        await channel.subscribe()
+        assert (channel.status, client.bad_frames) == ("joined", 1)  # the change without data
+
+
+# --- keys ---
+
+
+@pytest.mark.parametrize(
+    "key", ["eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2ln", "sb_publishable_abc-DEF_123", "sb_secret_abc-DEF_123"]
+)
+async def test_keys_of_every_form_and_none_of_them_in_a_text(
+    server: FakeServer, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    from rtwidgets.client.aio import AsyncClient
+
+    seen: list[str] = []
+    server.on_request = seen.append
+    with caplog.at_level("DEBUG"):
+        async with AsyncClient(server.url, key, timeout=2) as client:
+            channel = client.channel("t")
+            await channel.subscribe()
+            assert "access_token" not in server.joins("t")[0].payload  # the key speaks, on the socket
+            texts = [
+                repr(client),
+                repr(channel),
+                repr(client.rest),
+                repr(client.tokens),
+                str(vars(client).get("error")),
+            ]
+    assert [f"apikey={key}&" in path for path in seen] == [True]
+    assert not any(key in text for text in [*texts, *(r.getMessage() for r in caplog.records if "rtw" in r.name)])
