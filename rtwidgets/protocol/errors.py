@@ -194,6 +194,7 @@ _TEXTS: tuple[tuple[str, str], ...] = (
     ("exceeded your rate limit", "MessagePerSecondRateLimitReached"),
     ("track message size", "PayloadTooLarge"),
     ("payload_size_exceeded", "PayloadTooLarge"),
+    ("payload size exceeds", "PayloadTooLarge"),
     ("track payload must be a map", "InvalidPresencePayload"),
     ("unable to connect to the project database", "UnableToConnectToProject"),
     ("error connecting to realtime", "UnableToConnectToProject"),

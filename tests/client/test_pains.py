@@ -15,7 +15,7 @@ from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.messages import Message
 
 from .fake import FakeServer, until
-from .test_aio import Sink, client_of, server
+from .test_aio import Sink, client_of, jwt, server
 
 __all__ = ["server"]
 
@@ -343,3 +343,15 @@ async def test_keys_of_every_form_and_none_of_them_in_a_text(
             ]
     assert [f"apikey={key}&" in path for path in seen] == [True]
     assert not any(key in text for text in [*texts, *(r.getMessage() for r in caplog.records if "rtw" in r.name)])
+
+
+async def test_pain_06_a_token_given_later_is_in_every_join_from_then_on(server: FakeServer) -> None:
+    one, two = jwt(1000), jwt(2000)
+    async with client_of(server, token=one) as client:
+        channel = client.channel("t")
+        await channel.subscribe()
+        await client.set_token(two)
+        await until(lambda: [m.payload for m in server.received if m.event == "access_token"])
+        server.drop()
+        await until(lambda: len(server.joins("t")) == 2)
+        assert [join.payload["access_token"] for join in server.joins("t")] == [one, two]

@@ -104,21 +104,65 @@ def test_a_call_from_a_callback_on_the_io_thread_does_not_hang(server: FakeServe
     wait_for(lambda: got == [0, 1, 2])
 
 
-def test_connect_finds_what_it_is_given(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Session:
-        access_token = "eyJhbGciOi.eyJzdWIiOiJhbmEifQ.c2ln"
+class Session:
+    access_token = "eyJhbGciOi.eyJzdWIiOiJhbmEifQ.c2ln"
 
-    class Auth:
-        def get_session(self) -> Session:
-            return Session()
 
-    class Supabase:
-        supabase_url, supabase_key, auth = server.url, "key", Auth()
+class Auth:
+    """The session of a `supabase.Client`, which may go to the network and wait there."""
 
-    client = sync.connect(Supabase())
+    def __init__(self) -> None:
+        self.asked_on: list[str] = []
+
+    def get_session(self) -> Session | None:
+        self.asked_on.append(threading.current_thread().name)
+        return Session()
+
+
+class AsyncAuth(Auth):
+    """The session of a `supabase.AsyncClient`."""
+
+    async def get_session(self) -> Session | None:  # type: ignore[override]
+        await asyncio.sleep(0)
+        return super().get_session()
+
+
+class Url:
+    """As the real ones keep it: not a str, and with a slash at the end."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text + "/"
+
+
+class Supabase:
+    def __init__(self, url: str, auth: Any) -> None:
+        self.supabase_url, self.supabase_key, self.auth = Url(url), "sb_publishable_key", auth
+
+
+@pytest.mark.parametrize("auth", [Auth, AsyncAuth])
+def test_connect_takes_a_supabase_client(server: FakeServer, auth: Any) -> None:
+    source = Supabase(server.url, auth())
+    client = sync.connect(source)
+    assert client.url == server.url
     sync.Channel("t", client=client).subscribe()
     assert server.joins("t")[0].payload["access_token"] == Session.access_token
+    if auth is Auth:
+        assert "rtwidgets-io" not in source.auth.asked_on, "what may wait must not hold every connection up"
 
+
+def test_a_supabase_client_without_a_session_speaks_by_its_key(server: FakeServer) -> None:
+    source = Supabase(server.url, Auth())
+    source.auth.get_session = lambda: None
+    sync.Channel("t", client=sync.connect(source)).subscribe()
+    assert "access_token" not in server.joins("t")[0].payload
+    with pytest.raises(RealtimeError, match="supabase_url"):
+        sync.connect(object())
+
+
+def test_connect_finds_what_it_is_given(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPABASE_URL", server.url)
     monkeypatch.setenv("SUPABASE_KEY", "from-env")
     assert sync.connect().url == server.url
@@ -154,3 +198,38 @@ def test_rerunning_a_cell_after_a_widget_named_a_presence_key(server: FakeServer
     assert sync.Channel("chat") is channel
     assert channel.options.presence_key is None
     assert client.channel("chat").aio is channel.aio
+
+
+def test_figures_as_traits(server: FakeServer) -> None:
+    """What a status line shows: new at each heartbeat, without a call."""
+    client = sync.connect(server.url, "key", heartbeat_interval=0.3)
+    channel = sync.Channel("t").subscribe()
+    seen: list[Any] = []
+    client.observe(lambda change: seen.append(change.new), "round_trip_ms")
+    wait_for(lambda: len(seen) >= 2)
+    assert all(0 < value < 1000 for value in seen)
+    assert client.last_frame_at is not None
+    assert channel.last_frame_at is not None
+    assert abs(time.time() - client.last_frame_at) < 5
+    assert (client.status, client.error, client.reconnects) == ("connected", None, 0)
+
+    async def drop() -> None:
+        server.drop()
+
+    thread.run(drop(), 5)
+    wait_for(lambda: client.reconnects == 1 and client.status == "connected")
+    wait_for(lambda: channel.status == "joined" and channel.error is None)
+
+
+def test_nothing_is_left_on_the_io_thread(server: FakeServer) -> None:
+    async def running() -> set[str]:
+        mine = asyncio.current_task()
+        return {repr(task) for task in asyncio.all_tasks() if task is not mine and "/tests/" not in repr(task)}
+
+    before, threads = thread.run(running(), 5), threading.active_count()
+    client = sync.connect(server.url, "key")
+    sync.Channel("t").subscribe()
+    client.close()
+    left = {name for name in thread.run(running(), 5) - before if "rtwidgets" in name}
+    assert left == set()
+    assert threading.active_count() == threads

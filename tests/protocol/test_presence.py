@@ -92,3 +92,42 @@ def test_leaving_one_of_two_connections_keeps_the_key() -> None:
     state = apply_diff(EMPTY, parse_state({"a": {"metas": [{"phx_ref": "1"}, {"phx_ref": "2"}]}}), {}).state
     change = apply_diff(state, {}, parse_state({"a": {"metas": [{"phx_ref": "1"}]}}))
     assert as_sets(change.state) == {"a": {"2"}}
+
+
+def meta(ref: str, prev: str | None = None, **state: Any) -> dict[str, Any]:
+    return {"phx_ref": ref, **({"phx_ref_prev": prev} if prev else {}), **state}
+
+
+def test_pain_23_a_changed_state_is_one_update_and_nobody_left() -> None:
+    machine = PresenceMachine()
+    machine.on_state({"ana": {"metas": [meta("1", n=1), meta("2", n=9)]}})
+    change = machine.on_diff(
+        {"joins": {"ana": {"metas": [meta("3", "1", n=2)]}}, "leaves": {"ana": {"metas": [meta("1", n=1)]}}}
+    )
+    assert change is not None
+    assert (change.joins, change.leaves) == ({}, {})
+    assert change.updates == {"ana": (meta("3", "1", n=2),)}
+    assert as_sets(change.state) == {"ana": {"2", "3"}}
+
+
+def test_pain_23_one_connection_goes_as_another_comes_under_the_same_key() -> None:
+    machine = PresenceMachine()
+    machine.on_state({"ana": {"metas": [meta("1")]}})
+    change = machine.on_diff({"joins": {"ana": {"metas": [meta("2")]}}, "leaves": {"ana": {"metas": [meta("1")]}}})
+    assert change is not None
+    assert (list(change.joins), list(change.leaves), change.updates) == (["ana"], ["ana"], {})
+
+
+def test_pain_24_no_ghost_stays_and_no_member_is_doubled() -> None:
+    machine = PresenceMachine()
+    machine.on_state({"ana": {"metas": [meta("1")]}})
+    before = machine.state
+    join = {"joins": {"ana": {"metas": [meta("2")]}}, "leaves": {}}
+    machine.on_diff(join)
+    machine.on_diff(join)  # the same connection told twice
+    assert as_sets(machine.state) == {"ana": {"1", "2"}}
+    assert len(machine.state["ana"]) == 2
+    for ref in ("1", "2"):
+        machine.on_diff({"joins": {}, "leaves": {"ana": {"metas": [meta(ref)]}}})
+    assert dict(machine.state) == {}
+    assert as_sets(before) == {"ana": {"1"}}, "a state that was handed out never changes"
