@@ -41,6 +41,8 @@ class ColumnData:
         self.kind: Kind = kind
         self.data = empty(kind, capacity)
         self.mask: Array | None = np.ones(capacity, dtype=bool) if kind in MASKED else None
+        self.nulls = False
+        """Whether any value that was ever written is null, so that the mask is worth a look."""
         self.lent = 0
         self.shown: Any = None
         """The pandas array handed out last, while it is still true."""
@@ -65,16 +67,22 @@ class ColumnData:
     def write(self, where: Any, data: Array, mask: Array | None) -> None:
         self.data[where] = data
         if self.mask is not None:
-            self.mask[where] = False if mask is None else mask
+            if mask is None:
+                if self.nulls or isinstance(where, slice):  # a slice: new rows, whose places hold anything
+                    self.mask[where] = False
+            else:
+                self.mask[where] = mask
+                self.nulls = self.nulls or bool(mask.any())
 
     def write_null(self, where: Any) -> None:
         self.data[where] = null_of(self.kind)
         if self.mask is not None:
             self.mask[where] = True
+            self.nulls = True
 
     def take(self, where: Any) -> tuple[Array, Array | None]:
-        """A copy of the values at `where` (an index array)."""
-        return self.data[where], None if self.mask is None else self.mask[where]
+        """A copy of the values at `where` (an index array), and of the mask if any may be null."""
+        return self.data[where], None if self.mask is None or not self.nulls else self.mask[where]
 
     def move(self, start: int, end: int, capacity: int) -> None:
         """Moves positions [start, end) to the front of a new buffer."""
@@ -96,6 +104,16 @@ class ColumnData:
             self.data[first + kept : end] = null_of(self.kind)  # let go of what was deleted
         if self.mask is not None:
             self.mask[first : first + kept] = self.mask[first:end][keep]
+
+    def shift(self, moves: list[tuple[int, int, int]], freed: slice) -> None:
+        """Moves each [first, end) by so many places, in turn; nothing stands in `freed` afterwards."""
+        self.own(0)
+        for array in (self.data, self.mask):
+            if array is not None:
+                for first, end, by in moves:
+                    array[first + by : end + by] = array[first:end]
+        if self.data.dtype == object:
+            self.data[freed] = null_of(self.kind)  # let go of what was deleted
 
     def show(self, start: int, end: int) -> Any:
         """A read-only pandas array over [start, end), without copying."""

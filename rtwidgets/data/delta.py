@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .types import Array, Kind, to_python
 
 Key = Any
 """A row's key: the raw JSON value of a single key column, a tuple of them for several."""
 Block = dict[str, tuple[Kind, Array, "Array | None"]]
+Entry = tuple[Key, tuple[str, ...]]
 
 
 def _rows(block: Block, count: int) -> list[dict[str, Any]]:
@@ -27,6 +30,43 @@ def _kept(blocks: list[tuple[list[Key], Block]], keys: list[Key]) -> list[dict[s
 
 
 @dataclass(slots=True)
+class Updates:
+    """Rows written together: for each column that changed anywhere, which rows differ, and its values before and after.
+
+    Kept as arrays: who changed where is worked out only when somebody asks.
+    """
+
+    keys: list[Key]
+    flags: dict[str, Array]
+    before: Block
+    after: Block
+
+    def entries(self) -> list[Entry]:
+        """(key, names of changed columns) of the rows where anything changed."""
+        names = list(self.flags)
+        found: list[Entry] = []
+        memo: dict[bytes, tuple[str, ...]] = {}
+        table = np.array(list(self.flags.values())).T
+        packed, width = table.tobytes(), len(names)
+        nothing = bytes(width)
+        for i, key in enumerate(self.keys):
+            code = packed[i * width : (i + 1) * width]
+            if code != nothing:
+                named = memo.get(code)
+                if named is None:
+                    named = memo[code] = tuple([name for name, yes in zip(names, code, strict=True) if yes])
+                found.append((key, named))
+        return found
+
+    def rows(self) -> Iterator[tuple[Key, dict[str, Any], dict[str, Any]]]:
+        old, new = _rows(self.before, len(self.keys)), _rows(self.after, len(self.keys))
+        at = {key: i for i, key in enumerate(self.keys)}
+        for key, names in self.entries():
+            was, now = old[at[key]], new[at[key]]
+            yield key, {n: was[n] for n in names}, {n: now[n] for n in names}
+
+
+@dataclass(slots=True)
 class Delta:
     """The visible difference between two revisions of a `Store`; a falsy one changed nothing that a reader could see.
 
@@ -35,8 +75,6 @@ class Delta:
 
     revision: int
     inserted: list[Key] = field(default_factory=list[Any])
-    updated: list[tuple[Key, tuple[str, ...]]] = field(default_factory=list[Any])
-    """Key and names of the columns whose values really differ."""
     deleted: list[Key] = field(default_factory=list[Any])
     reset: bool = False
     """Everything before was thrown away (load, TRUNCATE); `deleted` does not list those rows."""
@@ -49,13 +87,44 @@ class Delta:
     unreadable: int = 0
     """Changes without a usable key (for example Error 401): nothing could be done with them."""
     inserted_blocks: list[tuple[list[Key], Block]] = field(default_factory=list[Any], repr=False)
-    updated_blocks: list[tuple[list[tuple[Key, tuple[str, ...]]], Block, Block]] = field(
-        default_factory=list[Any], repr=False
-    )
+    updates: list[Updates] = field(default_factory=list[Updates], repr=False)
     deleted_blocks: list[tuple[list[Key], Block]] = field(default_factory=list[Any], repr=False)
+    parts: list[Delta] = field(default_factory=list[Any], repr=False)
+    """What this is the sum of, in order; empty for a part."""
+    _updated: list[Entry] | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
-        return bool(self.inserted or self.updated or self.deleted or self.reset or self.columns_changed)
+        return bool(self.inserted or self.updates or self.deleted or self.reset or self.columns_changed)
+
+    @property
+    def size(self) -> int:
+        """How many rows came, changed or went; rows that did several of these in one batch may count twice."""
+        changed = sum(int(np.logical_or.reduce(list(part.flags.values())).sum()) for part in self.updates)
+        return len(self.inserted) + changed + len(self.deleted)
+
+    @property
+    def updated(self) -> list[Entry]:
+        """Key and names of the columns whose values really differ."""
+        if self._updated is None:
+            if len(self.parts) < 2:
+                self._updated = [entry for part in self.updates for entry in part.entries()]
+            else:
+                self._updated = list(self._joined().items())
+        return self._updated
+
+    def _joined(self) -> dict[Key, tuple[str, ...]]:
+        came: set[Key] = set()
+        updated: dict[Key, tuple[str, ...]] = {}
+        for part in self.parts:
+            for key in part.deleted:
+                updated.pop(key, None)
+                came.discard(key)
+            came.update(part.inserted)
+            for key, names in part.updated:
+                if key not in came:
+                    known = updated.get(key)
+                    updated[key] = names if known is None else tuple(dict.fromkeys((*known, *names)))
+        return updated
 
     def inserted_rows(self) -> list[dict[str, Any]]:
         """The new rows as Python values (null as None), as they were when this batch was applied."""
@@ -67,9 +136,30 @@ class Delta:
 
     def updated_rows(self) -> Iterator[tuple[Key, dict[str, Any], dict[str, Any]]]:
         """Key, old values and new values of the columns that changed."""
-        still = {key for key, _ in self.updated} if len(self.updated_blocks) > 1 else None
-        for entries, before, after in self.updated_blocks:
-            old, new = _rows(before, len(entries)), _rows(after, len(entries))
-            for (key, names), was, now in zip(entries, old, new, strict=True):
-                if still is None or key in still:
-                    yield key, {n: was[n] for n in names}, {n: now[n] for n in names}
+        still = {key for key, _ in self.updated} if len(self.parts) > 1 else None
+        for part in self.updates:
+            for entry in part.rows():
+                if still is None or entry[0] in still:
+                    yield entry
+
+
+def joined(parts: list[Delta]) -> Delta:
+    """Several reports in a row as one, with each key in at most one place or, where it went and came, in two."""
+    if len(parts) == 1:
+        return parts[0]
+    inserted: dict[Key, None] = {}
+    deleted: dict[Key, None] = {}
+    total = Delta(0, parts=parts)
+    for part in parts:
+        total.reset = total.reset or part.reset
+        for key in part.deleted:
+            if key in inserted:
+                del inserted[key]
+            else:
+                deleted[key] = None
+        inserted.update(dict.fromkeys(part.inserted))
+        total.inserted_blocks += part.inserted_blocks
+        total.updates += part.updates
+        total.deleted_blocks += part.deleted_blocks
+    total.inserted, total.deleted = list(inserted), list(deleted)
+    return total

@@ -7,27 +7,27 @@ in order
 of arrival. A deleted row leaves a gap that is closed when a frame is asked for, or when a quarter of the rows are gaps.
 """
 
-# pyright: reportPrivateUsage=false
-# (_Batch is the other half of Store)
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
 
 from ..protocol.messages import Change, Column
+from .batch import Batch, Row
 from .columns import ColumnData
-from .delta import Block, Delta, Key
+from .delta import Block, Delta, Key, Updates
 from .frames import guard
+from .index import Index
 from .sorting import Sort, SortedRows, parse_order, rank
 from .types import TIMES, Array, changed, keys_of, kind_of, parse, to_json, to_pandas, to_python
 
-Row = dict[str, Any]
 _FIRST_CAPACITY = 256
 _SORTS_KEPT = 4
+_FEW_GAPS = 64
 
 
 class Store:
@@ -65,7 +65,7 @@ class Store:
         self._start = self._end = 0
         self._dead: set[int] = set()
         self._shift = 0  # how far positions have moved towards the front for good, since the beginning
-        self._index: dict[Key, int] = {}
+        self._index = Index()
         self._slot_at = np.full(self._capacity, -1, dtype=np.int64)
         self._pos = np.full(self._capacity, -1, dtype=np.int64)
         self._keys: list[Key] = []
@@ -215,12 +215,13 @@ class Store:
     def apply(self, changes: Sequence[Change]) -> Delta:
         """Applies changes in order, as one batch: rows are written column by column."""
         with self.lock:
-            batch = _Batch(self)
+            batch = Batch(self)
             if changes:
                 declared = changes[0].columns
-                if all([change.columns is declared for change in changes]):
+                if all(change.columns is declared for change in changes):
                     self._declare(changes[0], batch)
-                    self._collect(changes, batch)
+                    if not self._at_once(changes, batch):
+                        self._collect(changes, batch)
                 else:
                     self._split(changes, batch)
             return self._finish(batch)
@@ -228,7 +229,7 @@ class Store:
     def load(self, rows: Iterable[Row]) -> Delta:
         """Throws everything away and takes these rows."""
         with self.lock:
-            batch = _Batch(self)
+            batch = Batch(self)
             self._clear(batch)
             self._merge(rows, batch)
             return self._finish(batch)
@@ -236,7 +237,7 @@ class Store:
     def resync(self, rows: Iterable[Row], columns: Sequence[Column] | None = None) -> Delta:
         """Makes the table equal to `rows`, changing (and reporting) only what differs."""
         with self.lock:
-            batch = _Batch(self)
+            batch = Batch(self)
             if columns:
                 self._set_columns(columns, batch)
             rows = list(rows)
@@ -249,27 +250,27 @@ class Store:
     def upsert(self, rows: Iterable[Row]) -> Delta:
         """Inserts rows, or merges them into those with the same key: what was read again by key."""
         with self.lock:
-            batch = _Batch(self)
+            batch = Batch(self)
             self._merge(rows, batch)
             return self._finish(batch)
 
     def remove(self, keys: Iterable[Key]) -> Delta:
         """Deletes rows by key; keys that the table does not hold are passed over."""
         with self.lock:
-            batch = _Batch(self)
+            batch = Batch(self)
             for key in keys:
                 if key in self._index:
                     batch.delete(key)
             return self._finish(batch)
 
-    def _merge(self, rows: Iterable[Row], batch: _Batch) -> None:
+    def _merge(self, rows: Iterable[Row], batch: Batch) -> None:
         rows = list(rows)
         index = self._index
         for key, row in zip(keys_of(rows, self.key), rows, strict=True):
             (batch.updates if key in index else batch.inserts)[key] = row
         batch.flush()
 
-    def _split(self, changes: Sequence[Change], batch: _Batch) -> None:
+    def _split(self, changes: Sequence[Change], batch: Batch) -> None:
         """A batch in which the table's columns change: applied in runs with the same columns."""
         run: list[Change] = []
         for change in changes:
@@ -281,7 +282,47 @@ class Store:
         self._declare(run[0], batch)
         self._collect(run, batch)
 
-    def _collect(self, changes: Sequence[Change], batch: _Batch) -> None:
+    def _at_once(self, changes: Sequence[Change], batch: Batch) -> bool:
+        """Takes a batch of the usual sort without a look at each change: whole rows, or parts of known rows that come
+        once. False, and nothing done, for any other batch: those go change by change (`_collect`).
+        """
+        if len(self.key) != 1 or not {change.type for change in changes} <= {"INSERT", "UPDATE"}:
+            return False
+        name = self.key[0]
+        records = [change.record for change in changes]
+        if None in records or any(change.errors is not None for change in changes):
+            return False
+        records = cast("list[Row]", records)
+        try:
+            keys = [record[name] for record in records]
+            olds = [change.old_record for change in changes]
+            if any(old is not None and old.get(name, key) != key for old, key in zip(olds, keys, strict=True)):
+                return False
+            rows = dict(zip(keys, records, strict=True))
+        except (KeyError, TypeError):
+            return False
+        first = records[0]
+        width = len(first)
+        whole = all(column in first for column in self._columns) and set(map(len, records)) == {width}
+        if len(rows) < len(keys):
+            if not whole:
+                return False
+            keys, records = list(rows), list(rows.values())  # the last one counts
+        slots = self._index.find(keys)
+        known = slots >= 0
+        if known.all():
+            batch.write(keys, records, slots)
+        elif whole:
+            here = np.flatnonzero(known).tolist()
+            batch.write([keys[i] for i in here], [records[i] for i in here], slots[known])
+            new = np.flatnonzero(~known).tolist()
+            batch.inserts = {keys[i]: records[i] for i in new}
+            batch.flush()
+        else:
+            return False
+        return True
+
+    def _collect(self, changes: Sequence[Change], batch: Batch) -> None:
         """Sorts changes into inserts and updates by key; what must happen in order (deletes, new keys) is done at
         once.
         """
@@ -292,13 +333,6 @@ class Store:
         for change in changes:
             kind, record = change.type, change.record
             try:
-                if single is not None and kind == "UPDATE" and record and change.errors is None:
-                    # Most changes by far: one update of a known row. All else goes the long way round below.
-                    key = record[single]
-                    old = change.old_record
-                    if key in index and key not in updates and (not old or old.get(single, key) == key):
-                        updates[key] = record
-                        continue
                 if kind == "TRUNCATE":
                     self._clear(batch)
                     continue
@@ -349,7 +383,7 @@ class Store:
                 batch.unreadable += 1  # Error 401 sends no values: without a key nothing can be done
         batch.flush()
 
-    def _finish(self, batch: _Batch) -> Delta:
+    def _finish(self, batch: Batch) -> Delta:
         if self.limit is not None and len(self) > self.limit:
             excess = len(self) - self.limit
             positions = self._sorted(self.order)[self.limit :] if self.order else self._living()[:excess]
@@ -372,12 +406,13 @@ class Store:
         self._frame = None
         self._arrival = None
 
-    def _clear(self, batch: _Batch) -> None:
+    def _clear(self, batch: Batch) -> None:
         batch.clear()
         self._touched()
         for column in self._columns.values():
             column.own(0)
             column.write_null(slice(0, self._end))
+            column.nulls = False
         self._slot_at[: self._end] = -1
         self._pos[:] = -1
         self._start = self._end = 0
@@ -409,11 +444,10 @@ class Store:
             pos[: len(self._pos)] = self._pos
             self._pos = pos
 
-    def _insert(self, rows: dict[Key, Row], delta: Delta) -> None:
+    def _insert(self, keys: list[Key], records: list[Row], delta: Delta) -> None:
         self._touched()
-        count = len(rows)
+        count = len(keys)
         self._reserve(count)
-        keys, records = list(rows), list(rows.values())
         first, last = self._end, self._end + count
         block: Block = {}
         for name, column in self._columns.items():
@@ -435,24 +469,22 @@ class Store:
         slots = np.array(taken, dtype=np.int64)
         self._slot_at[first:last] = slots
         self._pos[slots] = np.arange(first, last)
-        self._index.update(zip(keys, taken, strict=True))
+        self._index.add(keys, taken)
         self._end = last
         for rows_sorted in self._sorts.values():
             rows_sorted.touch(taken)
         delta.inserted.extend(keys)
         delta.inserted_blocks.append((keys, block))
 
-    def _update(self, rows: dict[Key, Row], delta: Delta) -> None:
-        keys, records = list(rows), list(rows.values())
-        index = self._index
-        slots = [index[key] for key in keys]
+    def _update(self, keys: list[Key], records: list[Row], delta: Delta, slots: Array | None = None) -> None:
+        """Writes what the records say of rows that are here; a record may leave columns out."""
+        slots = self._index.find(keys) if slots is None else slots
         positions = self._pos[slots]
-        names: list[str] = []
-        flags: list[Array] = []
-        before: Block = {}
-        after: Block = {}
+        found = Updates(keys, {}, {}, {})
         self._frame = None  # lets go of the columns, so that what only we hold is not copied
         for name, column in self._columns.items():
+            if name in self.key:
+                continue  # what a row was found by cannot differ
             some: Array | None = None
             where = positions
             try:
@@ -466,8 +498,10 @@ class Store:
             data, mask = parse(column.kind, values)
             old, old_mask = column.take(where)
             differs = changed(column.kind, old, data)
-            if mask is not None and old_mask is not None:
-                differs = (differs & ~mask) | (mask != old_mask)
+            if mask is not None or old_mask is not None:
+                null = np.zeros(len(data), dtype=bool) if mask is None else mask
+                was_null = np.zeros(len(data), dtype=bool) if old_mask is None else old_mask
+                differs = (differs & ~null) | (null != was_null)
             if not differs.any():
                 continue
             column.own(self._start)
@@ -478,26 +512,14 @@ class Store:
                 differs = full
                 old, old_mask = _spread(old, old_mask, some)
                 data, mask = _spread(data, mask, some)
-            names.append(name)
-            flags.append(differs)
-            before[name] = (column.kind, old, old_mask)
-            after[name] = (column.kind, data, mask)
-        if not names:
-            return
-        self._touched_rows(names, flags, slots)
-        entries = _entries(keys, names, flags)
-        kept = np.flatnonzero(np.logical_or.reduce(flags))
-        if len(kept) < len(keys):
-            before = {n: (kind, data[kept], None if m is None else m[kept]) for n, (kind, data, m) in before.items()}
-            after = {n: (kind, data[kept], None if m is None else m[kept]) for n, (kind, data, m) in after.items()}
-        delta.updated.extend(entries)
-        delta.updated_blocks.append((entries, before, after))
-
-    def _touched_rows(self, names: list[str], flags: list[Array], slots: list[int]) -> None:
-        for rows in self._sorts.values():
-            for name, differs in zip(names, flags, strict=True):
-                if name in rows.names:
-                    rows.touch([slots[i] for i in np.flatnonzero(differs).tolist()])
+            found.flags[name] = differs
+            found.before[name] = (column.kind, old, old_mask)
+            found.after[name] = (column.kind, data, mask)
+        if found.flags:
+            delta.updates.append(found)
+            for rows in self._sorts.values():
+                for name in rows.names.intersection(found.flags):
+                    rows.touch(slots[found.flags[name]].tolist())
 
     def _delete(self, key: Key) -> int:
         """Leaves a gap; its values stay readable until the gaps are closed. Returns the position."""
@@ -515,8 +537,16 @@ class Store:
 
     def _rename(self, old: Key, new: Key) -> None:
         slot = self._index.pop(old)
-        self._index[new] = slot
+        self._index.add([new], [slot])
         self._keys[slot] = new
+        where = self._pos[[slot]]
+        self._touched()
+        for name, value in zip(self.key, (new,) if len(self.key) == 1 else new, strict=True):
+            column = self._columns[name]
+            column.own(self._start)
+            column.write(where, *parse(column.kind, [value]))
+        for rows in self._sorts.values():
+            rows.touch((slot,))
 
     def _squeeze(self) -> None:
         """Closes the gaps that deleted rows left. Gaps at the front cost nothing: the rows just begin later."""
@@ -529,25 +559,51 @@ class Store:
             column.shown = None
         if not dead:
             return
-        first, end = min(dead), self._end
-        keep = self._slot_at[first:end] >= 0
-        for column in self._columns.values():
-            column.squeeze(first, end, keep)
-        slots = self._slot_at[first:end][keep]
-        self._end = first + len(slots)
-        self._slot_at[first : self._end] = slots
-        self._slot_at[self._end : end] = -1
-        self._pos[slots] = np.arange(first, self._end)
+        if len(dead) <= _FEW_GAPS:
+            self._shift_over(sorted(dead))
+        else:
+            first, end = min(dead), self._end
+            keep = self._slot_at[first:end] >= 0
+            for column in self._columns.values():
+                column.squeeze(first, end, keep)
+            slots = self._slot_at[first:end][keep]
+            self._end = first + len(slots)
+            self._slot_at[first : self._end] = slots
+            self._slot_at[self._end : end] = -1
+            self._pos[slots] = np.arange(first, self._end)
         dead.clear()
+
+    def _shift_over(self, gaps: list[int]) -> None:
+        """Closes a few gaps by moving the rows between them: those before or those behind, whichever are fewer."""
+        count = len(gaps)
+        if gaps[-1] - self._start < self._end - gaps[0]:
+            edges = [self._start - 1, *gaps]
+            moves = [(edges[i] + 1, edges[i + 1], count - i) for i in reversed(range(count))]
+            freed = slice(self._start, self._start + count)
+            self._start += count
+        else:
+            edges = [*gaps, self._end]
+            moves = [(edges[i] + 1, edges[i + 1], -i - 1) for i in range(count)]
+            freed = slice(self._end - count, self._end)
+            self._end -= count
+        moves = [(first, end, by) for first, end, by in moves if first < end]
+        for column in self._columns.values():
+            column.shift(moves, freed)
+        for first, end, by in moves:
+            slots = self._slot_at[first:end].copy()
+            self._slot_at[first + by : end + by] = slots
+            self._pos[slots] += by
+        self._slot_at[freed] = -1
 
     # -- columns -------------------------------------------------------------------------------------------------------
 
     def _add_column(self, column: Column) -> None:
         if self._select is None or column.name in self._select:
             kind = kind_of(column.type, numeric=self.numeric)
-            self._columns[column.name] = ColumnData(column.name, column.type, kind, self._capacity)
+            made = self._columns[column.name] = ColumnData(column.name, column.type, kind, self._capacity)
+            made.nulls = len(self._index) > 0
 
-    def _declare(self, change: Change, batch: _Batch) -> None:
+    def _declare(self, change: Change, batch: Batch) -> None:
         """Follows the columns that a change declares, where they differ from ours."""
         declared = change.columns
         if not declared or declared is self._declared or (change.errors and any("413" not in e for e in change.errors)):
@@ -556,7 +612,7 @@ class Store:
             self._set_columns(declared, batch)
             self._declared = declared
 
-    def _set_columns(self, declared: Sequence[Column], batch: _Batch) -> None:
+    def _set_columns(self, declared: Sequence[Column], batch: Batch) -> None:
         wanted = {c.name: c for c in declared if self._select is None or c.name in self._select}
         if not all(name in wanted for name in self.key):
             return  # a key column dropped or renamed: the reader of the table must decide, we keep what we have
@@ -589,120 +645,6 @@ class Store:
         batch.columns_changed = True
 
 
-class _Batch:
-    """What one call gathers: rows to write together, and the report of what was done."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.inserts: dict[Key, Row] = {}
-        self.updates: dict[Key, Row] = {}
-        self.reread: dict[Key, None] = {}
-        self.unknown: dict[Key, None] = {}
-        self.unreadable = 0
-        self.columns_changed = False
-        self._parts: list[Delta] = []
-
-    def flush(self) -> None:
-        store = self.store
-        if self.updates or self.inserts:
-            part = Delta(0)
-            if self.updates:
-                store._update(self.updates, part)
-                self.updates.clear()
-            if self.inserts:
-                store._insert(self.inserts, part)
-                self.inserts.clear()
-            self._parts.append(part)
-
-    def delete(self, key: Key) -> None:
-        self.updates.pop(key, None)
-        position = self.store._delete(key)
-        last = self._parts[-1] if self._parts else None
-        if last is None or last.inserted or last.updated or last.reset:
-            last = Delta(0)
-            last.deleted_blocks = [([], {})]
-            self._parts.append(last)
-        last.deleted.append(key)
-        last.deleted_blocks[0][0].append(position + self.store._shift)
-
-    def rename(self, old: Key, new: Key) -> None:
-        """A row's key changed: to a reader the old row went and a new one came, in its place."""
-        store = self.store
-        if old not in store._index:
-            return
-        if new in store._index:
-            self.delete(new)
-        row = store._row_at(int(store._pos[store._index[old]]))
-        gone = Delta(0, deleted=[old], inserted=[new])
-        store._rename(old, new)
-        self._renamed(gone, row, new)
-
-    def _renamed(self, part: Delta, row: Row, new: Key) -> None:
-        block: Block = {}
-        for name, column in self.store._columns.items():
-            block[name] = (column.kind, *parse(column.kind, [row[name]]))
-        part.deleted_blocks = [([part.deleted[0]], block)]
-        names = self.store.key
-        values = (new,) if len(names) == 1 else new
-        after: Block = dict(block)
-        for name, value in zip(names, values, strict=True):
-            kind = self.store._columns[name].kind
-            after[name] = (kind, *parse(kind, [value]))
-        part.inserted_blocks = [([new], after)]
-        self._parts.append(part)
-
-    def clear(self) -> None:
-        self.inserts.clear()
-        self.updates.clear()
-        self.reread.clear()
-        self.unknown.clear()
-        self._parts = [Delta(0, reset=True)]
-
-    def delta(self) -> Delta:
-        """Everything as one report: a row that came and went leaves no trace, one that went and came again was
-        updated.
-        """
-        self.flush()
-        for part in self._parts:
-            if part.deleted_blocks and not part.inserted_blocks:  # values still stand in the gaps
-                positions = np.array(part.deleted_blocks[0][0], dtype=np.int64) - self.store._shift
-                block: Block = {n: (c.kind, *c.take(positions)) for n, c in self.store._columns.items()}
-                part.deleted_blocks = [(part.deleted, block)]
-        total = self._parts[0] if len(self._parts) == 1 else _joined(self._parts)
-        total.reread = list(self.reread)
-        total.unknown = [key for key in self.unknown if key not in self.store]
-        total.unreadable = self.unreadable
-        total.columns_changed = self.columns_changed
-        return total
-
-
-def _joined(parts: list[Delta]) -> Delta:
-    """Several reports in a row as one, with each key in at most one place or, where it went and came, in two."""
-    total = Delta(0)
-    inserted: dict[Key, None] = {}
-    deleted: dict[Key, None] = {}
-    updated: dict[Key, tuple[str, ...]] = {}
-    for part in parts:
-        total.reset = total.reset or part.reset
-        for key in part.deleted:
-            updated.pop(key, None)
-            if key in inserted:
-                del inserted[key]
-            else:
-                deleted[key] = None
-        for key in part.inserted:
-            inserted[key] = None
-        for key, names in part.updated:
-            if key not in inserted:
-                known = updated.get(key)
-                updated[key] = names if known is None else tuple(dict.fromkeys((*known, *names)))
-        total.inserted_blocks += part.inserted_blocks
-        total.updated_blocks += part.updated_blocks
-        total.deleted_blocks += part.deleted_blocks
-    total.inserted, total.deleted, total.updated = list(inserted), list(deleted), list(updated.items())
-    return total
-
-
 def _spread(data: Array, mask: Array | None, some: Array) -> tuple[Array, Array | None]:
     full = np.zeros(len(some), dtype=data.dtype) if data.dtype != object else np.full(len(some), None, dtype=object)
     full[some] = data
@@ -711,26 +653,3 @@ def _spread(data: Array, mask: Array | None, some: Array) -> tuple[Array, Array 
     full_mask = np.ones(len(some), dtype=bool)
     full_mask[some] = mask
     return full, full_mask
-
-
-def _entries(keys: list[Key], names: list[str], flags: list[Array]) -> list[tuple[Key, tuple[str, ...]]]:
-    """(key, names of changed columns) of the rows where anything changed."""
-    if len(names) <= 62:
-        codes = np.zeros(len(keys), dtype=np.int64)
-        for bit, differs in enumerate(flags):
-            codes |= differs.astype(np.int64) << bit
-        memo: dict[int, tuple[str, ...]] = {}
-        out: list[tuple[Key, tuple[str, ...]]] = []
-        for key, code in zip(keys, codes.tolist(), strict=True):
-            if code:
-                found = memo.get(code)
-                if found is None:
-                    found = memo[code] = tuple([name for bit, name in enumerate(names) if code >> bit & 1])
-                out.append((key, found))
-        return out
-    table = np.array(flags).T.tolist()
-    return [
-        (key, tuple([name for name, yes in zip(names, row, strict=True) if yes]))
-        for key, row in zip(keys, table, strict=True)
-        if any(row)
-    ]

@@ -177,12 +177,12 @@ def _moment(value: Any) -> np.datetime64:
 
 def _times(values: list[Any]) -> Array:
     try:  # the usual case in C: UTC or no offset at all
-        plain = [v[:-6] if v is not None and v[-6:] == "+00:00" else v for v in values]
-        text = "|".join([v for v in plain if v is not None])
-        # Offsets, Z, BC, infinity and blanks go the slow way: numpy would misread them or refuse.
-        if "Z" not in text and " " not in text and "+" not in text and max(map(len, text.split("|"))) <= 26:
-            found = np.array(plain, dtype="datetime64[us]")
-            if not ((found > LAST) | (found < FIRST)).any():
+        text = "|".join(["NaT" if v is None else v for v in values] if None in values else values)
+        text = text.replace("+00:00", "")
+        # Other offsets, Z, BC, infinity and blanks go the slow way: numpy would misread them or refuse.
+        if "Z" not in text and " " not in text and "+" not in text:
+            found = np.array(text.split("|"), dtype="datetime64[us]")
+            if len(found) == len(values) and not ((found > LAST) | (found < FIRST)).any():
                 return found
     except (ValueError, TypeError):
         pass
@@ -194,12 +194,15 @@ def _whole(value: Any) -> int:
 
 
 def parse(kind: Kind, values: list[Any]) -> tuple[Array, Array | None]:
-    """JSON values as (storage array, null mask or None for kinds without one). Called once a column and batch."""
+    """JSON values as (storage array, null mask or None where no value is null or the kind has a null of its own).
+
+    Called once a column and batch.
+    """
     if kind in MASKED:
         dtype = _STORAGE[kind]
-        if None not in values:
+        if kind != "bool" or None not in values:
             try:
-                return np.array(values, dtype=dtype), np.zeros(len(values), dtype=bool)
+                return np.array(values, dtype=dtype), None
             except (TypeError, ValueError, OverflowError):
                 pass
         mask = np.array([v is None for v in values], dtype=bool)
@@ -211,6 +214,8 @@ def parse(kind: Kind, values: list[Any]) -> tuple[Array, Array | None]:
     if kind in TIMES:
         return _times(values), None
     if kind == "text":
+        if set(map(type, values)) == {str}:
+            return np.array(values, dtype=object), None
         return _objects([v if type(v) is str else _text(v) for v in values]), None
     convert: dict[Kind, Callable[[Any], Any]] = {"decimal": _decimal, "bytes": _bytes}
     return _objects(values if kind == "json" else [convert[kind](v) for v in values]), None
@@ -218,10 +223,11 @@ def parse(kind: Kind, values: list[Any]) -> tuple[Array, Array | None]:
 
 def changed(kind: Kind, old: Array, new: Array) -> Array:
     """Which values differ; two nulls are equal (masks are compared by the caller)."""
-    if kind == "float":
-        return (old != new) & ~(np.isnan(old) & np.isnan(new))
-    if kind in TIMES:
+    if kind == "float" or kind in TIMES:  # bit by bit, since NaN and NaT are not equal to themselves
         return old.view("int64") != new.view("int64")
+    if kind == "text":
+        differs = old != new
+        return differs & ~((old != old) & (new != new)) if differs.any() else differs
     if _STORAGE[kind] == "object":  # identity first: it is the common case, and NaN is not equal to itself
         return np.fromiter(
             (a is not b and a != b for a, b in zip(old.tolist(), new.tolist(), strict=True)), bool, len(old)
@@ -296,6 +302,8 @@ def to_pandas(kind: Kind, data: Array, mask: Array | None) -> Any:
     """A pandas array over the same memory (no copy). The caller makes `data` and `mask` read-only first."""
     arrays: Any = pd.arrays
     series: Any = pd.Series
+    if kind in MASKED and mask is None:
+        mask = np.zeros(len(data), dtype=bool)
     if kind == "bool":
         return arrays.BooleanArray(data, mask, copy=False)
     if kind in MASKED:
