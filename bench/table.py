@@ -1,77 +1,248 @@
-"""The live table: changes applied a second, what a frame costs, and how others do (those that are installed)."""
+"""The live table beside Perspective, DuckDB, polars and pandas: the same batches of decoded records, upserted by key.
+
+    python -m bench.table [ROWS ...]
+
+Each takes the records (dicts, as a frame's JSON gives them) in the way of its own manual that is fastest here; those
+that are not installed are left out (`pip install rtwidgets[bench]`). All take turns, so that a slow minute of the
+machine is everybody's. Then: what `.df` costs, what a row weighs, and groups kept up against groups worked out anew.
+"""
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import multiprocessing
 import random
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
+from rtwidgets.data.groupby import group_by
 from rtwidgets.data.store import Store
 from rtwidgets.protocol.messages import Change, Column
 
 TYPES = {"id": "int8", "symbol": "text", "price": "float8", "quantity": "int4", "at": "timestamptz", "ok": "bool"}
 COLUMNS = [Column(name, kind) for name, kind in TYPES.items()]
+SIZES = {1: 400, 100: 20_000, 2000: 60_000}
+"""Rows a batch, and the most changes for one round."""
+ROUNDS, PATIENCE = 3, 1.0  # seconds a round
+Row = dict[str, Any]
+Apply = Callable[[list[Row]], object]
 
 
-def row(i: int) -> dict[str, Any]:
+def row(i: int) -> Row:
     at = f"2026-01-01T00:00:{i % 60:02}.123+00:00"
     return {"id": i, "symbol": random.choice("abc"), "price": random.random(), "quantity": i % 9, "at": at, "ok": True}
 
 
-def batches(rows: int, size: int, total: int) -> list[list[Change]]:
-    made = [row(random.randrange(rows)) for _ in range(total)]
-    changes = [Change("UPDATE", "public", "t", COLUMNS, record, {"id": record["id"]}) for record in made]
-    return [changes[i : i + size] for i in range(0, total, size)]
+def made(rows: int, size: int, total: int) -> list[list[Row]]:
+    at = f"2026-01-02T00:00:{random.randrange(60):02}.456+00:00"
+    return [
+        [{**row(random.randrange(rows)), "at": at, "quantity": random.randrange(9)} for _ in range(size)]
+        for _ in range(total // size)
+    ]
 
 
-def ms(since: float) -> str:
-    return f"{1e3 * (time.perf_counter() - since):.2f} ms"
+def changes(records: list[Row]) -> list[Change]:
+    return [Change("UPDATE", "public", "t", COLUMNS, record, {"id": record["id"]}) for record in records]
+
+
+# --- each: a table of these rows, and what applies a batch to it ---
+
+
+def ours(rows: list[Row]) -> Apply:
+    store = Store(COLUMNS, ["id"])
+    store.load(rows)
+    return store.apply  # type: ignore[return-value]
+
+
+def perspective(rows: list[Row]) -> Apply:
+    import perspective  # pyright: ignore[reportMissingImports]
+
+    kinds = dict(zip(TYPES, ("integer", "string", "float", "integer", "datetime", "boolean"), strict=True))
+    table = perspective.Server().new_local_client().table(kinds, index="id")
+    for i in range(0, len(rows), 50_000):
+        table.update(rows[i : i + 50_000])
+
+    def apply(batch: list[Row]) -> None:
+        table.update(batch)
+        table.size()  # has it take the batch now, as a reader would
+
+    apply(rows[:1])
+    return apply
+
+
+def duckdb(rows: list[Row]) -> Apply:
+    import duckdb  # pyright: ignore[reportMissingImports]
+
+    base = duckdb.connect()
+    frame = pd.DataFrame(rows)
+    base.execute(
+        'create table t (id int8 primary key, symbol text, price float8, quantity int4, "at" timestamptz, ok bool)'
+    )
+    base.execute("insert into t select * from frame")
+    del frame
+
+    def apply(batch: list[Row]) -> None:
+        frame = pd.DataFrame(list({record["id"]: record for record in batch}.values()))
+        base.register("batch", frame)
+        base.execute("insert or replace into t select * from batch")
+
+    return apply
+
+
+def polars(rows: list[Row]) -> Apply:
+    import polars  # pyright: ignore[reportMissingImports]
+
+    held = [polars.DataFrame(rows)]
+
+    def apply(batch: list[Row]) -> None:
+        held[0] = held[0].update(polars.DataFrame(batch).unique("id", keep="last"), on="id")
+
+    return apply
+
+
+def pandas(rows: list[Row]) -> Apply:
+    frame = pd.DataFrame(rows)
+    frame["at"] = pd.to_datetime(frame["at"])
+    frame = frame.set_index("id")
+
+    def apply(batch: list[Row]) -> None:
+        new = pd.DataFrame(batch).drop_duplicates("id", keep="last").set_index("id")
+        new["at"] = pd.to_datetime(new["at"])
+        frame.loc[new.index] = new
+
+    return apply
+
+
+def installed() -> dict[str, Callable[[list[Row]], Apply]]:
+    others = {"perspective": perspective, "duckdb": duckdb, "polars": polars, "pandas": pandas}
+    return {"ours": ours} | {name: make for name, make in others.items() if importlib.util.find_spec(name)}
+
+
+# --- what is measured ---
+
+
+def rate(name: str, apply: Apply, batches: list[list[Row]]) -> float:
+    given: list[Any] = [changes(batch) for batch in batches] if name == "ours" else batches
+    done, start = 0, time.perf_counter()
+    for batch in given:
+        apply(batch)
+        done += len(batch)
+        if time.perf_counter() - start > PATIENCE:
+            break
+    return done / (time.perf_counter() - start)
+
+
+def applying(rows: int) -> None:
+    data = [row(i) for i in range(rows)]
+    tables = {name: make(data) for name, make in installed().items()}
+    del data
+    gc.collect()
+    for size, total in SIZES.items():
+        best = dict.fromkeys(tables, 0.0)
+        for _ in range(ROUNDS):
+            batches = made(rows, size, total)  # new values each time: what changes nothing would cost less
+            for name, apply in tables.items():
+                best[name] = max(best[name], rate(name, apply, batches))
+        line = "   ".join(
+            f"{name} {found:>9,.0f}" + ("" if name == "ours" else f" ({best['ours'] / found:>5,.1f}x)")
+            for name, found in best.items()
+        )
+        print(f"{rows:>9,} rows, batches of {size:>4}, changes/s: {line}", flush=True)
+
+
+def ms(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def middle(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def frames(rows: int) -> None:
+    wide = [Column("id", "int8")] + [Column(f"c{i}", kind) for i, kind in enumerate(("float8", "int4", "text") * 3)]
+    store = Store(wide, ["id"])
+    store.load([{"id": i} | {f"c{k}": i if k % 3 < 2 else str(i % 100) for k in range(9)} for i in range(rows)])
+    found: dict[str, list[float]] = {}
+    for turn in range(1, 22):
+        store.df()
+        found.setdefault("unchanged", []).append(ms(store.df))
+        some = [
+            Change("UPDATE", "public", "t", wide, {"id": random.randrange(rows), "c0": turn + i / 7})
+            for i in range(100)
+        ]
+        store.apply(some)
+        found.setdefault("after 100 changes in 1 of 10 columns", []).append(ms(store.df))
+        held = store.df()
+        some = [
+            Change("UPDATE", "public", "t", wide, {"id": random.randrange(rows), "c0": -turn - i}) for i in range(100)
+        ]
+        both = ms(lambda some=some: (store.apply(some), store.df()))
+        found.setdefault("the same with the frame before still held (apply and .df)", []).append(both)
+        del held
+        store.apply([Change("DELETE", "public", "t", wide, None, {"id": rows // 2 + turn})])
+        found.setdefault("after a row in the middle went", []).append(ms(store.df))
+    for name, values in found.items():
+        print(f"{rows:>9,} rows of 10 columns, .df {name}: {middle(values):.2f} ms")
+
+
+def groups(rows: int) -> None:
+    store = Store(COLUMNS, ["id"])
+    store.load([row(i) | {"symbol": f"s{i % 1000}"} for i in range(rows)])
+    grouped = group_by(store, "symbol").agg(total=("price", "sum"), rows=("id", "count"), top=("quantity", "max"))
+    kept: list[float] = []
+    anew: list[float] = []
+    for _ in range(7):
+        batch = [record | {"symbol": f"s{random.randrange(1000)}"} for record in made(rows, 100, 100)[0]]
+        delta = store.apply(changes(batch))
+        kept.append(ms(lambda delta=delta: (grouped.apply(delta), grouped.df())))
+        named = {"total": ("price", "sum"), "rows": ("id", "count"), "top": ("quantity", "max")}
+        anew.append(ms(lambda named=named: store.df().groupby("symbol").agg(**named)))
+    print(
+        f"{rows:>9,} rows, 1,000 groups, a batch of 100: kept up {middle(kept):.1f} ms, "
+        f"pandas anew {middle(anew):.1f} ms ({middle(anew) / middle(kept):.1f}x)"
+    )
+
+
+def weigh(name: str, rows: int, out: Any) -> None:
+    """Runs in a process of its own: what the table adds to it, with the rows that it was made of gone."""
+    import psutil
+
+    make, process = installed()[name], psutil.Process()
+    make([row(i) for i in range(100)])
+    gc.collect()
+    before = process.memory_info().rss
+    held = make([row(i) for i in range(rows)])
+    gc.collect()
+    out.put((process.memory_info().rss - before) / rows)
+    del held
+
+
+def memory(rows: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    found: dict[str, float] = {}
+    for name in installed():
+        out = context.Queue()
+        process = context.Process(target=weigh, args=(name, rows, out))
+        process.start()
+        found[name] = out.get()
+        process.join()
+    print(f"{rows:>9,} rows, bytes a row: " + ", ".join(f"{name} {size:,.0f}" for name, size in found.items()))
 
 
 def main() -> None:
     random.seed(1)
-    ours = 0.0
-    for rows in (10_000, 100_000, 1_000_000):
-        store = Store(COLUMNS, ["id"])
-        store.load([row(i) for i in range(rows)])
-        for size in (100, 1000, 2000):
-            work = batches(rows, size, 40_000)
-            start = time.perf_counter()
-            for batch in work:
-                store.apply(batch)
-            ours = 40_000 / (time.perf_counter() - start)
-            print(f"{rows:>9,} rows, batches of {size:>4}: {ours / 1e6:.2f} M changes/s")
-        held = store.df()
-        start = time.perf_counter()
-        store.df()
-        print(f"{rows:>9,} rows, .df unchanged: {ms(start)}", end="")
-        del held
-        store.apply(work[0])
-        start = time.perf_counter()
-        store.df()
-        print(f", after a batch: {ms(start)}")
-    frame = pd.DataFrame([row(i) for i in range(100_000)]).set_index("id", drop=False)
-    some = [change.record for batch in batches(100_000, 100, 300) for change in batch]
-    start = time.perf_counter()
-    for record in some:
-        assert record is not None
-        frame.loc[record["id"]] = record
-    theirs = len(some) / (time.perf_counter() - start)
-    print(f"DataFrame.loc, 100,000 rows: {theirs:,.0f} changes/s; ours is {ours / theirs:,.0f} times that")
-    if importlib.util.find_spec("perspective"):
-        import perspective  # pyright: ignore[reportMissingImports]
-
-        table = perspective.Server().new_local_client().table([row(i) for i in range(100_000)], index="id")
-        work = batches(100_000, 1000, 20_000)
-        start = time.perf_counter()
-        for batch in work:
-            table.update([change.record for change in batch])
-        table.size()
-        theirs = 20_000 / (time.perf_counter() - start)
-        print(f"Perspective, 100,000 rows, batches of 1000: {theirs:,.0f} changes/s; ours is {ours / theirs:.1f} times")
+    for rows in [int(text) for text in sys.argv[1:]] or [10_000, 100_000, 1_000_000]:
+        applying(rows)
+        frames(rows)
+        groups(rows)
+    memory(1_000_000)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .types import MASKED, Array, Kind, empty, null_of, to_pandas
+from .types import MASKED, Array, Kind, blank, null_of, to_pandas
 
 
 class _Probe:
@@ -39,8 +39,8 @@ class ColumnData:
         self.name = name
         self.pg_type = pg_type
         self.kind: Kind = kind
-        self.data = empty(kind, capacity)
-        self.mask: Array | None = np.ones(capacity, dtype=bool) if kind in MASKED else None
+        self.data = blank(kind, capacity)
+        self.mask: Array | None = np.zeros(capacity, dtype=bool) if kind in MASKED else None
         self.nulls = False
         """Whether any value that was ever written is null, so that the mask is worth a look."""
         self.lent = 0
@@ -87,10 +87,10 @@ class ColumnData:
     def move(self, start: int, end: int, capacity: int) -> None:
         """Moves positions [start, end) to the front of a new buffer."""
         data, mask = self.data, self.mask
-        self.data = empty(self.kind, capacity)
+        self.data = blank(self.kind, capacity)
         self.data[: end - start] = data[start:end]
         if mask is not None:
-            self.mask = np.ones(capacity, dtype=bool)
+            self.mask = np.zeros(capacity, dtype=bool)
             self.mask[: end - start] = mask[start:end]
         self.lent = 0
         self.shown = None

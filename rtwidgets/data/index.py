@@ -84,9 +84,23 @@ class Index:
         if span > _SPARSE * (len(self._slots) + len(keys)) + _SPARE or first < -(2**62) or last >= 2**62:
             return None
         # Serial keys grow upwards: room for as many again, so that growing costs a constant share of each insert.
-        wide = np.full(span + span // 2 + _SPARE // 4, -1, dtype=np.int64)
+        wide = np.full(span + span // 4 + _SPARE // 4, -1, dtype=np.int32 if span < 2**30 else np.int64)
         if old is not None:
             at = self._base - first
             wide[at : at + len(old)] = old
         self._base = first
         return wide
+
+
+def packed(keys: list[Key]) -> list[Key]:
+    """The same keys; where they are many integers, copies that lie together.
+
+    Those of a snapshot lie scattered between all its other values, and would hold on to the memory of all of them:
+    400 bytes a row, measured on a million.
+    """
+    if len(keys) < 10_000 or set(map(type, keys)) != {int}:
+        return keys
+    try:
+        return np.fromiter(keys, np.int64, len(keys)).tolist()
+    except OverflowError:
+        return keys

@@ -21,7 +21,7 @@ from .batch import Batch, Row
 from .columns import ColumnData
 from .delta import Block, Delta, Key, Updates
 from .frames import guard
-from .index import Index
+from .index import Index, packed
 from .sorting import Sort, SortedRows, parse_order, rank
 from .types import TIMES, Array, changed, keys_of, kind_of, parse, to_json, to_pandas, to_python
 
@@ -66,8 +66,10 @@ class Store:
         self._dead: set[int] = set()
         self._shift = 0  # how far positions have moved towards the front for good, since the beginning
         self._index = Index()
-        self._slot_at = np.full(self._capacity, -1, dtype=np.int64)
-        self._pos = np.full(self._capacity, -1, dtype=np.int64)
+        self._slot_at = np.zeros(
+            self._capacity, dtype=np.int64
+        )  # as all memory here: what is not yet used is never read
+        self._pos = np.zeros(self._capacity, dtype=np.int64)
         self._keys: list[Key] = []
         self._free: list[int] = []
         self._columns: dict[str, ColumnData] = {}
@@ -217,8 +219,8 @@ class Store:
         with self.lock:
             batch = Batch(self)
             if changes:
-                declared = changes[0].columns
-                if all(change.columns is declared for change in changes):
+                # As a list, like most below: a generator takes twice as long, and this is done for every change.
+                if len(set(map(id, [change.columns for change in changes]))) == 1:
                     self._declare(changes[0], batch)
                     if not self._at_once(changes, batch):
                         self._collect(changes, batch)
@@ -290,13 +292,13 @@ class Store:
             return False
         name = self.key[0]
         records = [change.record for change in changes]
-        if None in records or any(change.errors is not None for change in changes):
+        if None in records or [change.errors for change in changes].count(None) < len(changes):
             return False
         records = cast("list[Row]", records)
         try:
             keys = [record[name] for record in records]
             olds = [change.old_record for change in changes]
-            if any(old is not None and old.get(name, key) != key for old, key in zip(olds, keys, strict=True)):
+            if [1 for old, key in zip(olds, keys, strict=True) if old and old.get(name, key) != key]:
                 return False
             rows = dict(zip(keys, records, strict=True))
         except (KeyError, TypeError):
@@ -429,7 +431,7 @@ class Store:
             self._capacity = max(2 * (live + count), _FIRST_CAPACITY)
             for column in self._columns.values():
                 column.move(self._start, self._end, self._capacity)
-            slot_at = np.full(self._capacity, -1, dtype=np.int64)
+            slot_at = np.zeros(self._capacity, dtype=np.int64)
             slot_at[:live] = self._slot_at[self._start : self._end]
             self._slot_at = slot_at
             if self._start:
@@ -440,7 +442,7 @@ class Store:
             self._start, self._end = 0, live
         slots_needed = len(self._keys) + count
         if slots_needed > len(self._pos):
-            pos = np.full(2 * slots_needed, -1, dtype=np.int64)
+            pos = np.zeros(2 * slots_needed, dtype=np.int64)
             pos[: len(self._pos)] = self._pos
             self._pos = pos
 
@@ -448,6 +450,7 @@ class Store:
         self._touched()
         count = len(keys)
         self._reserve(count)
+        keys = packed(keys)
         first, last = self._end, self._end + count
         block: Block = {}
         for name, column in self._columns.items():
@@ -600,8 +603,7 @@ class Store:
     def _add_column(self, column: Column) -> None:
         if self._select is None or column.name in self._select:
             kind = kind_of(column.type, numeric=self.numeric)
-            made = self._columns[column.name] = ColumnData(column.name, column.type, kind, self._capacity)
-            made.nulls = len(self._index) > 0
+            self._columns[column.name] = ColumnData(column.name, column.type, kind, self._capacity)
 
     def _declare(self, change: Change, batch: Batch) -> None:
         """Follows the columns that a change declares, where they differ from ours."""
@@ -627,6 +629,7 @@ class Store:
             self._add_column(column)
             old, new = before.get(name), self._columns[name]
             if old is None:
+                new.write_null(slice(self._start, self._end))
                 continue
             if old.kind == new.kind:
                 self._columns[name] = old
@@ -636,6 +639,7 @@ class Store:
                 values = to_python(old.kind, old.data[rows], mask)
                 if old.kind in TIMES or old.kind == "bytes":
                     values = to_json(old.kind, old.data[rows], mask)
+                new.write_null(rows)
                 try:
                     new.write(rows, *parse(new.kind, values))
                 except (ValueError, TypeError, OverflowError):

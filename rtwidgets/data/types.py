@@ -117,9 +117,9 @@ def null_of(kind: Kind) -> Any:
     return 0 if kind in MASKED else None
 
 
-def empty(kind: Kind, capacity: int) -> Array:
-    """Storage for `capacity` values, all null."""
-    return np.full(capacity, null_of(kind), dtype=_STORAGE[kind])
+def blank(kind: Kind, capacity: int) -> Array:
+    """Storage for `capacity` values. What it holds means nothing yet: so memory that is not used is not touched."""
+    return np.zeros(capacity, dtype=_STORAGE[kind]) if _STORAGE[kind] != "object" else np.empty(capacity, dtype=object)
 
 
 def _objects(values: list[Any]) -> Array:
