@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from .delta import Delta, Key
+from .delta import Delta
 from .store import Store
+from .types import Array
 
 FUNCTIONS = ("sum", "count", "mean", "min", "max", "nunique", "first", "last", "size", "median", "std", "var")
 
@@ -27,9 +29,12 @@ class GroupBy:
         self.store = store
         self.by = [by] if isinstance(by, str) else list(by)
         self._spec: dict[str, tuple[str, str | float]] = {}
+        self._names: list[str] = []
         self._frame: pd.DataFrame | None = None
-        self._members: dict[Any, set[Key]] = {}
-        self._group: dict[Key, Any] = {}
+        self._numbers: dict[Any, int] = {}
+        """A number for each group that there ever was."""
+        self._number = np.empty(0, dtype=np.int32)
+        """By slot of the store: its row's group, -1 where a part of that is null (pandas leaves those rows out)."""
 
     def agg(self, **spec: tuple[str, str | float]) -> GroupBy:
         """`name=(column, function)`; a number as the function is a quantile (0.5: the median)."""
@@ -37,6 +42,7 @@ class GroupBy:
             if isinstance(function, str) and function not in FUNCTIONS:
                 raise ValueError(f"{name}: {function!r} is none of {', '.join(FUNCTIONS)}, or a quantile")
         self._spec = spec
+        self._names = list(dict.fromkeys([*self.by, *(column for column, _ in spec.values())]))
         self._rebuild()
         return self
 
@@ -57,33 +63,27 @@ class GroupBy:
 
     def _rebuild(self) -> None:
         with self.store.lock:
-            rows, keys = self.store.df(), self._keys()
-        self._members.clear()
-        self._group.clear()
-        for key, group in zip(keys, self._groups(rows), strict=True):
-            self._join(key, group)
+            rows: Any = self.store.df()[self._names]
+            slots = self.store.slots()
+            arrived = self.store.at(slots, self.by) if self.store.order else rows
+        self._numbers.clear()
+        self._number = np.empty(0, dtype=np.int32)
+        codes = arrived.groupby(self.by, sort=False).ngroup().to_numpy()
+        labels, first = np.unique(codes, return_index=True)
+        known = labels >= 0  # numbered from 0 in order of arrival
+        self._numbers = {group: i for i, group in enumerate(_groups(arrived[self.by].iloc[first[known]]))}
+        self._join(slots, codes)
         self._frame = self._aggregate(rows)
 
-    def _keys(self) -> list[Key]:
-        return self.store.window(0, len(self.store), columns=())["keys"]
+    def _join(self, slots: Array, numbers: Any) -> None:
+        needed = int(slots.max()) + 1 if len(slots) else 0
+        if needed > len(self._number):
+            self._number = np.concatenate([self._number, np.full(needed, -1, dtype=np.int32)])
+        self._number[slots] = numbers
 
-    def _groups(self, rows: pd.DataFrame) -> list[Any]:
-        """Each row's group as something to compare; None where a part of it is null (pandas leaves those rows out)."""
-        columns = [rows[name].astype(object).where(rows[name].notna(), None).tolist() for name in self.by]
-        return [None if None in parts else parts for parts in zip(*columns, strict=True)]
-
-    def _join(self, key: Key, group: Any) -> None:
-        self._group[key] = group
-        self._members.setdefault(group, set()).add(key)
-
-    def _leave(self, key: Key) -> Any:
-        group = self._group.pop(key, None)
-        members = self._members.get(group)
-        if members is not None:
-            members.discard(key)
-            if not members:
-                del self._members[group]
-        return group
+    def _numbered(self, groups: list[Any]) -> list[int]:
+        numbers = self._numbers
+        return [-1 if group is None else numbers.setdefault(group, len(numbers)) for group in groups]
 
     def apply(self, delta: Delta) -> bool:
         """Takes what a batch changed; whether the result may differ."""
@@ -94,28 +94,45 @@ class GroupBy:
         if delta.reset or delta.columns_changed or (self.store.order and (changed or delta.inserted)):
             self._rebuild()
             return True
-        touched = {self._leave(key) for key in delta.deleted}
-        moved = [key for key in (*delta.inserted, *changed) if key in self.store]
+        touched = set(self._numbered(self._went(delta)))
         with self.store.lock:
-            touched |= {self._leave(key) for key in moved}
-            for key, group in zip(moved, self._groups(self.store.take(moved)), strict=True):
-                self._join(key, group)
-                touched.add(group)
-            touched.discard(None)
+            slots = self.store.find([*delta.inserted, *changed])
+            slots = slots[slots >= 0]  # those that have gone since are in a later delta
+            was = slots[slots < len(self._number)]
+            touched.update(self._number[was].tolist())
+            numbers = self._numbered(_groups(self.store.at(slots, self.by)))
+            self._join(slots, numbers)
+            touched.update(numbers)
+            touched.discard(-1)
             if not touched:
                 return False
-            members = [key for group in touched for key in self._members.get(group, ())]
-            rows = self.store.take(members, arrange=True)
+            again = np.zeros(len(self._numbers) + 1, dtype=bool)  # the last one is for -1
+            again[list(touched)] = True
+            living = self.store.slots()
+            rows = self.store.at(living[again[self._number[living]]], self._names)
         fresh = self._aggregate(rows)
         frame = self._frame
         index = frame.index
-        gone = index.isin([group if len(self.by) > 1 else group[0] for group in touched]) if len(index) else None
-        rest = frame if gone is None else frame[~gone]
+        known = list(self._numbers)
+        gone = [known[number] if len(self.by) > 1 else known[number][0] for number in touched]
+        rest = frame[~index.isin(gone)] if len(index) else frame
         parts = [part for part in (rest, fresh) if len(part)]
         joined = pd.concat(parts).sort_index() if parts else fresh
         joined.index.names = fresh.index.names
         self._frame = joined
         return True
+
+    def _went(self, delta: Delta) -> list[Any]:
+        """The groups of rows that a batch deleted."""
+        rows = delta.deleted_rows() if delta.deleted else []
+        groups = [tuple(row[name] for name in self.by) for row in rows]
+        return [None if None in group else group for group in groups]
+
+
+def _groups(rows: pd.DataFrame) -> list[Any]:
+    """Each row's group as something to compare; None where a part of it is null."""
+    columns = [rows[name].astype(object).where(rows[name].notna(), None).tolist() for name in rows.columns]
+    return [None if None in parts else parts for parts in zip(*columns, strict=True)]
 
 
 def _quantile(q: float) -> Callable[[Any], Any]:

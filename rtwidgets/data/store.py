@@ -163,6 +163,24 @@ class Store:
             arrays = {name: to_pandas(c.kind, *c.take(where)) for name, c in self._columns.items()}
         return pd.DataFrame(arrays, index=pd.RangeIndex(len(where)), copy=False)
 
+    def slots(self) -> Array:
+        """The rows' slots, in order of arrival. A row keeps its slot for life; afterwards another may get it."""
+        with self.lock:
+            return self._slot_at[self._living()]
+
+    def find(self, keys: Sequence[Key]) -> Array:
+        """The slots of these keys, -1 for those that are not here."""
+        with self.lock:
+            return self._index.find(keys)
+
+    def at(self, slots: Array, columns: Iterable[str]) -> pd.DataFrame:
+        """Some columns of the rows in these slots, as a frame of their own."""
+        with self.lock:
+            where = self._pos[slots]
+            kinds = {name: self._columns[name] for name in columns}
+            arrays = {name: to_pandas(c.kind, *c.take(where)) for name, c in kinds.items()}
+        return pd.DataFrame(arrays, index=pd.RangeIndex(len(where)), copy=False)
+
     def window(
         self,
         start: int,
@@ -298,18 +316,21 @@ class Store:
         try:
             keys = [record[name] for record in records]
             olds = [change.old_record for change in changes]
-            if [1 for old, key in zip(olds, keys, strict=True) if old and old.get(name, key) != key]:
-                return False
-            rows = dict(zip(keys, records, strict=True))
+            if olds.count(None) < len(olds):
+                renamed = [1 for old, key in zip(olds, keys, strict=True) if old and old.get(name, key) != key]
+                if renamed:
+                    return False
+            single = len(set(keys)) == len(keys)
         except (KeyError, TypeError):
             return False
         first = records[0]
         width = len(first)
         whole = all(column in first for column in self._columns) and set(map(len, records)) == {width}
-        if len(rows) < len(keys):
+        if not single:
             if not whole:
                 return False
-            keys, records = list(rows), list(rows.values())  # the last one counts
+            rows = dict(zip(keys, records, strict=True))  # the last one counts
+            keys, records = list(rows), list(rows.values())
         slots = self._index.find(keys)
         known = slots >= 0
         if known.all():

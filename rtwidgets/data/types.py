@@ -177,12 +177,18 @@ def _moment(value: Any) -> np.datetime64:
 
 def _times(values: list[Any]) -> Array:
     try:  # the usual case in C: UTC or no offset at all
-        text = "|".join(["NaT" if v is None else v for v in values] if None in values else values)
-        text = text.replace("+00:00", "")
+        nulls = None in values
+        first = next((v for v in values if v is not None), "")
+        offset = "+00:00" if first[-6:] == "+00:00" else ""
+        mark = offset + "|"
+        text = "|".join(["NaT" + offset if v is None else v for v in values] if nulls else values) + "|"
+        plain = text.split(mark)
         # Other offsets, Z, BC, infinity and blanks go the slow way: numpy would misread them or refuse.
-        if "Z" not in text and " " not in text and "+" not in text:
-            found = np.array(text.split("|"), dtype="datetime64[us]")
-            if len(found) == len(values) and not ((found > LAST) | (found < FIRST)).any():
+        signs = text.count("+") - (len(values) if offset else 0)
+        if len(plain) == len(values) + 1 and not signs and "Z" not in text and " " not in text:
+            plain.pop()
+            found = np.array(plain, dtype="datetime64[us]")
+            if not ((found > LAST) | (found < FIRST)).any():
                 return found
     except (ValueError, TypeError):
         pass
@@ -227,7 +233,8 @@ def changed(kind: Kind, old: Array, new: Array) -> Array:
         return old.view("int64") != new.view("int64")
     if kind == "text":
         differs = old != new
-        return differs & ~((old != old) & (new != new)) if differs.any() else differs
+        null = new != new  # a null is NaN, which is not equal to itself
+        return differs & ~(null & (old != old)) if null.any() else differs
     if _STORAGE[kind] == "object":  # identity first: it is the common case, and NaN is not equal to itself
         return np.fromiter(
             (a is not b and a != b for a, b in zip(old.tolist(), new.tolist(), strict=True)), bool, len(old)
