@@ -23,7 +23,7 @@ ROW = st.fixed_dictionaries(
 OPS = st.tuples(st.sampled_from(["INSERT", "UPDATE", "DELETE"]), st.integers(0, 8), ROW)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(OPS, max_size=5), max_size=5), st.sampled_from([["g"], ["g", "n"]]))
 def test_groups_equal_pandas(batches: list[list[Any]], by: list[str]) -> None:
     store = Store(COLUMNS, ["id"])
