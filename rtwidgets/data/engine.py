@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pandas as pd
@@ -137,7 +138,7 @@ class LiveTableEngine:
         self._listeners: dict[int, Listener] = {}
         self._status_listeners: dict[int, StatusListener] = {}
         self._next = 0
-        self._log: deque[tuple[Any, ...]] = deque(maxlen=log_size)
+        self._log: deque[tuple[datetime, Change]] = deque(maxlen=log_size)
         self._unregister: Callable[[], object] | None = None
         self._waiting: list[Change] | None = None
         """Changes since the subscription was confirmed, while a snapshot is being read; None when changes apply at
@@ -173,7 +174,8 @@ class LiveTableEngine:
     def changes(self) -> pd.DataFrame:
         """The last changes received, oldest first: received_at, commit_timestamp, type, key, record, old_record."""
         names = ["received_at", "commit_timestamp", "type", "key", "record", "old_record"]
-        frame = pd.DataFrame(list(self._log), columns=names)
+        rows = [(at, c.commit_timestamp, c.type, self._key_of(c), c.record, c.old_record) for at, c in list(self._log)]
+        frame = pd.DataFrame(rows, columns=names)
         for name in names[:2]:
             frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601").astype("datetime64[us, UTC]")
         return frame
@@ -359,10 +361,7 @@ class LiveTableEngine:
         if self._store is None or self.status == "closed":
             return
         now = datetime.now(UTC)
-        for change in changes[-self._log.maxlen :] if self._log.maxlen else ():
-            self._log.append(
-                (now, change.commit_timestamp, change.type, self._key_of(change), change.record, change.old_record)
-            )
+        self._log.extend(zip(repeat(now), changes, strict=False))
         if self._waiting is not None:
             if len(self._waiting) + len(changes) > MAX_WAITING:
                 self._overflow = True
