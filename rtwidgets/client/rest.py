@@ -150,21 +150,23 @@ class RestClient:
         named += [f"{_name(column)}.asc" for column in key if column not in bare]
         if named:
             query.append("order=" + quote(",".join(named), safe=',."()'))
-        # By offset, a row deleted meanwhile would make the next page skip another: by key where that is simple.
-        by_key = key[0] if len(key) == 1 and not order and (not columns or key[0] in columns) else None
+        # By offset, a row deleted meanwhile would make the next page skip another: so by key, where there is no order.
+        by_key = tuple(key) if not order and (not columns or set(key) <= set(columns)) else ()
+        level = -1  # how many of the key's columns, but one, the next page shares with the last row
         done = 0
-        last: Any = None
+        last: dict[str, Any] = {}
         total: int | None = None
         while limit is None or done < limit:
             want = page_size if limit is None else min(page_size, limit - done)
             headers = {"Accept-Profile": schema, "Accept": "application/json"}
             if done == 0:
                 headers["Prefer"] = "count=exact"
-            if by_key is None:
-                place = f"&limit={want}&offset={done}"
+            if by_key:
+                tests = zip(by_key, ["eq"] * level + ["gt"], strict=False) if last else ()
+                after = [f"&{quote(name, safe='')}={op}.{quote(str(last[name]), safe='')}" for name, op in tests]
+                place = f"{''.join(after)}&limit={want}"
             else:
-                after = f"&{quote(by_key, safe='')}=gt.{quote(str(last), safe='')}" if done else ""
-                place = f"{after}&limit={want}"
+                place = f"&limit={want}&offset={done}"
             path = f"/rest/v1/{quote(table, safe='')}?{'&'.join(query)}{place}"
             response = await self._request("GET", path, headers=headers)
             if response.status_code == 416:  # the rows ended exactly at the last page
@@ -177,12 +179,14 @@ class RestClient:
             yield page
             done += len(page.rows)
             # A server may give fewer rows than asked (max-rows), so only an empty page or the known total ends it.
-            if not page.rows or (by_key is None and total is not None and done >= total):
+            if total is not None and done >= total and (not by_key or len(page.rows) < want):
                 return
-            if by_key is not None:
-                if total is not None and done >= total and len(page.rows) < want:
+            if page.rows:
+                last, level = page.rows[-1], len(by_key) - 1
+            else:
+                level -= 1  # no more rows that share so much with the last one
+                if level < 0:
                     return
-                last = page.rows[-1].get(by_key)
 
     async def describe(self, table: str, schema: str = "public") -> TableInfo:
         """The table's columns and key: from our local server's own function, else from PostgREST's OpenAPI document.
