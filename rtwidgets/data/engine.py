@@ -91,6 +91,9 @@ class LiveTableEngine:
     stops matching, and the table would keep its ghost. `server_filter=True` saves that traffic and leaves ghosts to
     `verify_every`
     (seconds; None: never), which reads the table again, if it has at most `verify_rows` rows, and applies what differs.
+
+    `append_only=True` follows also a table without a primary key, as a log: rows are numbered. The server sends no
+    values of such tables, only that something was inserted, so each burst of inserts has the table read again.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class LiveTableEngine:
         verify_every: float | None = 300.0,
         verify_rows: int = 20_000,
         log_size: int = 10_000,
+        append_only: bool = False,
     ) -> None:
         self.channel = channel
         self.rest = rest
@@ -124,6 +128,9 @@ class LiveTableEngine:
         self.server_filter = server_filter
         self.verify_every = verify_every
         self.verify_rows = verify_rows
+        self.append_only = append_only
+        self.repaired = 0
+        """Rows that comparing with the database (`verify`) found to differ, so far; one that was on its way counts."""
         self.status: Status = "connecting"
         self.error: RealtimeError | None = None
         self.lag_ms: float | None = None
@@ -155,6 +162,7 @@ class LiveTableEngine:
         self._verifier: asyncio.Task[None] | None = None
         self._refilling: asyncio.Task[None] | None = None
         self._read_took = 0.0  # seconds
+        self._verifying = False
 
     # -- what readers use ----------------------------------------------------------------------------------------------
 
@@ -271,14 +279,20 @@ class LiveTableEngine:
         name = f"{self.schema}.{self.table}"
         key = self.key or tuple(info.key)
         names = [column.name for column in info.columns]
-        if not key:
+        if not key and not self.append_only:
             raise RealtimeError(
                 f"{name} has no primary key, so its changes cannot be told apart",
                 code="NoPrimaryKey",
                 hint=(
-                    f"`alter table {name} add primary key (...)`, "
-                    f'or name unique columns: LiveTable("{self.table}", key=...)'
+                    f"`alter table {name} add primary key (...)`, or name unique columns: "
+                    f'LiveTable("{self.table}", key=...); or append_only=True, if its rows never change'
                 ),
+            )
+        if not key and self.limit is not None and not self.order:
+            raise RealtimeError(
+                f"{name} has no primary key, so which rows are the last ones cannot be told",
+                code="NoPrimaryKey",
+                hint="give order= beside limit=, such as order='created_at.desc'",
             )
         for column in (*key, *(self.columns or ())):
             if names and column not in names:
@@ -307,7 +321,13 @@ class LiveTableEngine:
                     hint=f"its columns are {', '.join(names)}",
                 )
         self._store = Store(
-            info.columns, key, numeric=self.numeric, select=self.columns, order=self._sort, limit=self.limit
+            info.columns,
+            key,
+            numeric=self.numeric,
+            select=self.columns,
+            order=self._sort,
+            limit=self.limit,
+            append_only=self.append_only,
         )
 
     def _compile(self, columns: Sequence[Column]) -> None:
@@ -398,6 +418,9 @@ class LiveTableEngine:
             if self._cut.done(last):
                 self._cut = None
             changes = passed
+        if not self.key and any(not change.record for change in changes):
+            self._refill()  # of a table without a key, no values are sent
+            changes = [change for change in changes if change.record]
         for change in changes:
             if change.errors and change.record is not None and not change.record and change.type != "DELETE":
                 self._refused(change.errors)
@@ -484,6 +507,8 @@ class LiveTableEngine:
             if matches(values):
                 out.append(change)
                 continue
+            if not key:
+                continue
             for old in (change.old_record, record):
                 if old and all(name in old for name in key):
                     out.append(
@@ -525,6 +550,7 @@ class LiveTableEngine:
     def _catch_up(self, *, quietly: bool = False) -> None:
         """Reads the table and joins it with what arrives meanwhile."""
         self._cancel_reading()
+        self._verifying = False
         self._waiting = list(self._held) if self._held else []
         self._held.clear()
         self._overflow = False
@@ -555,6 +581,10 @@ class LiveTableEngine:
         delta = await asyncio.to_thread(work, rows) if len(rows) > 5_000 else work(rows)
         store.more(self.limit is not None and len(rows) >= self.limit)
         self._read_took = time.monotonic() - began
+        if self._verifying and delta:
+            self.repaired += delta.size
+            log.info("%s.%s: %d rows differed from the database's", self.schema, self.table, delta.size)
+        self._verifying = False
         self.snapshot_at = datetime.now(UTC)
         self._cut = cut
         waiting, self._waiting = self._waiting or [], None
@@ -640,6 +670,7 @@ class LiveTableEngine:
         """Reads the table again, now, and applies what differs."""
         if self.status == "live" and self._ready and self._reading is None and not self.paused:
             self._catch_up(quietly=True)
+            self._verifying = True
             if self._reading is not None:
                 await asyncio.wait([self._reading])
 

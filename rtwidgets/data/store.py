@@ -34,11 +34,10 @@ class Store:
     """A table keyed by `key`, changed by batches of `Change` and read as DataFrames or windows. Safe to use from any
     thread.
 
-    `select` keeps to these columns (the key always stays). `order` (see `parse_order`) is the order of rows in
-    `df()` and
-    `window()`; without it they stand as they arrived. `limit` keeps that many rows: the first ones in `order`, else
-    those
-    that arrived last.
+    `select` keeps to these columns (the key always stays). `order` (see `parse_order`) is the order of rows in `df()`
+    and `window()`; without it they stand as they arrived. `limit` keeps that many rows: the first ones in `order`, else
+    those that arrived last. With `append_only` there may be no key columns: the key of a row is its number in order of
+    arrival, and whatever would change or delete a row counts as unreadable.
     """
 
     def __init__(
@@ -50,8 +49,9 @@ class Store:
         select: Sequence[str] | None = None,
         order: str | Sequence[str | tuple[str, bool]] | None = None,
         limit: int | None = None,
+        append_only: bool = False,
     ) -> None:
-        if not key:
+        if not key and not append_only:
             raise ValueError("a keyed table needs a key: give the table a primary key, or name the columns in key=")
         self.key = tuple(key)
         self.numeric: Literal["float", "decimal"] = numeric
@@ -72,6 +72,7 @@ class Store:
         self._pos = np.zeros(self._capacity, dtype=np.int64)
         self._keys: list[Key] = []
         self._free: list[int] = []
+        self._next = 0  # number of the next row, where rows have no key
         self._columns: dict[str, ColumnData] = {}
         self._sorts: dict[Sort, SortedRows] = {}
         self._arrival: Array | None = None
@@ -261,6 +262,9 @@ class Store:
             if columns:
                 self._set_columns(columns, batch)
             rows = list(rows)
+            if not self.key and 0 not in self._index:
+                self._clear(batch)  # the limit has taken the first rows: which those are now, no number tells
+            self._next = 0
             gone = set(self._index).difference(keys_of(rows, self.key))
             for key in [key for key in self._index if key in gone] if gone else ():
                 batch.delete(key)
@@ -286,6 +290,7 @@ class Store:
     def _merge(self, rows: Iterable[Row], batch: Batch) -> None:
         rows = list(rows)
         index = self._index
+        self._next += len(rows)
         for key, row in zip(keys_of(rows, self.key), rows, strict=True):
             (batch.updates if key in index else batch.inserts)[key] = row
         batch.flush()
@@ -306,20 +311,19 @@ class Store:
         """Takes a batch of the usual sort without a look at each change: whole rows, or parts of known rows that come
         once. False, and nothing done, for any other batch: those go change by change (`_collect`).
         """
-        if len(self.key) != 1 or not {change.type for change in changes} <= {"INSERT", "UPDATE"}:
+        if not self.key or not {change.type for change in changes} <= {"INSERT", "UPDATE"}:
             return False
-        name = self.key[0]
         records = [change.record for change in changes]
         if None in records or [change.errors for change in changes].count(None) < len(changes):
             return False
         records = cast("list[Row]", records)
+        olds = [change.old_record for change in changes]
         try:
-            keys = [record[name] for record in records]
-            olds = [change.old_record for change in changes]
-            if olds.count(None) < len(olds):
-                renamed = [1 for old, key in zip(olds, keys, strict=True) if old and old.get(name, key) != key]
-                if renamed:
-                    return False
+            keys = keys_of(records, self.key)
+            for name in self.key if olds.count(None) < len(olds) else ():
+                pairs = zip(olds, records, strict=True)
+                if [1 for old, record in pairs if old and name in old and old[name] != record[name]]:
+                    return False  # a key changed
             single = len(set(keys)) == len(keys)
         except (KeyError, TypeError):
             return False
@@ -349,6 +353,9 @@ class Store:
         """Sorts changes into inserts and updates by key; what must happen in order (deletes, new keys) is done at
         once.
         """
+        if not self.key:
+            self._append(changes, batch)
+            return
         index, inserts, updates = self._index, batch.inserts, batch.updates
         key_columns = self.key
         single = key_columns[0] if len(key_columns) == 1 else None
@@ -406,6 +413,17 @@ class Store:
                 batch.unreadable += 1  # Error 401 sends no values: without a key nothing can be done
         batch.flush()
 
+    def _append(self, changes: Sequence[Change], batch: Batch) -> None:
+        for change in changes:
+            if change.type == "TRUNCATE":
+                self._clear(batch)
+            elif change.type == "INSERT" and change.record and not change.errors:
+                batch.inserts[self._next] = change.record
+                self._next += 1
+            else:
+                batch.unreadable += 1
+        batch.flush()
+
     def _finish(self, batch: Batch) -> Delta:
         if self.limit is not None and len(self) > self.limit:
             excess = len(self) - self.limit
@@ -438,7 +456,7 @@ class Store:
             column.nulls = False
         self._slot_at[: self._end] = -1
         self._pos[:] = -1
-        self._start = self._end = 0
+        self._start = self._end = self._next = 0
         self._dead.clear()
         self._index.clear()
         self._keys.clear()

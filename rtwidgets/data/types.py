@@ -341,8 +341,10 @@ def lag_ms(commit_timestamp: str | None, now: datetime) -> float | None:
 
 
 def keys_of(rows: Sequence[dict[str, Any]], key: tuple[str, ...]) -> list[Any]:
-    """Each row's key: the raw JSON value for a single key column, a tuple for several."""
+    """Each row's key: the raw JSON value for a single key column, a tuple for several, its number for none."""
     if len(key) == 1:
         name = key[0]
         return [row[name] for row in rows]
+    if not key:
+        return list(range(len(rows)))
     return [tuple(row[name] for name in key) for row in rows]

@@ -224,6 +224,39 @@ async def test_tables_that_cannot_be_followed_say_so(server: Local, client: Asyn
             assert caught.value.hint
 
 
+async def test_a_table_without_a_key_is_followed_as_a_log(server: Local, client: AsyncClient) -> None:
+    make(server, "journal", "a int, b text", "values (1, 'x'), (1, 'x')", publish=False)
+    server.sql("alter publication supabase_realtime add table journal")
+    async with table(server, "journal", client=client, append_only=True) as engine:
+        first = await same(engine, server, "select * from journal")
+        deltas: list[Any] = []
+        engine.on_delta(deltas.append)
+        for i in range(5):
+            server.sql(f"insert into journal select {i}, 'y' from generate_series(1, 3)")
+        frame = await same(engine, server, "select * from journal")
+        assert (len(first), len(frame), frame["b"].tolist()[:3]) == (2, 17, ["x", "x", "y"])
+        assert sorted(key for delta in deltas for key in delta.inserted) == list(range(2, 17)), "each row once"
+    async with table(server, "journal", client=client, append_only=True, limit=5, live=False) as engine:
+        assert engine.error is not None
+        assert "order=" in engine.error.hint
+    async with table(server, "journal", client=client, append_only=True, limit=5, order="a.desc") as engine:
+        server.sql("insert into journal values (100, 'top')")
+        await same(engine, server, "select * from journal order by a desc limit 5")
+
+
+async def test_what_no_message_told_is_found_by_comparing(server: Local, client: AsyncClient) -> None:
+    make(server, "told", "id int primary key", "select generate_series(1, 10)")
+    async with table(server, "told", client=client) as engine:
+        server.sql("truncate told; insert into told values (1), (11)")
+        await until(lambda: 11 in engine.store)
+        assert len(engine.store) == 11
+        await engine.verify()
+        await same(engine, server, "select * from told")
+        assert engine.repaired == 9
+        await engine.verify()
+        assert engine.repaired == 9
+
+
 async def test_a_broken_line_heals_as_a_difference(server: Local) -> None:
     make(server, "lines", "id int primary key, n int", "select i, 0 from generate_series(1, 50) i")
     line = Network(server.url)
@@ -278,8 +311,9 @@ async def test_postgres_goes_away_and_comes_back(server: Local, client: AsyncCli
 
 TYPES = (
     "i2 int2, i4 int4, i8 int8, o oid, n numeric, n2 numeric(10, 2), f4 float4, f8 float8, b bool, t text,"
-    " v varchar(20), c char(3), u uuid, tz timestamptz, ts timestamp, d date, tm time, tmz timetz, iv interval, j json, jb jsonb,"
-    " by bytea, ia int4[], i8a int8[], ta text[], fa float8[], ba bool[], na numeric[], ma int4[], m mood, mm mood[],"
+    " v varchar(20), c char(3), u uuid, tz timestamptz, ts timestamp, d date, tm time, tmz timetz, iv interval,"
+    " j json, jb jsonb, by bytea, ia int4[], i8a int8[], ta text[], fa float8[], ba bool[],"
+    " na numeric[], ma int4[], m mood, mm mood[],"
     " pos positive, code code, ir int4range, tr tstzrange, nr numrange, mr int4multirange, inet inet, cidr cidr,"
     " mac macaddr, pt point, bx box, bt bit(4), vb varbit, mo money, ts_v tsvector"
 )
