@@ -295,3 +295,37 @@ def test_closing_gaps_keeps_the_order_of_arrival(gaps: int, at: str) -> None:
         assert frame["name"].tolist() == [str(key) for key in model]
         assert [store.row(key)["n"] for key in model] == model  # type: ignore[index]
         assert held["name"].tolist() == before
+
+
+def composite(found: Change) -> Change:
+    """The same change of a table whose key is (g, id), where g follows from id."""
+    wide = [Column("g", "int4"), *COLUMNS]
+    record, old = ({"g": row["id"] % 3, **row} if row else row for row in (found.record, found.old_record))
+    return Change(found.type, "public", "t", wide, record, old)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(OPS, max_size=8), max_size=6))
+def test_a_composite_key_does_as_a_single_one_does(batches: list[list[Any]]) -> None:
+    single, double = Store(COLUMNS, ["id"]), Store([Column("g", "int4"), *COLUMNS], ["g", "id"])
+    for ops in batches:
+        changes: list[Change] = []
+        for kind, key, arg in ops:
+            if kind == "insert":
+                changes.append(change("INSERT", {"id": key, **arg}))
+            elif kind == "update":
+                changes.append(change("UPDATE", {"id": key, **arg}, {"id": key}))
+            elif kind == "rekey":
+                changes.append(change("UPDATE", {"id": arg}, {"id": key}))
+            elif kind == "delete":
+                changes.append(change("DELETE", None, {"id": key}))
+            elif kind == "truncate":
+                changes.append(change("TRUNCATE"))
+        one, two = single.apply(changes), double.apply([composite(found) for found in changes])
+        frame = double.df()
+        assert cells(frame.drop(columns="g")) == cells(single.df())
+        assert frame["g"].tolist() == [key % 3 for key in frame["id"].tolist()]
+        for name in ("inserted", "deleted", "unknown"):
+            assert [key for _, key in getattr(two, name)] == getattr(one, name)
+        assert [(key, names) for (_, key), names in two.updated] == one.updated
+        assert one.size == two.size
