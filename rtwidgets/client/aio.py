@@ -154,6 +154,7 @@ class AsyncClient:
         self._ws: Wire | None = None
         self._receiver: Receiver | None = None
         self._ref = 0
+        self._closed = False
         self._supervisor: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._first: asyncio.Future[None] | None = None
@@ -178,6 +179,7 @@ class AsyncClient:
         when there is no connection
         within `timeout` seconds; in the second case it goes on trying.
         """
+        self._closed = False
         self._start()
         if self.status == "connected":
             return
@@ -191,6 +193,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Leaves every channel, closes the socket, and frees what the client holds. Safe to call twice."""
+        self._closed = True
         supervisor, self._supervisor = self._supervisor, None
         for channel in list(self.channels.values()):
             channel.drop()
@@ -297,7 +300,9 @@ class AsyncClient:
             logger.error("a background task failed", exc_info=task.exception())
 
     def ensure_started(self) -> None:
-        """Starts connecting where nobody has."""
+        """Starts connecting where nobody has. Raises `RealtimeError` once the client is closed."""
+        if self._closed:  # also while it closes: a callback that subscribes again must not bring it back to life
+            raise errors.make("Closed", "the client was closed")
         self._start()
 
     # --- the supervisor ---
@@ -401,8 +406,11 @@ class AsyncClient:
     async def _shut(self, ws: Wire) -> None:
         try:
             await asyncio.wait_for(ws.close(), 1.5)
-        except (Exception, asyncio.CancelledError):
+        except Exception:
             ws.transport.abort()
+        except asyncio.CancelledError:
+            ws.transport.abort()
+            raise
 
     def _take(self, receiver: Receiver, messages: list[bytes]) -> None:
         """The messages of one read; channels hand their changes on when the turn of the loop ends."""
@@ -619,8 +627,8 @@ class AsyncChannel:
 
     def start(self) -> None:
         """As `subscribe`, without waiting."""
-        self._asked = True
         self._begin()
+        self._asked = True
 
     def hold(self) -> Unregister:
         """Has the channel joined until what is returned is called.
@@ -629,8 +637,8 @@ class AsyncChannel:
         closing one of them takes nothing from the others.
         """
         token = object()
-        self._holds.add(token)
         self._begin()
+        self._holds.add(token)
 
         def release() -> None:
             if token in self._holds:
@@ -661,11 +669,11 @@ class AsyncChannel:
     def _begin(self) -> None:
         if self._wanted and self.status in ("joining", "joined") and self.client.channels.get(self.topic) is self:
             return
+        self.client.ensure_started()
         if self.client.channels.setdefault(self.topic, self) is not self:
             raise errors.make("Closed", f"another channel object has taken over {self.topic!r}")
         self._wanted = True
         self._machine.auth_tried = False
-        self.client.ensure_started()
         if self.status == "joined" or self._timer is not None:
             return
         if self._refusals > 1 and self.client.connected:

@@ -304,6 +304,30 @@ async def test_no_task_and_no_timer_is_left_after_close(server: FakeServer, mome
     assert (client.status, channel.status) == ("closed", "closed")
 
 
+async def test_a_callback_that_subscribes_again_does_not_bring_a_closed_client_back(server: FakeServer) -> None:
+    client = client_of(server)
+    channel = client.channel("t")
+    channel.on_status(lambda status, error: status in ("errored", "closed") and channel.start())
+    await channel.subscribe()
+    await client.close()
+    await asyncio.sleep(0.1)
+    assert (client.status, channel.status, len(server.joins("t"))) == ("closed", "closed", 1)
+    with pytest.raises(RealtimeError) as caught:
+        channel.start()
+    assert caught.value.code == "Closed"
+    await client.connect()  # a person may
+    await client.channel("t").subscribe()
+    await client.close()
+
+
+async def test_closing_while_the_socket_is_being_closed(server: FakeServer) -> None:
+    client = client_of(server)
+    await client.channel("t").subscribe()
+    client.channel("t").on_status(lambda status, error: None)
+    await asyncio.gather(client.close(), client.close())
+    assert client.status == "closed"
+
+
 async def test_a_frame_for_a_channel_that_is_gone_does_nothing(server: FakeServer) -> None:
     async with client_of(server) as client:
         channel = client.channel("t")
