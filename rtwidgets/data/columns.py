@@ -4,6 +4,7 @@ changes.
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from typing import Any
 
@@ -105,14 +106,17 @@ class ColumnData:
         if self.mask is not None:
             self.mask[first : first + kept] = self.mask[first:end][keep]
 
-    def shift(self, moves: list[tuple[int, int, int]], freed: slice) -> None:
-        """Moves each [first, end) by so many places, in turn; nothing stands in `freed` afterwards."""
+    def shift(self, gaps: list[int], moves: list[tuple[int, int, int]], freed: slice) -> None:
+        """Moves each [first, end) by so many places, in turn, over the `gaps`; nothing stands in `freed` afterwards."""
         self.own(0)
-        for array in (self.data, self.mask):
+        objects = self.data.dtype == object
+        for array in (_pointers(self.data) if objects else self.data, self.mask):
             if array is not None:
+                gone = array[gaps]
                 for first, end, by in moves:
                     array[first + by : end + by] = array[first:end]
-        if self.data.dtype == object:
+                array[freed] = gone  # a rotation: so each pointer still stands once, and reference counts stay right
+        if objects:
             self.data[freed] = null_of(self.kind)  # let go of what was deleted
 
     def show(self, start: int, end: int) -> Any:
@@ -127,3 +131,11 @@ class ColumnData:
             self.shown = to_pandas(self.kind, data, mask)
             self.lent = max(self.lent, end)
         return self.shown
+
+
+def _pointers(objects: Array) -> Array:
+    """The memory of an array of objects as plain numbers: moving those touches none of the objects, which takes a
+    tenth of the time. Whoever writes must leave every number there as often as it was.
+    """
+    numbers: Any = (ctypes.c_size_t * len(objects)).from_address(objects.ctypes.data)
+    return np.ctypeslib.as_array(numbers)

@@ -630,7 +630,7 @@ class Store:
             self._end -= count
         moves = [(first, end, by) for first, end, by in moves if first < end]
         for column in self._columns.values():
-            column.shift(moves, freed)
+            column.shift(gaps, moves, freed)
         for first, end, by in moves:
             slots = self._slot_at[first:end].copy()
             self._slot_at[first + by : end + by] = slots

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from typing import Any
 
 import numpy as np
@@ -329,3 +330,18 @@ def test_a_composite_key_does_as_a_single_one_does(batches: list[list[Any]]) -> 
             assert [key for _, key in getattr(two, name)] == getattr(one, name)
         assert [(key, names) for (_, key), names in two.updated] == one.updated
         assert one.size == two.size
+
+
+@pytest.mark.parametrize("low", [0, 400, 800])
+def test_closing_gaps_neither_loses_nor_keeps_a_value(low: int) -> None:
+    store = Store(COLUMNS, ["id"])
+    texts = [f"text number {i}" for i in range(1000)]
+    store.load([{**row, "name": texts[row["id"]]} for row in rows(1000)])
+    held = [sys.getrefcount(texts[key]) for key in range(1000)]
+    went = random.Random(low).sample(range(low, low + 200), 30)
+    for key in went:
+        store.apply([change("DELETE", None, {"id": key})])
+        store.df()
+    assert [sys.getrefcount(texts[key]) for key in went] == [held[key] - 1 for key in went]
+    kept = [key for key in range(1000) if key not in went]
+    assert [sys.getrefcount(texts[key]) for key in kept] == [held[key] for key in kept]
