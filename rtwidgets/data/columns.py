@@ -32,8 +32,7 @@ class ColumnData:
     """The values of one column by position, and a null mask where the kind needs one.
 
     `lent` is how far the buffer has been shown to somebody: positions past it may be written freely, those before it
-    only
-    while nobody holds a view (every view's base is the buffer itself, so its reference count tells).
+    only while nobody holds a view (every view's base is the buffer itself, so its reference count tells).
     """
 
     def __init__(self, name: str, pg_type: str, kind: Kind, capacity: int) -> None:

@@ -2,13 +2,11 @@
 
 Everything here runs on the I/O loop; only `store` may be read from other threads.
 
-The order matters: the server confirms the subscription first, then the snapshot is read, then what arrived meanwhile
-is applied.
-Where changes carry a commit LSN and an xid, and the snapshot its LSN and `pg_current_snapshot()` (our local server),
-the join is exact:
-a transaction is applied iff its commit LSN >= the snapshot's, or the snapshot did not see its xid. Elsewhere
-everything that waited is
-applied by key: an old change may show for a moment, but the changes after it follow, so the table ends up right.
+The order matters: the server confirms the subscription first, then the snapshot is read, then what arrived meanwhile is
+applied. Where changes carry a commit LSN and an xid, and the snapshot its LSN and `pg_current_snapshot()` (our local
+server), the join is exact: a transaction is applied iff its commit LSN >= the snapshot's, or the snapshot did not see
+its xid. Elsewhere everything that waited is applied by key: an old change may show for a moment, but the changes after
+it follow, so the table ends up right.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Groups that follow a table: each batch costs what it touches, not what the table holds.
 
-Every aggregate is worked out anew for the groups that a batch touched, from the keys of their rows, and for no
-others. Running sums
-would be cheaper still, but drift: adding and taking away floats does not give back what was there. So the result
-always equals
-pandas' own on the same rows.
+Every aggregate is worked out anew for the groups that a batch touched, from their rows, and for no others. Running sums
+would be cheaper still, but drift: adding and taking away floats does not give back what was there. So the result always
+equals pandas' own on the same rows.
 """
 
 from __future__ import annotations

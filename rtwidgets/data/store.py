@@ -1,10 +1,9 @@
-"""The keyed table: typed columns, a dict from key to slot, and frames over the same memory that never change.
+"""The keyed table: typed columns, an index from key to slot, and frames over the same memory that never change.
 
 A row has a slot for life (`_index`: key to slot) and a position in the columns, which moves when gaps are closed
-(`_pos`:
-slot to position, `_slot_at`: position to slot). So closing gaps is array work and never touches the dict. Rows stand
-in order
-of arrival. A deleted row leaves a gap that is closed when a frame is asked for, or when a quarter of the rows are gaps.
+(`_pos`: slot to position, `_slot_at`: position to slot). So closing gaps is array work and never touches the index.
+Rows stand in order of arrival. A deleted row leaves a gap, closed when a frame is asked for, or when a quarter of the
+rows are gaps.
 """
 
 from __future__ import annotations
@@ -238,8 +237,9 @@ class Store:
         with self.lock:
             batch = Batch(self)
             if changes:
-                # As a list, like most below: a generator takes twice as long, and this is done for every change.
-                if len(set(map(id, [change.columns for change in changes]))) == 1:
+                # Lists, here and below: a generator takes twice as long, and this is done for every change. They are
+                # nearly always one and the same list of columns, which `count` sees first.
+                if [change.columns for change in changes].count(changes[0].columns) == len(changes):
                     self._declare(changes[0], batch)
                     if not self._at_once(changes, batch):
                         self._collect(changes, batch)

@@ -5,8 +5,7 @@ bare hex in a change and `\\x` hex from PostgREST, and a float's NaN arrives as 
 
 `infinity` and `-infinity` in dates and timestamps become the last and the first moment that Python's datetime can hold
 (9999-12-31T23:59:59.999999 and 0001-01-01), as do years outside that range: so they still sort and compare rightly,
-where
-NaT would say "unknown". They are written as `infinity` and `-infinity` again on the way to the browser.
+where NaT would say "unknown". They are written as `infinity` and `-infinity` again on the way to the browser.
 """
 
 from __future__ import annotations
@@ -176,17 +175,17 @@ def _moment(value: Any) -> np.datetime64:
 
 
 def _times(values: list[Any]) -> Array:
-    try:  # the usual case in C: UTC or no offset at all
-        nulls = None in values
-        first = next((v for v in values if v is not None), "")
+    """The usual case in C: every value in UTC, or every one without an offset."""
+    nulls = values.count(None)
+    first = next((v for v in values if v is not None), "")
+    try:
         offset = "+00:00" if first[-6:] == "+00:00" else ""
-        mark = offset + "|"
         text = "|".join(["NaT" + offset if v is None else v for v in values] if nulls else values) + "|"
-        plain = text.split(mark)
+        plain = text.split(offset + "|")[:-1]
         # Other offsets, Z, BC, infinity and blanks go the slow way: numpy would misread them or refuse.
-        signs = text.count("+") - (len(values) if offset else 0)
-        if len(plain) == len(values) + 1 and not signs and "Z" not in text and " " not in text:
-            plain.pop()
+        signs = text.count("+"), text.count("-")
+        usual = len(values) if offset else 0, 2 * (len(values) - nulls)
+        if len(plain) == len(values) and signs == usual and "Z" not in text and " " not in text:
             found = np.array(plain, dtype="datetime64[us]")
             if not ((found > LAST) | (found < FIRST)).any():
                 return found

@@ -79,3 +79,15 @@ def test_infinity_becomes_the_first_and_the_last_moment() -> None:
     assert (row["tz"], row["ts"], row["d"]) == (["infinity"], ["-infinity"], ["-infinity"])
     assert store.df()["f8"].iloc[0] == np.inf
     assert store.df()["tz"].iloc[0].year == 9999
+
+
+def test_moments_with_and_without_an_offset_in_one_batch() -> None:
+    columns = [Column("id", "int8"), Column("at", "timestamptz")]
+    texts = ["2026-01-01T00:00:00+00:00", "2026-01-01T01:00:00+01:00", "2025-12-31T19:00:00-05:00", None]
+    texts += ["2026-01-01T00:00:00Z", "2026-01-01 00:00:00+00"]
+    want = pd.Timestamp("2026-01-01", tz="UTC")
+    for some in (texts[:1], texts[1:2], texts[2:3], texts[:2], [texts[0], None], [None, *texts], texts):
+        store = Store(columns, ["id"])
+        store.load([{"id": i, "at": text} for i, text in enumerate(some)])
+        for at, text in zip(store.df()["at"], some, strict=True):
+            assert at is pd.NaT if text is None else at == want
