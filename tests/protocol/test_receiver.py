@@ -122,6 +122,19 @@ def test_what_repeats_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> No
     assert (second.record, second.columns, second.ids) == ({"v": 2}, first.columns, [1])
 
 
+def test_nor_in_what_the_local_server_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = (
+        '[null,null,"realtime:t","postgres_changes",{{"data":{{"schema":"public","table":"t","columns":'
+        '[{{"name":"v","type":"int8"}}],"type":"UPDATE","errors":null,"commit_timestamp":"2026-11-23T17:22:49.015Z",'
+        '"lsn":{0},"xid":{0},"record":{{"v":{0}}},"old_record":{{"v":{0}}}}},"ids":[1]}}]'
+    )
+    one = Receiver("2.0.0")
+    one.receive(frame.format(1).encode())
+    whole = receive(frame.format(2), "2.0.0")
+    monkeypatch.setattr(receiver, "receive", None)
+    assert one.receive(frame.format(2).encode()) == whole
+
+
 @pytest.mark.parametrize("kind", ["numeric", "jsonb"])
 @pytest.mark.parametrize("number", ["123456789012345678.123456789", "1e400", "-0.1000"])
 def test_pain_34_digits_are_kept_in_the_short_way_too(kind: str, number: str) -> None:
