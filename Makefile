@@ -24,6 +24,10 @@ $(PY):
 	@$(PY) -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@mkdir -p .make && touch $@ .make/demo
 
+.make/bench: pyproject.toml | .make/dev
+	@$(PY) -m pip install -q --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
 demo: .make/demo  ## a live flight board in JupyterLab: real Postgres, real flights (ctrl-C stops all of it)
 	@$(BIN)/rtwidgets demo $(ARGS)
 
@@ -41,7 +45,7 @@ test: check  ## everything: what check does, then real Postgres, real JupyterLab
 unit: .make/dev
 	$(PY) -m pytest -q -m "not pg and not browser and not slow"
 
-bench: .make/dev  ## side-by-side measurements, printed as ratios and percentiles
+bench: .make/bench  ## side-by-side measurements, printed as ratios and percentiles
 	$(PY) -m bench
 
 js: .make/dev  ## rebuild the committed bundles under rtwidgets/static/

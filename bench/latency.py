@@ -1,7 +1,7 @@
 """How long after a COMMIT is the row in `.df`? 200 inserts over a real Postgres, server, socket and table.
 
-The clock starts just before COMMIT is sent (so Postgres' own commit is inside the figure) and stops when `.df`, asked for on the
-main thread, holds the row.
+The clock starts just before COMMIT is sent (so Postgres' own commit is inside the figure) and stops when `.df`, asked
+for on the main thread, holds the row.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def measure() -> None:
                 took_df.append(time.perf_counter() - start)
         table.close()
     for label, values in (("commit alone", took_commit), ("commit to .df", took_df)):
-        print(f"{label:>14}: p50 {statistics.median(values) * 1e3:6.2f} ms   p99 {sorted(values)[int(len(values) * 0.99) - 1] * 1e3:6.2f} ms   over {len(values)} inserts")
+        p50, p99 = statistics.median(values) * 1e3, sorted(values)[int(len(values) * 0.99) - 1] * 1e3
+        print(f"{label:>14}: p50 {p50:6.2f} ms   p99 {p99:6.2f} ms   over {len(values)} inserts")
 
 
 if __name__ == "__main__":

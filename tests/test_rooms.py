@@ -26,7 +26,7 @@ FORBIDDEN_LIBRARIES = {
 
 
 def imports_at(path: Path) -> set[str]:
-    """Every module that the file imports, absolute, wherever in the file the import stands (but not under TYPE_CHECKING)."""
+    """Every module that the file imports, absolute, wherever in the file the import stands."""
     package = ("rtwidgets", *path.relative_to(PACKAGE).parts[:-1])
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -34,9 +34,10 @@ def imports_at(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
-            found.add(".".join([*base, *([node.module] if node.module else [])]))
-            if node.level or (node.module or "").startswith("rtwidgets"):
-                found |= {".".join([*base, *([node.module] if node.module else []), alias.name]) for alias in node.names}
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found.add(module)
+            if module.startswith("rtwidgets"):
+                found |= {f"{module}.{alias.name}" for alias in node.names}
     return found
 
 

@@ -13,7 +13,7 @@ from tests.browser.chromium import find_chromium
 if __name__ == "__main__":
     found = find_chromium()
     if found is None:
-        # Bounded: where downloads are refused this fails at once or hangs; either way the tests that need no browser must run.
+        # Bounded: where downloads are refused this fails at once or hangs; tests that need no browser must run still.
         try:
             subprocess.run(
                 [sys.executable, "-m", "playwright", "install", "chromium"],

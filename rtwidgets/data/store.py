@@ -320,10 +320,10 @@ class Store:
         olds = [change.old_record for change in changes]
         try:
             keys = keys_of(records, self.key)
-            for name in self.key if olds.count(None) < len(olds) else ():
-                pairs = zip(olds, records, strict=True)
-                if [1 for old, record in pairs if old and name in old and old[name] != record[name]]:
-                    return False  # a key changed
+            told = [old for old in olds if old]
+            same = keys if len(told) == len(olds) else [key for old, key in zip(olds, keys, strict=True) if old]
+            if told and keys_of(told, self.key) != same:
+                return False  # a key changed
             single = len(set(keys)) == len(keys)
         except (KeyError, TypeError):
             return False

@@ -105,6 +105,15 @@ class BroadcastFeed(RtWidget):
         """
         run(self._broadcast(payload), 30)
 
+    def wait_live(self, timeout: float = 10.0) -> BroadcastFeed:
+        """Waits until the channel is joined, so that what others say from now on is heard.
+
+        Raises RealtimeError where it cannot be joined, or was not within `timeout` seconds.
+        """
+        run(self.channel.aio.wait_joined(timeout), timeout + 5)
+        there(self._refresh)
+        return self
+
     def on_message(self, fn: Callable[[Any], Any]) -> Callable[[], None]:
         """Calls `fn(payload)` for each message heard from others, on the kernel's main thread.
 
@@ -134,6 +143,10 @@ class BroadcastFeed(RtWidget):
         pump.mark(self)
 
     def _tick(self, now: float) -> bool:
+        self._refresh()
+        return super()._tick(now)
+
+    def _refresh(self) -> None:
         aio = self.channel.aio
         changed = self.heard.total != self.revision
         with self.hold_sync():
@@ -144,7 +157,6 @@ class BroadcastFeed(RtWidget):
             self.set_trait("revision", self.heard.total)
         if changed:
             self._announce_df()
-        return super()._tick(now)
 
     def _frame(self, view: View) -> dict[str, Any] | None:
         shown, frame = view.shown, dict[str, Any]()

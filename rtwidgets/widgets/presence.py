@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 from collections import deque
@@ -61,6 +62,7 @@ class Presence(RtWidget):
         self._timeline: deque[dict[str, Any]] = deque(maxlen=TIMELINE)
         self._registered: list[Callable[[], Any]] = []
         super().__init__()
+        self._shown = state is not None
         there(self._begin, None if state is None else dict(state))
 
     def _begin(self, state: dict[str, Any] | None) -> None:
@@ -112,12 +114,37 @@ class Presence(RtWidget):
     def track(self, state: Mapping[str, Any]) -> None:
         """Shows this state to the others from now on. Raises RealtimeError where the server refuses it."""
         run(self.channel.aio.track(dict(state)), 30)
-        self._problem = None
+        self._problem, self._shown = None, True
         pump.mark(self)
 
     def untrack(self) -> None:
         """Takes this client's state away; it goes on watching."""
         run(self.channel.aio.untrack(), 30)
+        self._shown = False
+
+    def wait_live(self, timeout: float = 10.0) -> Presence:
+        """Waits until `count` is true: the channel is joined, the server has said who is here, and the state given to
+        the constructor is among them.
+
+        Raises RealtimeError where it cannot be joined, or was not within `timeout` seconds; TimeoutError.
+        """
+        run(self._live(timeout), timeout + 5)
+        there(self._refresh)
+        return self
+
+    async def _live(self, timeout: float) -> None:
+        aio, come = self.channel.aio, asyncio.Event()
+        unregister = aio.on_presence(lambda change: come.set())
+        try:
+            async with asyncio.timeout(timeout):
+                await aio.wait_joined(timeout)
+                while not aio.presence_synced or (self._shown and self.key and self.key not in aio.presence_state):
+                    if self._problem is not None:
+                        raise self._problem
+                    come.clear()
+                    await come.wait()
+        finally:
+            unregister()
 
     def on_join(self, fn: Callable[[str, list[dict[str, Any]]], Any]) -> Callable[[], None]:
         """Calls `fn(key, states)` when connections came, on the kernel's main thread.
@@ -149,6 +176,10 @@ class Presence(RtWidget):
         self._timeline.append({"at": round(datetime.now(UTC).timestamp() * 1000), "what": what, "key": key})
 
     def _tick(self, now: float) -> bool:
+        self._refresh()
+        return super()._tick(now)
+
+    def _refresh(self) -> None:
         aio = self.channel.aio
         changed = self.roster.revision != self.revision
         with self.hold_sync():
@@ -160,7 +191,6 @@ class Presence(RtWidget):
             self.set_trait("revision", self.roster.revision)
         if changed:
             self._announce_df()
-        return super()._tick(now)
 
     def _frame(self, view: View) -> dict[str, Any] | None:
         aio, shown, frame = self.channel.aio, view.shown, dict[str, Any]()

@@ -98,6 +98,11 @@ class LiveTable(RtWidget):
     paused = traitlets.Bool(False, read_only=True).tag(sync=True)
     """Whether changes wait instead of showing."""
 
+    selected = traitlets.List(trait=traitlets.Any()).tag(sync=True)
+    """Keys of the rows that are selected in the grid; set it to select."""
+    arrangement = traitlets.Dict().tag(sync=True)
+    """How the grid is arranged: `order`, `hidden`, `pinned`, `widths`, `sort`. Save it, and set it to restore it."""
+
     def __init__(
         self,
         table: str,
@@ -167,6 +172,12 @@ class LiveTable(RtWidget):
     def snapshot_at(self) -> datetime | None:
         """When the table was last read whole."""
         return self.engine.snapshot_at
+
+    @property
+    def selected_df(self) -> pd.DataFrame:
+        """The selected rows, in the table's order; keys that have gone are passed over."""
+        keys = [tuple(key) if isinstance(key, list) else key for key in self.selected]
+        return self.engine.store.take(keys, arrange=True)
 
     @property
     def changes(self) -> pd.DataFrame:
@@ -311,6 +322,10 @@ class LiveTable(RtWidget):
             self.pause()
         elif kind == "resume":
             self.resume()
+        elif kind == "select" and isinstance(content.get("keys"), list):
+            self.selected = content["keys"]
+        elif kind == "layout" and isinstance(content.get("layout"), dict):
+            self.arrangement = content["layout"]
 
     def _html(self) -> str:
         frame = self.df

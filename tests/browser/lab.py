@@ -136,9 +136,11 @@ def is_busy(page: Page) -> bool:
 def wait_idle(page: Page, timeout: float = 60.0) -> None:
     """Waits until no cell shows `[*]`; raises with the text of an error output, if a cell failed."""
     page.wait_for_function(
-        """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].every(p => /\\[\\d+\\]/.test(p.textContent))""",
+        """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')]
+            .every(prompt => /\\[\\d+\\]/.test(prompt.textContent))""",
         timeout=timeout * 1000,
     )
-    errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"], .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
+    failed = (f'.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in ("stderr", "error"))
+    errors = page.locator(", ".join(failed))
     if errors.count():
         raise AssertionError("a cell failed:\n" + "\n".join(errors.all_inner_texts()))

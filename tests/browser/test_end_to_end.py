@@ -1,4 +1,4 @@
-"""The main job, seen in the page: a table fed by a real Postgres, a chat between two notebooks, a count of who is here."""
+"""The main job, seen in the page: a table fed by a real Postgres, a chat between two notebooks, a count of people."""
 
 from __future__ import annotations
 
@@ -97,18 +97,23 @@ def test_the_table_moves_while_a_cell_blocks(board: Any, database: Any, lab: Lab
     cell(board, "during-4").wait_for(state="detached", timeout=10_000)
 
 
+def wait_count(page: Any, count: int) -> None:
+    shown = "document.querySelector('.rtw-presence .rtw-count').textContent.trim()"
+    page.wait_for_function(f"{shown} === '{count}'", timeout=15_000)
+
+
 def test_presence_goes_one_two_one(board: Any, guest: Any, lab: Lab) -> None:
     count = board.locator(".rtw-presence .rtw-count")
-    board.wait_for_function("document.querySelector('.rtw-presence .rtw-count').textContent.trim() === '2'", timeout=15_000)
+    wait_count(board, 2)
     assert guest.locator(".rtw-presence .rtw-count").inner_text().strip() == "2"
     (lab.root / "leave").touch()
     run_cell(guest, 3)
     wait_idle(guest)
-    board.wait_for_function("document.querySelector('.rtw-presence .rtw-count').textContent.trim() === '1'", timeout=15_000)
+    wait_count(board, 1)
     assert count.inner_text().strip() == "1"
     (lab.root / "leave").unlink()
     run_all(guest)
-    board.wait_for_function("document.querySelector('.rtw-presence .rtw-count').textContent.trim() === '2'", timeout=15_000)
+    wait_count(board, 2)
 
 
 def test_a_chat_line_crosses_between_two_notebooks(board: Any, guest: Any, shots: Path) -> None:

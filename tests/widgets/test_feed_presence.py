@@ -150,3 +150,10 @@ def test_closing_the_last_widget_leaves_the_channel(rooms: Any) -> None:
     online.close()
     until(lambda: rooms[0].status == "closed")
     until(lambda: other.count == 0)
+
+
+def test_after_wait_live_the_count_is_true(rooms: Any) -> None:
+    first = rt.Presence(rooms[0], key="ana", state={}).wait_live()
+    assert (first.count, first.status) == (1, "joined")
+    assert rt.Presence(rooms[1], key="bob", state={}).wait_live().count == 2
+    assert rt.BroadcastFeed(rooms[0]).wait_live().status == "joined"
