@@ -299,6 +299,11 @@ class AsyncClient:
         if not task.cancelled() and task.exception() is not None:
             logger.error("a background task failed", exc_info=task.exception())
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: it does not come back, another is to be made."""
+        return self._closed
+
     def ensure_started(self) -> None:
         """Starts connecting where nobody has. Raises `RealtimeError` once the client is closed."""
         if self._closed:  # also while it closes: a callback that subscribes again must not bring it back to life

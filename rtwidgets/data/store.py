@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
+from weakref import WeakSet
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,9 @@ from .columns import ColumnData
 from .delta import Block, Delta, Key, Updates
 from .frames import guard
 from .index import Index, packed
+from .narrow import Narrow
 from .sorting import Sort, SortedRows, parse_order, rank
-from .types import TIMES, Array, changed, keys_of, kind_of, parse, to_json, to_pandas, to_python
+from .types import TIMES, Array, Kind, changed, keys_of, kind_of, parse, to_json, to_pandas, to_python
 
 _FIRST_CAPACITY = 256
 _SORTS_KEPT = 4
@@ -74,6 +76,7 @@ class Store:
         self._next = 0  # number of the next row, where rows have no key
         self._columns: dict[str, ColumnData] = {}
         self._sorts: dict[Sort, SortedRows] = {}
+        self._narrows: WeakSet[Narrow] = WeakSet()
         self._arrival: Array | None = None
         self._frame: pd.DataFrame | None = None
         self._horizon: tuple[Any, ...] | None = None
@@ -173,6 +176,27 @@ class Store:
         with self.lock:
             return self._index.find(keys)
 
+    @property
+    def slots_end(self) -> int:
+        """Every slot is below this."""
+        return len(self._keys)
+
+    def values(self, slots: Array, names: Iterable[str] | None = None) -> tuple[Array, Block]:
+        """Of these slots those that hold rows, and their values in these columns, None for all."""
+        with self.lock:
+            where = self._pos[slots]
+            slots, where = slots[where >= 0], where[where >= 0]
+            wanted = self._columns if names is None else [name for name in names if name in self._columns]
+            return slots, {name: (self._columns[name].kind, *self._columns[name].take(where)) for name in wanted}
+
+    def follow(self, narrow: Narrow) -> None:
+        """Tells this one which rows come, go and change, for as long as somebody else holds it."""
+        self._narrows.add(narrow)
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        return {name: column.kind for name, column in self._columns.items()}
+
     def at(self, slots: Array, columns: Iterable[str]) -> pd.DataFrame:
         """Some columns of the rows in these slots, as a frame of their own."""
         with self.lock:
@@ -188,16 +212,23 @@ class Store:
         *,
         sort: Sequence[tuple[str, bool]] | None = None,
         columns: Sequence[str] | None = None,
+        narrow: Narrow | None = None,
+        tail: bool = False,
     ) -> dict[str, Any]:
-        """Rows [start, stop) as columns that JSON can carry: `{"revision", "total", "start", "keys", "columns":
-        {name: [...]}}`.
+        """Rows [start, stop) as columns that JSON can carry: `{"revision", "total", "shown", "start", "keys",
+        "columns": {name: [...]}}`.
 
-        `sort` holds (column, descending) pairs. Integers past 2**53 and Decimals are strings, times ISO, NaN null.
+        `sort` holds (column, descending) pairs. `narrow` leaves rows out, `shown` counts those that stay. `tail` gives
+        as many rows from the end instead. Integers past 2**53 and Decimals are strings, times ISO, NaN null.
         """
         with self.lock:
             wanted: Sort = tuple((name, bool(down)) for name, down in sort) if sort else self.order
             positions = self._sorted(wanted) if wanted else self._living()
-            start = max(start, 0)
+            if narrow is not None:
+                positions = positions[narrow.keep(self._slot_at[positions])]
+            start, shown = max(start, 0), len(positions)
+            if tail:
+                start, stop = max(0, shown - max(stop - start, 0)), shown
             where = positions[start : max(stop, start)]
             names = [name for name in columns if name in self._columns] if columns is not None else list(self._columns)
             taken: Block = {}
@@ -209,6 +240,7 @@ class Store:
         return {
             "revision": revision,
             "total": total,
+            "shown": shown,
             "start": start,
             "keys": keys,
             "columns": {name: to_json(kind, data, mask) for name, (kind, data, mask) in taken.items()},
@@ -443,6 +475,9 @@ class Store:
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
+    def _followers(self) -> list[SortedRows | Narrow]:
+        return [*self._sorts.values(), *self._narrows]
+
     def _touched(self) -> None:
         self._frame = None
         self._arrival = None
@@ -461,7 +496,7 @@ class Store:
         self._index.clear()
         self._keys.clear()
         self._free.clear()
-        for rows in self._sorts.values():
+        for rows in self._followers():
             rows.forget()
 
     def _reserve(self, count: int) -> None:
@@ -513,8 +548,8 @@ class Store:
         self._pos[slots] = np.arange(first, last)
         self._index.add(keys, taken)
         self._end = last
-        for rows_sorted in self._sorts.values():
-            rows_sorted.touch(taken)
+        for rows in self._followers():
+            rows.touch(taken)
         delta.inserted.extend(keys)
         delta.inserted_blocks.append((keys, block))
 
@@ -562,6 +597,9 @@ class Store:
             for rows in self._sorts.values():
                 for name in rows.names.intersection(found.flags):
                     rows.touch(slots[found.flags[name]].tolist())
+            for narrow in self._narrows:
+                for name in found.flags if narrow.names is None else narrow.names.intersection(found.flags):
+                    narrow.touch(slots[found.flags[name]].tolist())
 
     def _delete(self, key: Key) -> int:
         """Leaves a gap; its values stay readable until the gaps are closed. Returns the position."""
@@ -572,7 +610,7 @@ class Store:
         self._keys[slot] = None
         self._free.append(slot)
         self._dead.add(position)
-        for rows in self._sorts.values():
+        for rows in self._followers():
             rows.touch((slot,))
         self._touched()
         return position
@@ -587,7 +625,7 @@ class Store:
             column = self._columns[name]
             column.own(self._start)
             column.write(where, *parse(column.kind, [value]))
-        for rows in self._sorts.values():
+        for rows in self._followers():
             rows.touch((slot,))
 
     def _squeeze(self) -> None:
@@ -683,8 +721,8 @@ class Store:
                     new.write(rows, *parse(new.kind, values))
                 except (ValueError, TypeError, OverflowError):
                     pass  # no meaning under the new type: null until the row is read again
-        for rows_sorted in self._sorts.values():
-            rows_sorted.forget()
+        for rows in self._followers():
+            rows.forget()
         batch.columns_changed = True
 
 

@@ -67,6 +67,8 @@ def local(
         handle = _open[name] = Local(name, postgres=postgres, idle_timeout=idle_timeout, port=port, limits=limits)
     else:
         handle._refuse_another(handle.dsn, handle.url, postgres, port)
+        if handle.client.aio.closed:  # by rt.close_all(): the cell is run again to go on
+            handle.client = handle._connect(None)
     set_default_client(handle.client)
     return handle
 

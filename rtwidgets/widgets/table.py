@@ -17,6 +17,7 @@ from ..client.sync import Channel, Client, default_client
 from ..client.thread import io_loop, on_io_thread, run, submit
 from ..data.delta import Delta
 from ..data.engine import LiveTableEngine
+from ..data.narrow import AT_ONCE, Narrow
 from ..protocol.errors import RealtimeError
 from .base import STATIC, RtWidget, View, paragraph, there, unregister_all, whole_number
 from .pump import pump
@@ -125,6 +126,8 @@ class LiveTable(RtWidget):
         self.table, self.schema = table, schema
         self._since_rate = self._rate = 0
         self._rate_at = 0.0
+        self._narrows: dict[str, tuple[Any, Narrow]] = {}
+        self._looking: set[Narrow] = set()
         super().__init__()
         options: dict[str, Any] = {
             "schema": schema,
@@ -269,7 +272,13 @@ class LiveTable(RtWidget):
 
     def _frame(self, view: View) -> dict[str, Any] | None:
         engine, store = self.engine, self.engine.store
-        shown, wants = view.shown, view.wants
+        shown = view.shown
+        frame: dict[str, Any] = {}
+        narrow = self._narrowed(view)
+        asked = (store.revision, repr(view.wants), narrow and narrow.pending)
+        if store.columns and asked != shown.get("asked"):
+            shown["asked"] = asked
+            self._window(view, frame, narrow)
         state = {
             "status": engine.status,
             "error": paragraph(engine.error),
@@ -280,23 +289,61 @@ class LiveTable(RtWidget):
             "rate": self._rate,
             "order": [list(pair) for pair in store.order],
         }
-        frame: dict[str, Any] = {}
+        if narrow is not None:
+            state["shown"] = shown.get("rows", 0)
+            state["note"] = _note(narrow, len(store))
         if state != shown.get("state"):
             shown["state"] = frame["state"] = state
-        asked = (store.revision, repr(wants))
-        if store.columns and asked != shown.get("asked"):
-            shown["asked"] = asked
-            self._window(view, frame, store)
         return frame or None
 
-    def _window(self, view: View, frame: dict[str, Any], store: Any) -> None:
+    def _narrowed(self, view: View) -> Narrow | None:
+        """The rows that the view's search and filters leave; None where it has none."""
+        search, filters = view.wants.get("search"), view.wants.get("filters")
+        text = search if isinstance(search, str) else ""
+        by_column = {name: str(text) for name, text in filters.items()} if isinstance(filters, dict) else {}
+        store, known = self.engine.store, self._narrows.get(view.name)
+        asked = (store, [(column.name, column.type) for column in store.columns], text, by_column)
+        if known is None or known[0] != asked:
+            if known is not None:
+                known[1].stopped = True
+            for gone in self._narrows.keys() - self._views.keys():
+                del self._narrows[gone]
+            known = self._narrows[view.name] = (asked, Narrow(store, text, by_column))
+        narrow = known[1]
+        if not narrow:
+            return None
+        if narrow.pending > AT_ONCE:
+            self._look(narrow)
+        else:
+            while narrow.work():
+                pass
+        return narrow
+
+    def _look(self, narrow: Narrow) -> None:
+        """Has a thread look through the rows, so that the line to the server is heard meanwhile."""
+        if narrow in self._looking:
+            return
+        self._looking.add(narrow)
+
+        def look() -> None:
+            while narrow.work() and not narrow.stopped and not self._closed:
+                pump.mark(self)
+
+        def done(_: Any) -> None:
+            self._looking.discard(narrow)
+            pump.mark(self)
+
+        io_loop().run_in_executor(None, look).add_done_callback(done)
+
+    def _window(self, view: View, frame: dict[str, Any], narrow: Narrow | None) -> None:
         """Puts the window into the frame: whole, or only the cells that differ where the same rows stand in the same
         places."""
-        wants, shown = view.wants, view.shown
+        wants, shown, store = view.wants, view.shown, self.engine.store
         start = whole_number(wants.get("start"), 0)
         stop = min(max(start, whole_number(wants.get("stop"), start + FIRST_ROWS)), start + MOST_ROWS)
         sort = _sort(wants.get("sort"), {column.name for column in store.columns})
-        window = store.window(start, stop, sort=sort or None)
+        window = store.window(start, stop, sort=sort or None, narrow=narrow, tail=wants.get("tail") is True)
+        start, shown["rows"] = window["start"], window["shown"]
         schema = [[column.name, column.type] for column in store.columns if column.name in window["columns"]]
         keys = [list(key) if isinstance(key, tuple) else key for key in window["keys"]]
         keys = [str(key) if isinstance(key, int) and abs(key) > 2**53 else key for key in keys]
@@ -333,6 +380,13 @@ class LiveTable(RtWidget):
         frame.head(HTML_ROWS).to_html(text, index=False, escape=True, na_rep="")
         more = f"<p>… {len(frame) - HTML_ROWS} more rows</p>" if len(frame) > HTML_ROWS else ""
         return f"<p><b>{html.escape(self.schema)}.{html.escape(self.table)}</b></p>{text.getvalue()}{more}"
+
+
+def _note(narrow: Narrow, rows: int) -> str:
+    parts = list(narrow.problems)
+    if narrow.pending > AT_ONCE:
+        parts.append(f"looking, {100 - round(100 * narrow.pending / max(rows, narrow.pending))} % done")
+    return "; ".join(parts)
 
 
 def _sort(wanted: Any, names: set[str]) -> list[tuple[str, bool]]:

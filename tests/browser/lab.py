@@ -134,13 +134,17 @@ def is_busy(page: Page) -> bool:
 
 
 def wait_idle(page: Page, timeout: float = 60.0) -> None:
-    """Waits until no cell shows `[*]`; raises with the text of an error output, if a cell failed."""
+    """Waits until every cell shows a number; raises with the text of an error output, if a cell failed."""
+    kinds = ("stderr", "error")
+    failed = ", ".join(f'.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in kinds)
     page.wait_for_function(
-        """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')]
-            .every(prompt => /\\[\\d+\\]/.test(prompt.textContent))""",
+        # A cell that failed keeps those after it from running: their numbers never come.
+        """(failed) => document.querySelector(failed) !== null
+            || [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')]
+                .every(prompt => /\\[\\d+\\]/.test(prompt.textContent))""",
+        arg=failed,
         timeout=timeout * 1000,
     )
-    failed = (f'.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in ("stderr", "error"))
-    errors = page.locator(", ".join(failed))
+    errors = page.locator(failed)
     if errors.count():
         raise AssertionError("a cell failed:\n" + "\n".join(errors.all_inner_texts()))

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from websockets.sync.client import connect
 
+from rtwidgets.client.sync import Channel, close_all
 from rtwidgets.local.handle import Local, local, running_default
 from rtwidgets.local.home import Home, read_json
 from rtwidgets.local.leases import ask
@@ -38,6 +39,15 @@ def status() -> dict:
     answer, connection = ask((read_json(Home("t").state_file) or {})["control"], {"do": "status"})
     connection.close()
     return answer
+
+
+def test_after_close_all_the_same_cell_works_again(server: Local) -> None:
+    before = server.client
+    for _ in range(3):
+        close_all()
+        assert local("t") is server
+        assert server.client is not before
+        assert Channel("lobby").subscribe().status == "joined"
 
 
 def test_sql_publish_and_the_same_handle_again(server: Local, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,3 +182,23 @@ def test_wrong_options_say_so_at_once(orders: Any) -> None:
         rt.LiveTable("orders", numeric="exact")
     with pytest.raises(TypeError):
         rt.LiveTable("orders", filtr="id=eq.1")  # type: ignore[call-arg]
+
+
+def test_a_page_searches_filters_and_follows_the_tail(table: Any, orders: Any) -> None:
+    orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 500) n")
+    until(lambda: len(table.df) == 494)
+    page = Page(table, start=0, stop=20, search="ITEM 49")
+    until(lambda: page.keys == [49, *range(490, 500)])
+    assert (page.state["shown"], page.state["total"], page.state["note"]) == (11, 494, "")
+    orders.sql("update orders set item = 'gone' where id = 49")
+    until(lambda: page.keys == [*range(490, 500)])
+    assert page.state["shown"] == 10
+    page.say("wants", wants={"start": 0, "stop": 20, "search": "", "filters": {"amount": ">=495", "paid": "=true"}})
+    until(lambda: page.keys == [*range(495, 501)])
+    page.say("wants", wants={"start": 0, "stop": 5, "search": "", "filters": {"amount": "more"}, "tail": True})
+    until(lambda: page.state["shown"] == 0)
+    page.say("wants", wants={"start": 0, "stop": 5, "filters": {"amount": ">more"}, "tail": True})
+    until(lambda: page.keys == [*range(496, 501)])
+    assert "amount" in page.state["note"]
+    orders.sql("insert into orders values (501, 'last', 1, true)")
+    until(lambda: page.keys == [*range(497, 502)])
