@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import secrets
 import signal
@@ -155,6 +156,12 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _start_lab(folder: Path, log_file: Path, port: int, token: str) -> subprocess.Popen[bytes]:
     """JupyterLab, tied to this process's life; returns when it answers."""
+    settings = log_file.parent / "jupyter"
+    defaults = settings / "labconfig" / "default_setting_overrides.json"
+    defaults.parent.mkdir(parents=True, exist_ok=True)
+    # Else JupyterLab's first words are a question about its news, over the board.
+    notification = {"fetchNews": "false", "checkForUpdates": False}
+    defaults.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": notification}))
     command = [
         *(sys.executable, "-I", str(Path(__file__).parent / "local" / "launch.py"), "program", str(os.getpid())),
         *(sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.root_dir={folder}"),
@@ -167,7 +174,11 @@ def _start_lab(folder: Path, log_file: Path, port: int, token: str) -> subproces
         lab = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "JUPYTER_TOKEN": token},
+            env={
+                **os.environ,
+                "JUPYTER_TOKEN": token,
+                "JUPYTER_CONFIG_PATH": _and(str(settings), "JUPYTER_CONFIG_PATH"),
+            },
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -190,6 +201,11 @@ def _start_lab(folder: Path, log_file: Path, port: int, token: str) -> subproces
     raise RealtimeError(
         f"JupyterLab did not start: {tail}", code="JupyterLabDidNotStart", hint=f"All of it: {log_file}"
     )
+
+
+def _and(folder: str, variable: str) -> str:
+    """A search path: the folder before what the variable names already."""
+    return os.pathsep.join([folder, *filter(None, [os.environ.get(variable)])])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -84,3 +84,41 @@ test("the end leaves nothing", () => {
   expect(model.listening).toBe(0);
   expect(model.of("bye")).toHaveLength(1);
 });
+
+test("of thousands of lines only those near the view are elements; who reads above stays where they are", () => {
+  const many = Array.from({ length: 1500 }, (_, n) => line(`line ${n}`));
+  model.hear({ seq: 1, whole: true, state: STATE, from: 0, held: 0, lines: many });
+  expect(texts().at(-1)).toBe("line 1499");
+  expect(texts().length).toBeLessThan(60);
+  const list = el.querySelector<HTMLElement>(".rtw-lines")!;
+  expect(list.lastElementChild!.lastElementChild!.getAttribute("aria-setsize")).toBe("1500");
+  // Its end lies far below the view now, as after scrolling up.
+  Object.defineProperty(list, "clientHeight", { value: 200 });
+  Object.defineProperty(list, "scrollHeight", { value: 30_000 });
+  list.scrollTop = 2000;
+  list.dispatchEvent(new Event("scroll"));
+  model.hear({ seq: 2, from: 1500, lines: [line("news")] });
+  expect(list.scrollTop).toBe(2000);
+  expect(texts()).toContain("line 105");
+  const unread = el.querySelector<HTMLButtonElement>(".rtw-unread")!;
+  expect([unread.hidden, unread.textContent]).toEqual([false, "1 new ↓"]);
+  unread.click();
+  expect(unread.hidden).toBe(true);
+  expect(texts().at(-1)).toBe("news");
+  expect(el.querySelector(".rtw-first-new")!.textContent).toContain("news");
+});
+
+test("the filter looks at all lines", () => {
+  model.hear({ seq: 1, whole: true, state: STATE, from: 0, held: 0, lines: [line("first"), ...Array.from({ length: 300 }, () => line("other"))] });
+  const filter = el.querySelector<HTMLInputElement>(".rtw-filter")!;
+  filter.value = "FIRST";
+  filter.dispatchEvent(new Event("input"));
+  expect(texts()).toEqual(["first"]);
+});
+
+test("a screen reader is told what came, not what scrolled into view", async () => {
+  model.hear({ seq: 1, whole: true, state: STATE, from: 0, held: 0, lines: [line("old")] });
+  model.hear({ seq: 2, from: 1, lines: [line("new"), line("own", { mine: true })] });
+  await new Promise((resolve) => setTimeout(resolve, 1100));
+  expect(el.querySelector("[role=log]")!.textContent).toBe("bob: new");
+});

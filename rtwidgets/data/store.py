@@ -246,6 +246,13 @@ class Store:
             "columns": {name: to_json(kind, data, mask) for name, (kind, data, mask) in taken.items()},
         }
 
+    def shown(self, *, sort: Sequence[tuple[str, bool]] | None = None, narrow: Narrow | None = None) -> pd.DataFrame:
+        """The rows that `narrow` leaves, sorted as `window` would, as a frame of their own."""
+        with self.lock:
+            wanted: Sort = tuple((name, bool(down)) for name, down in sort) if sort else self.order
+            slots = self._slot_at[self._sorted(wanted) if wanted else self._living()]
+            return self.at(slots if narrow is None else slots[narrow.keep(slots)], list(self._columns))
+
     def _living(self) -> Array:
         """Positions of the rows, in order of arrival."""
         if self._arrival is None:

@@ -26,6 +26,8 @@ MOST_ROWS = 400
 """Rows that one view may ask for at once: a window and its margins."""
 FIRST_ROWS = 60
 """Rows that a view gets before it said what it shows."""
+CSV_MOST = 50_000_000
+"""Characters of CSV that a page is sent."""
 HTML_ROWS = 20
 """Rows in a saved notebook."""
 
@@ -294,6 +296,8 @@ class LiveTable(RtWidget):
             state["note"] = _note(narrow, len(store))
         if state != shown.get("state"):
             shown["state"] = frame["state"] = state
+        if view.outbox:
+            frame["csv"] = view.outbox.pop(0)
         return frame or None
 
     def _narrowed(self, view: View) -> Narrow | None:
@@ -369,10 +373,38 @@ class LiveTable(RtWidget):
             self.pause()
         elif kind == "resume":
             self.resume()
+        elif kind == "csv":
+            self._write_csv(view, content.get("columns"))
         elif kind == "select" and isinstance(content.get("keys"), list):
             self.selected = content["keys"]
         elif kind == "layout" and isinstance(content.get("layout"), dict):
             self.arrangement = content["layout"]
+
+    def _write_csv(self, view: View, columns: Any) -> None:
+        """Answers with the rows that the view is left with, in its order and columns, as CSV."""
+
+        def write() -> dict[str, str]:
+            store = self.engine.store
+            known = self._narrows.get(view.name)
+            narrow = known[1] if known is not None and known[1] else None
+            sort = _sort(view.wants.get("sort"), {column.name for column in store.columns})
+            frame = store.shown(sort=sort or None, narrow=narrow)
+            wanted = [name for name in columns if name in frame] if isinstance(columns, list) else []
+            text = frame[wanted or list(frame)].to_csv(index=False)
+            if len(text) > CSV_MOST:
+                hint = f"{len(text) / 1e6:.0f} MB are too much for a page: write them with .to_csv(path)"
+                return {"problem": hint}
+            return {"name": f"{self.table}.csv", "text": text}
+
+        def done(written: Any) -> None:
+            if not written.cancelled() and written.exception() is None:
+                view.outbox.append(written.result())
+                pump.mark(self)
+
+        def go() -> None:
+            io_loop().run_in_executor(None, write).add_done_callback(done)
+
+        io_loop().call_soon_threadsafe(go)
 
     def _html(self) -> str:
         frame = self.df

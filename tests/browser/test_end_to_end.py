@@ -120,12 +120,12 @@ def test_a_chat_line_crosses_between_two_notebooks(board: Any, guest: Any, shots
     box = guest.locator(".rtw-feed").get_by_role("textbox")
     box.fill("is gate B12 <b>open</b>?")
     box.press("Enter")
-    line = board.locator(".rtw-feed [role=log]").get_by_text("is gate B12 <b>open</b>?")
+    line = board.locator(".rtw-feed [role=list]").get_by_text("is gate B12 <b>open</b>?")
     line.wait_for(timeout=10_000)
     answer = board.locator(".rtw-feed").get_by_role("textbox")
     answer.fill("yes, since noon")
     answer.press("Enter")
-    guest.locator(".rtw-feed [role=log]").get_by_text("yes, since noon").wait_for(timeout=10_000)
+    guest.locator(".rtw-feed [role=list]").get_by_text("yes, since noon").wait_for(timeout=10_000)
     board.screenshot(path=shots / "end_to_end_chat.png")
 
 

@@ -202,3 +202,14 @@ def test_a_page_searches_filters_and_follows_the_tail(table: Any, orders: Any) -
     assert "amount" in page.state["note"]
     orders.sql("insert into orders values (501, 'last', 1, true)")
     until(lambda: page.keys == [*range(497, 502)])
+
+
+def test_a_page_gets_what_it_shows_as_csv(table: Any, orders: Any) -> None:
+    page = Page(table, start=0, stop=20, sort=[["id", True]], filters={"amount": ">2"})
+    until(lambda: page.rows)
+    page.say("csv", columns=["item", "id", "no such column"])
+    until(lambda: any("csv" in frame for frame in page.frames))
+    answer = next(frame["csv"] for frame in page.frames if "csv" in frame)
+    assert answer["name"] == "orders.csv"
+    assert answer["text"].splitlines()[0] == "item,id"
+    assert answer["text"].splitlines()[-1] == "apples,1"

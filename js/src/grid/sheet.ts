@@ -28,6 +28,8 @@ export interface TableFrame extends Frame {
   start?: number;
   keys?: unknown[];
   columns?: unknown[][];
+  /** The answer to a wish for CSV: a file, or why there is none. */
+  csv?: { name: string; text: string } | { problem: string };
   patch?: [column: string, cells: [row: number, value: unknown][]][];
 }
 

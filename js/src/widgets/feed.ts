@@ -1,5 +1,6 @@
 /** `BroadcastFeed`: the talk of a channel, and a box to take part in it. */
 import { h, lifetime, setText } from "../core/dom";
+import { Lines } from "../core/lines";
 import { type Frame, Link, type Model } from "../core/link";
 import { StatusLine } from "../core/status";
 import { clock, plural } from "../core/words";
@@ -22,60 +23,89 @@ interface FeedFrame extends Frame {
   answers?: [number, string][];
 }
 
-/** Lines kept in the page; the variable holds more. */
-const KEPT = 1000;
+/** What stands in the list: a message, or one that was sent from here and is under way. */
+interface Entry {
+  id: number | string;
+  line: Line;
+  /** Of a message under way. */
+  sending?: boolean;
+  /** Why it was not sent. */
+  refused?: string;
+}
+
+/** Messages kept in the page; the variable holds more. */
+const KEPT = 2000;
+const SAY_AFTER = 1000;
 
 export default {
   render({ model, el, signal: given }: { model: Model; el: HTMLElement; signal?: AbortSignal }): () => void {
     const { signal, end } = lifetime(given);
     const older = h("p", { class: "rtw-older", hidden: true });
-    const log = h("div", { class: "rtw-log", role: "log", "aria-label": "messages", tabindex: 0 }, older);
     const unread = h("button", { type: "button", class: "rtw-unread", hidden: true });
-    const box = h("textarea", { class: "rtw-box", rows: 1, "aria-label": "message", disabled: true });
+    const box = h("textarea", { class: "rtw-box", rows: 1, "aria-label": "message", disabled: true, dir: "auto" });
     const send = h("button", { type: "submit", disabled: true }, "Send");
     const form = h("form", { class: "rtw-compose" }, box, send);
     const filter = h("input", { type: "search", class: "rtw-filter", placeholder: "filter", "aria-label": "filter messages" });
     const status = new StatusLine(filter);
-    const root = h("div", { class: "rtw rtw-feed" }, status.element, status.problem, h("div", { class: "rtw-scroll" }, log, unread), form);
+    // The list itself is no live region: lines that come into view by scrolling are no news.
+    const said = h("div", { class: "rtw-said", role: "log", "aria-label": "new messages" });
+    const lines = new Lines<Entry>({ id: (entry) => entry.id, draw: (entry) => draw(entry) }, "messages", signal);
+    const scroll = h("div", { class: "rtw-scroll" }, older, lines.element, unread);
+    // Without the attribute JupyterLab would take keys pressed here for its own: two presses of D delete the cell.
+    const root = h("div", { class: "rtw rtw-feed", "data-lm-suppress-shortcuts": true }, status.element, status.problem, scroll, said, form);
     el.append(root);
 
-    const rows = new Map<number, HTMLElement>();
-    const waiting = new Map<number, { row: HTMLElement; text: string }>();
+    let heard: Entry[] = [];
+    const mine: Entry[] = [];
     let showEvent = false;
-    let newer = 0;
     let sent = 0;
     let last = -1;
+    /** The first message that came while the view stood above the end. */
+    let firstNew: number | null = null;
+    let newer = 0;
+    let toSay: Line[] = [];
+    let saying = 0;
 
-    const atEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 24;
-    const toEnd = () => {
-      log.scrollTop = log.scrollHeight;
-      newer = 0;
-      unread.hidden = true;
-    };
-    const hides = (row: HTMLElement) => {
+    const show = () => {
       const wanted = filter.value.trim().toLowerCase();
-      row.hidden = wanted !== "" && !(row.textContent ?? "").toLowerCase().includes(wanted);
+      const holds = ({ line }: Entry) => `${line.sender} ${line.event} ${line.text}`.toLowerCase().includes(wanted);
+      const all = [...heard, ...mine]; // what is not sent yet stands last
+      lines.set(wanted === "" ? all : all.filter(holds));
     };
 
-    const draw = (line: Line): HTMLElement => {
+    const draw = ({ id, line, sending, refused }: Entry): HTMLElement => {
+      const at = new Date(line.at).toISOString();
       const row = h(
         "div",
         { class: line.mine ? "rtw-line rtw-mine" : "rtw-line" },
-        h("time", { datetime: new Date(line.at).toISOString(), title: new Date(line.at).toISOString() }, clock(line.at)),
+        h("time", { datetime: at, title: at }, clock(line.at)),
         h("b", { dir: "auto" }, line.sender),
         ...(showEvent ? [h("code", {}, line.event)] : []),
         h("span", { class: "rtw-text", dir: "auto" }, line.text),
       );
-      hides(row);
+      if (sending) row.append(h("i", {}, " sending…"));
+      if (refused) row.append(h("span", { class: "rtw-why", role: "alert" }, ` not sent: ${refused}`));
+      row.classList.toggle("rtw-waiting", sending === true);
+      row.classList.toggle("rtw-refused", refused !== undefined);
+      row.classList.toggle("rtw-first-new", id === firstNew);
       return row;
     };
 
-    const drop = (before: number) => {
-      for (const number of rows.keys()) {
-        if (number >= before) break;
-        rows.get(number)?.remove();
-        rows.delete(number);
-      }
+    const mark = (first: number | null) => {
+      for (const id of [firstNew, first]) if (id !== null) lines.refresh(id);
+      firstNew = first;
+    };
+
+    /** Reads new messages to who cannot see them; many at once are only counted. */
+    const say = (fresh: Line[]) => {
+      toSay.push(...fresh.filter((line) => !line.mine));
+      if (!toSay.length || saying) return;
+      saying = window.setTimeout(() => {
+        saying = 0;
+        const few = toSay.length <= 3;
+        said.replaceChildren(...(few ? toSay.map((line) => h("p", {}, `${line.sender}: ${line.text}`)) : [plural(toSay.length, "new message")]));
+        toSay = [];
+      }, SAY_AFTER);
     };
 
     const take = (frame: FeedFrame) => {
@@ -89,63 +119,71 @@ export default {
         box.placeholder = able ? `Message${state.sender ? ` as ${state.sender}` : ""}` : "the feed is closed";
       }
       for (const [number, why] of frame.answers ?? []) settle(number, why);
-      const follow = atEnd();
-      if (frame.whole && frame.lines) {
-        drop(Infinity);
+      const whole = frame.whole === true && frame.lines !== undefined;
+      if (whole) {
+        heard = [];
         last = -1;
       }
       if (frame.lines && frame.from !== undefined) {
-        const fresh = document.createDocumentFragment();
-        frame.lines.forEach((line, i) => {
-          const number = frame.from! + i;
-          if (number <= last) return;
-          last = number;
-          const row = draw(line);
-          rows.set(number, row);
-          fresh.append(row);
-          if (!follow && !line.mine) newer += 1;
-        });
-        log.append(fresh);
-        for (const { row } of waiting.values()) log.append(row); // what is not sent yet stands last
+        const fresh = frame.lines.map((line, i) => ({ id: frame.from! + i, line })).filter(({ id }) => id > last);
+        heard.push(...fresh);
+        last = heard.at(-1)?.id as number ?? last;
+        const others = fresh.filter(({ line }) => !line.mine);
+        if (!whole) say(fresh.map(({ line }) => line));
+        if (!whole && !lines.atEnd && others.length) {
+          if (newer === 0) mark(others[0]!.id);
+          newer += others.length;
+        }
       }
-      if (frame.held !== undefined) drop(frame.held);
-      if (rows.size > KEPT) drop(last - KEPT + 1);
-      const first = rows.keys().next().value ?? 0;
+      const held = Math.max(frame.held ?? 0, last - KEPT + 1);
+      const keep = heard.findIndex(({ id }) => (id as number) >= held);
+      heard = keep < 0 ? [] : heard.slice(keep);
+      const first = (heard[0]?.id as number | undefined) ?? 0;
       older.hidden = first === 0;
       setText(older, `${plural(first, "older message")} not shown here`);
-      if (follow) toEnd();
-      else if (newer > 0) {
-        setText(unread, `${newer} new ↓`);
-        unread.hidden = false;
-      }
+      show();
+      tellUnread();
+    };
+
+    const tellUnread = () => {
+      unread.hidden = newer === 0;
+      setText(unread, `${newer} new ↓`);
+    };
+    lines.onEnd = (atEnd) => {
+      if (!atEnd) return;
+      newer = 0;
+      tellUnread();
     };
 
     const link = new Link<FeedFrame>(model, take);
 
     /** A line goes when the kernel has sent it (its echo comes as a message); a refused one gives its text back. */
     const settle = (number: number, why: string) => {
-      const pending = waiting.get(number);
-      if (!pending) return;
-      waiting.delete(number);
+      const at = mine.findIndex(({ id }) => id === `sent-${number}`);
+      if (at < 0) return;
+      const entry = mine[at]!;
+      lines.refresh(entry.id);
       if (why === "") {
-        pending.row.remove();
+        mine.splice(at, 1);
         return;
       }
-      pending.row.classList.add("rtw-refused");
-      pending.row.append(h("span", { role: "alert" }, ` not sent: ${why}`));
-      if (box.value === "") box.value = pending.text;
+      entry.sending = false;
+      entry.refused = why;
+      if (box.value === "") box.value = entry.line.text;
     };
 
     const submit = () => {
       const text = box.value.trim();
       if (text === "" || box.disabled) return;
       sent += 1;
-      const row = h("div", { class: "rtw-line rtw-waiting" }, h("span", { class: "rtw-text", dir: "auto" }, text), h("i", {}, " sending…"));
-      waiting.set(sent, { row, text });
-      log.append(row);
-      toEnd();
+      const line = { at: Date.now(), event: "", sender: "", text, mine: true };
+      for (let i = mine.length - 1; i >= 0; i--) if (mine[i]!.refused !== undefined) mine.splice(i, 1); // its text was given back
+      mine.push({ id: `sent-${sent}`, line, sending: true });
+      mark(null);
       box.value = "";
       grow();
+      show();
+      lines.toEnd();
       link.send("send", { text, number: sent });
     };
     const grow = () => {
@@ -155,23 +193,21 @@ export default {
 
     form.addEventListener("submit", (event) => (event.preventDefault(), submit()), { signal });
     box.addEventListener("input", grow, { signal });
+    // The notebook must not take keys pressed here for its own commands.
+    root.addEventListener("keydown", (event) => event.stopPropagation(), { signal });
     box.addEventListener(
       "keydown",
       (event) => {
-        // The notebook must not take these keys for its own commands.
-        event.stopPropagation();
-        if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-          event.preventDefault();
-          submit();
-        }
+        if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+        event.preventDefault();
+        submit();
       },
       { signal },
     );
-    filter.addEventListener("keydown", (event) => event.stopPropagation(), { signal });
-    filter.addEventListener("input", () => log.querySelectorAll<HTMLElement>(".rtw-line").forEach(hides), { signal });
-    unread.addEventListener("click", toEnd, { signal });
-    log.addEventListener("scroll", () => atEnd() && toEnd(), { signal });
+    filter.addEventListener("input", show, { signal });
+    unread.addEventListener("click", () => lines.toEnd(), { signal });
     signal.addEventListener("abort", () => {
+      clearTimeout(saying);
       link.close();
       root.remove();
     });

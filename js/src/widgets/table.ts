@@ -32,8 +32,9 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   const pause = button("pause", "hold changes back");
   const follow = button("follow", "stay at the last row as rows arrive");
   const copy = button("copy", "copy the selected rows, or those seen, for a spreadsheet");
+  const csv = button("csv", "download the rows shown here as CSV");
   const spark = new Spark();
-  const status = new StatusLine(spark.element, search, filter, pause, follow, copy);
+  const status = new StatusLine(spark.element, search, filter, pause, follow, copy, csv);
 
   const selected = new Said(model, "selected", (keys) => Array.isArray(keys) && grid.setSelected(keys));
   const arrangement = new Said(model, "arrangement", (layout) => grid.setLayout(layout));
@@ -48,12 +49,23 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     },
     signal,
   );
-  const link = new Link<TableFrame>(model, (frame) => ((gone = false), grid.take(frame)), { ...grid.wants });
+  const link = new Link<TableFrame>(model, take, { ...grid.wants });
   const before = model.get("selected");
   if (Array.isArray(before) && before.length) grid.setSelected(before);
   // Without the attribute JupyterLab would take keys pressed here for its own: two presses of D delete the cell.
   const root = h("div", { class: "rtw rtw-table", "data-lm-suppress-shortcuts": true }, status.element, status.problem, grid.pane);
   el.append(root);
+
+  function take(frame: TableFrame): void {
+    gone = false;
+    grid.take(frame);
+    if (!frame.csv) return;
+    csv.disabled = false;
+    if ("problem" in frame.csv) {
+      csv.title = frame.csv.problem;
+      said(csv, "too large");
+    } else download(frame.csv.name, frame.csv.text);
+  }
 
   function show(): void {
     const { state } = grid.sheet;
@@ -90,6 +102,10 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   pause.addEventListener("click", () => tell(() => link.send(grid.sheet.state.paused ? "resume" : "pause")));
   follow.addEventListener("click", () => grid.setFollow(!grid.follow));
   copy.addEventListener("click", () => void toClipboard(grid.copiedRows).then((done) => said(copy, done ? "copied" : "not allowed")));
+  csv.addEventListener("click", () => {
+    csv.disabled = true; // until the kernel, which may be busy, has written it
+    tell(() => link.send("csv", { columns: grid.columns.map((column) => column.name) }));
+  });
   root.addEventListener("keydown", (event) => event.stopPropagation());
 
   const clock = window.setInterval(() => {
@@ -157,8 +173,15 @@ class Said {
 }
 
 function said(button: HTMLButtonElement, text: string): void {
+  const own = button.textContent;
   button.textContent = text;
-  setTimeout(() => (button.textContent = "copy"), 1000);
+  setTimeout(() => (button.textContent = own), 1000);
+}
+
+function download(name: string, text: string): void {
+  const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  h("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
 const count = (n: number): string => n.toLocaleString("en-US");
