@@ -73,7 +73,7 @@ async def test_what_it_says_mends_it(server: RealtimeServer, pg: str, with_dsn: 
     ("key", "step", "said"),
     [
         ("garbage", "key", "no JWT"),
-        (mint(SECRET, "anon", expires_in=-400), "key", "expired 7 minutes ago"),
+        (mint(SECRET, "anon", expires_in=-400), "key", "minutes ago"),
         (mint("another secret of some length to please it", "anon"), "socket", "Failed to validate JWT signature"),
     ],
 )
