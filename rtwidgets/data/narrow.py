@@ -61,6 +61,7 @@ class Narrow:
         self._hit = np.zeros(0, dtype=bool)
         self._dirty: set[int] = set()
         self._rest = np.zeros(0, dtype=np.int64)
+        self._under_way = 0
         self.names = None if self._search else frozenset(self._filters)
         """The columns whose values matter; None for all."""
         with store.lock:
@@ -87,8 +88,8 @@ class Narrow:
 
     @property
     def pending(self) -> int:
-        """Rows that have not been looked at."""
-        return len(self._dirty) + len(self._rest)
+        """Rows of which it is not known whether they pass."""
+        return len(self._dirty) + len(self._rest) + self._under_way
 
     def work(self) -> bool:
         """Looks at a chunk of the rows that it has not; returns whether more are left."""
@@ -99,6 +100,8 @@ class Narrow:
             slots, self._rest = np.concatenate([slots, self._rest[:room]]), self._rest[room:]
             self._grow()
             self._hit[slots] = False
+            taken = len(slots)
+            self._under_way += taken
             slots, columns = self.store.values(slots, self.names)
         hit = self._test(columns, len(slots))
         with self.store.lock:
@@ -107,6 +110,7 @@ class Narrow:
             touched = np.fromiter(self._dirty, np.int64, len(self._dirty))
             self._grow()
             self._hit[touched] = False
+            self._under_way -= taken
             return self.pending > 0
 
     def keep(self, slots: Array) -> Array:

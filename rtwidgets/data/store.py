@@ -214,12 +214,14 @@ class Store:
         columns: Sequence[str] | None = None,
         narrow: Narrow | None = None,
         tail: bool = False,
+        hold: Sequence[tuple[Key, int]] = (),
     ) -> dict[str, Any]:
         """Rows [start, stop) as columns that JSON can carry: `{"revision", "total", "shown", "start", "keys",
         "columns": {name: [...]}}`.
 
         `sort` holds (column, descending) pairs. `narrow` leaves rows out, `shown` counts those that stay. `tail` gives
-        as many rows from the end instead. Integers past 2**53 and Decimals are strings, times ISO, NaN null.
+        as many rows from the end instead. `hold` names rows and the places that they had: the window moves as the first
+        of them that is still there has moved. Integers past 2**53 and Decimals are strings, times ISO, NaN null.
         """
         with self.lock:
             wanted: Sort = tuple((name, bool(down)) for name, down in sort) if sort else self.order
@@ -229,6 +231,9 @@ class Store:
             start, shown = max(start, 0), len(positions)
             if tail:
                 start, stop = max(0, shown - max(stop - start, 0)), shown
+            elif hold:
+                moved = self._moved(positions, hold, ordered=not wanted)
+                start, stop = max(start + moved, 0), max(stop + moved, 0)
             where = positions[start : max(stop, start)]
             names = [name for name in columns if name in self._columns] if columns is not None else list(self._columns)
             taken: Block = {}
@@ -245,6 +250,23 @@ class Store:
             "keys": keys,
             "columns": {name: to_json(kind, data, mask) for name, (kind, data, mask) in taken.items()},
         }
+
+    def _moved(self, positions: Array, hold: Sequence[tuple[Key, int]], *, ordered: bool) -> int:
+        """By how many places the first of these rows that is still there has moved."""
+        for key, place in hold:
+            slot = self._index.get(key)
+            if slot is None:
+                continue
+            position = int(self._pos[slot])
+            if ordered:
+                at = int(np.searchsorted(positions, position))
+                if at < len(positions) and positions[at] == position:
+                    return at - place
+            else:
+                found = np.flatnonzero(positions == position)
+                if len(found):
+                    return int(found[0]) - place
+        return 0
 
     def shown(self, *, sort: Sequence[tuple[str, bool]] | None = None, narrow: Narrow | None = None) -> pd.DataFrame:
         """The rows that `narrow` leaves, sorted as `window` would, as a frame of their own."""

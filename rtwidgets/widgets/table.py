@@ -181,8 +181,7 @@ class LiveTable(RtWidget):
     @property
     def selected_df(self) -> pd.DataFrame:
         """The selected rows, in the table's order; keys that have gone are passed over."""
-        keys = [tuple(key) if isinstance(key, list) else key for key in self.selected]
-        return self.engine.store.take(keys, arrange=True)
+        return self.engine.store.take([self._key(key) for key in self.selected], arrange=True)
 
     @property
     def changes(self) -> pd.DataFrame:
@@ -316,7 +315,7 @@ class LiveTable(RtWidget):
         narrow = known[1]
         if not narrow:
             return None
-        if narrow.pending > AT_ONCE:
+        if narrow in self._looking or narrow.pending > AT_ONCE:
             self._look(narrow)
         else:
             while narrow.work():
@@ -346,7 +345,9 @@ class LiveTable(RtWidget):
         start = whole_number(wants.get("start"), 0)
         stop = min(max(start, whole_number(wants.get("stop"), start + FIRST_ROWS)), start + MOST_ROWS)
         sort = _sort(wants.get("sort"), {column.name for column in store.columns})
-        window = store.window(start, stop, sort=sort or None, narrow=narrow, tail=wants.get("tail") is True)
+        hold = self._hold(view)
+        window = store.window(start, stop, sort=sort or None, narrow=narrow, tail=wants.get("tail") is True, hold=hold)
+        shown["moved"] = window["start"] - start
         start, shown["rows"] = window["start"], window["shown"]
         schema = [[column.name, column.type] for column in store.columns if column.name in window["columns"]]
         keys = [list(key) if isinstance(key, tuple) else key for key in window["keys"]]
@@ -367,6 +368,28 @@ class LiveTable(RtWidget):
                 frame["schema"] = schema
             frame["start"], frame["keys"] = start, keys
             frame["columns"] = [window["columns"][name] for name, _ in schema]
+
+    def _hold(self, view: View) -> list[tuple[Any, int]]:
+        """The row that the person looks at, and those after it if it goes, with the places that they had when the page
+        said what it wants: rows that come above must not move what is being read."""
+        anchor, window = view.wants.get("anchor"), view.shown.get("window")
+        if not isinstance(anchor, list) or len(anchor) != 2:
+            return []
+        place, key = whole_number(anchor[0], 0), self._key(anchor[1])
+        hold = [(key, place)]
+        if window is not None:
+            _, start, keys, _ = window
+            start -= view.shown.get("moved", 0)
+            hold += [(self._key(other), start + i) for i, other in enumerate(keys) if start + i > place]
+        return hold
+
+    def _key(self, key: Any) -> Any:
+        """A key as the store has it: pages know lists for tuples, and texts for integers that they could not hold."""
+        if isinstance(key, list):
+            return tuple(self._key(part) for part in key)
+        if isinstance(key, str) and key not in self.engine.store and key.lstrip("-").isdigit():
+            return int(key)
+        return key if isinstance(key, str | int | float | bool) else None
 
     def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
         if kind == "pause":

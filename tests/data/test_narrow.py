@@ -141,6 +141,14 @@ def test_what_is_not_looked_at_yet_is_not_shown() -> None:
     assert store.window(0, 1, narrow=narrow)["shown"] == 20_000
 
 
+def test_what_a_thread_is_looking_at_is_pending(store: Store) -> None:
+    narrow = Narrow(store, "pears")
+    seen: list[int] = []
+    test, narrow._test = narrow._test, lambda columns, count: seen.append(narrow.pending) or test(columns, count)
+    assert not narrow.work()
+    assert (seen, narrow.pending) == ([4], 0)
+
+
 KEYS = st.integers(0, 30)
 STEP = st.one_of(
     st.tuples(st.just("put"), KEYS, st.sampled_from(["ab", "b", "", None]), st.sampled_from([0, 1, 7, None])),

@@ -213,3 +213,25 @@ def test_a_page_gets_what_it_shows_as_csv(table: Any, orders: Any) -> None:
     assert answer["name"] == "orders.csv"
     assert answer["text"].splitlines()[0] == "item,id"
     assert answer["text"].splitlines()[-1] == "apples,1"
+
+
+def test_what_is_read_stays_while_rows_come_above(table: Any, orders: Any) -> None:
+    orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(1001, 1500) n")
+    until(lambda: len(table.df) == 503)
+    page = Page(table, start=200, stop=220, anchor=[205, 1203])
+    until(lambda: page.keys and page.keys[0] == 1198)
+    orders.sql("insert into orders select n, 'above', n, true from generate_series(101, 160) n")
+    until(lambda: len(table.df) == 563)
+    time.sleep(0.3)
+    assert page.keys == list(range(1198, 1218))
+    assert page.frames[-1].get("start", 260) == 260
+    orders.sql("delete from orders where id in (1203, 1204) or id between 101 and 110")
+    until(lambda: len(table.df) == 551)
+    time.sleep(0.3)
+    assert page.keys[:8] == [1196, 1197, 1198, 1199, 1200, 1201, 1202, 1205], "the rows after it hold the place"
+    up = Page(table, start=3, stop=9, sort=[["amount", True]], anchor=[4, 1496])
+    until(lambda: up.keys == [1497, 1496, 1495, 1494, 1493, 1492])
+    orders.sql("insert into orders values (2000, 'most', 99999, true)")
+    until(lambda: len(table.df) == 552)
+    time.sleep(0.3)
+    assert up.keys == [1497, 1496, 1495, 1494, 1493, 1492]

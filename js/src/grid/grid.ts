@@ -27,6 +27,8 @@ export interface Wants {
   filters: Record<string, string>;
   /** The view follows the end: a kernel that knows the word need not wait to be asked for the next rows. */
   tail: boolean;
+  /** A row that is to stay where it is, and its place. */
+  anchor: [index: number, key: unknown] | null;
 }
 
 export interface Asks {
@@ -76,6 +78,8 @@ export class Grid {
   private readonly position = new Position();
   private asked: Range = { start: 0, stop: 3 * ROWS };
   private askedAt = -Infinity;
+  /** Whether the kernel holds a row for this view. */
+  private anchored = false;
   private asking = 0;
   private idle = 0;
   private sweeping = 0;
@@ -112,7 +116,13 @@ export class Grid {
   /** What the view shows, for the kernel. */
   get wants(): Wants {
     const { search, filters, follow } = this;
-    return { ...this.asked, sort: this.layout.sort, search, filters, tail: follow };
+    return { ...this.asked, sort: this.layout.sort, search, filters, tail: follow, anchor: this.anchor };
+  }
+
+  /** The row that must stay where it is while rows come above it: the first one seen, but at the very top. */
+  private get anchor(): [index: number, key: unknown] | null {
+    const first = this.position.top > 0 && !this.follow && !this.unsettled ? this.knownRows()[0] : undefined;
+    return first ? [first[1], this.sheet.keyAt(first[1])] : null;
   }
 
   /** Whether seen rows have been asked for a while ago and have not come: a running cell keeps the kernel from hearing. */
@@ -134,7 +144,9 @@ export class Grid {
       for (const id of changes.arrived) this.flashes.row(id, now);
       // At the very top the newest rows are what one wants to see.
       if (changes.window && !this.follow && this.position.top > 0) {
-        this.position.shift(shiftOf(seen, (id) => this.sheet.indexOf(id)));
+        const moved = shiftOf(seen, (id) => this.sheet.indexOf(id));
+        this.position.shift(moved);
+        this.asked = { start: Math.max(0, this.asked.start + moved), stop: Math.max(0, this.asked.stop + moved) };
       }
     }
     // An answer that is the same as what was there is not sent.
@@ -283,7 +295,9 @@ export class Grid {
       this.asking = 0;
       this.askedAt = performance.now();
       this.asked = reach(seenRows(this.position.top, this.height, this.sheet.rows), this.screen);
-      this.asks.want(this.wants);
+      const { wants } = this;
+      this.anchored = wants.anchor !== null;
+      this.asks.want(wants);
     }, wait);
   }
 
@@ -442,6 +456,11 @@ export class Grid {
     element.addEventListener(
       "focusin",
       (event) => {
+        const header = this.head.columnOf(event.target);
+        if (header !== undefined && (this.active.index !== HEADER || this.active.column !== header)) {
+          this.active = { index: HEADER, id: undefined, column: header };
+          this.redraw();
+        }
         const at = this.rows.at(event.target);
         if (at?.column !== undefined && (at.index !== this.active.index || at.column !== this.active.column)) {
           this.active = { index: at.index, id: this.sheet.idAt(at.index), column: at.column };
@@ -518,7 +537,8 @@ export class Grid {
     element.setAttribute("aria-colcount", String(columns.length));
     this.showEmpty(total);
     this.keepFocus(hadFocus);
-    if (sheet.loaded) this.ask(false);
+    // Leaving the very top or coming back to it, the kernel must know whether a row is to be held.
+    if (sheet.loaded) this.ask(!this.unsettled && this.anchored !== (this.anchor !== null));
     this.asks.drawn();
   }
 

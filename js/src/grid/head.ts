@@ -108,6 +108,12 @@ export class Head {
     return this.headers.get(column)?.element;
   }
 
+  /** The column whose header this is. */
+  columnOf(element: EventTarget | null): string | undefined {
+    for (const [name, header] of this.headers) if (header.element === element) return name;
+    return undefined;
+  }
+
   /** Width of a header's name, as far as it was laid out. */
   labelWidth(column: string): number {
     return this.headers.get(column)?.label.scrollWidth ?? 0;
