@@ -17,7 +17,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -28,6 +28,7 @@ from ..protocol.channel import ChangesBinding
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change, Column
 from .delta import Delta, Key
+from .history import History
 from .sorting import Sort, parse_order
 from .store import Row, Store
 from .types import lag_ms
@@ -92,6 +93,9 @@ class LiveTableEngine:
 
     `append_only=True` follows also a table without a primary key, as a log: rows are numbered. The server sends no
     values of such tables, only that something was inserted, so each burst of inserts has the table read again.
+
+    With `seed` these rows stand in for what the database holds at the beginning, and it is never read whole: after a
+    gap the rows stay, and `error` says that changes may be missing.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class LiveTableEngine:
         verify_rows: int = 20_000,
         log_size: int = 10_000,
         append_only: bool = False,
+        seed: Sequence[Row] | None = None,
     ) -> None:
         self.channel = channel
         self.rest = rest
@@ -127,14 +132,20 @@ class LiveTableEngine:
         self.verify_every = verify_every
         self.verify_rows = verify_rows
         self.append_only = append_only
+        self.seed = seed
         self.repaired = 0
         """Rows that comparing with the database (`verify`) found to differ, so far; one that was on its way counts."""
+        self.history = History(log_size)
         self.status: Status = "connecting"
         self.error: RealtimeError | None = None
         self.lag_ms: float | None = None
         """Milliseconds from the last change's commit until it was in the table (two clocks: never below 0)."""
         self.snapshot_at: datetime | None = None
         self.paused = False
+        self.progress: tuple[int, int | None] | None = None
+        """While the table is being read: rows read, and how many there are where that is known."""
+        self.on_progress: Callable[[], object] | None = None
+        """Called when `progress` has grown."""
         self._store: Store | None = None
         self._sort: Sort = ()
         self._types: dict[str, str] = {}
@@ -431,7 +442,7 @@ class LiveTableEngine:
             return
         delta = store.apply(changes)
         self.lag_ms = lag_ms(last.commit_timestamp, datetime.now(UTC))
-        self._tell(delta)
+        self._tell(delta, datetime.now(UTC) - timedelta(milliseconds=self.lag_ms or 0))
         if delta.columns_changed:
             if last.columns:
                 self._types = {column.name: column.type for column in last.columns}
@@ -516,9 +527,10 @@ class LiveTableEngine:
                     )
         return out
 
-    def _tell(self, delta: Delta) -> None:
+    def _tell(self, delta: Delta, committed_at: datetime | None = None) -> None:
         if not delta:
             return
+        self.history.add(committed_at or datetime.now(UTC), delta)
         for fn in list(self._listeners.values()):
             try:
                 fn(delta)
@@ -531,7 +543,7 @@ class LiveTableEngine:
         self.status, self.error = status, error
         for fn in list(self._status_listeners.values()):
             try:
-                fn(status, error)
+                fn(self.status, self.error)
             except Exception:
                 log.exception("a status listener of %s failed", self.table)
 
@@ -573,9 +585,13 @@ class LiveTableEngine:
             wait = min(wait * 2, _LAST_RETRY)
         store = self._store
         assert store is not None
+        missed: RealtimeError | None = None
+        if rows is None:
+            missed = _missed(self.snapshot_at)
+            rows = []
         # Converting many rows takes a while: off the loop, so that heartbeats and other tables go on.
         first = self.snapshot_at is None
-        work = store.load if first else store.resync
+        work = store.load if first else store.upsert if missed is not None else store.resync
         delta = await asyncio.to_thread(work, rows) if len(rows) > 5_000 else work(rows)
         store.more(self.limit is not None and len(rows) >= self.limit)
         self._read_took = time.monotonic() - began
@@ -597,10 +613,13 @@ class LiveTableEngine:
         else:
             self._take(waiting)
         if self._reading is None and (self.status != "error" or (self.error is not None and self.error.retryable)):
-            self._set_status("live", None)  # unless what waited has itself asked for another read
+            self._set_status("live", missed)  # unless what waited has itself asked for another read
 
-    async def _snapshot(self) -> tuple[list[Row], _Cut | None]:
-        """All rows, and which transactions the oldest page holds: those after it may come twice, which does no harm."""
+    async def _snapshot(self) -> tuple[list[Row] | None, _Cut | None]:
+        """All rows, and which transactions the oldest page holds: those after it may come twice, which does no harm.
+        None where they cannot be read again."""
+        if self.seed is not None:
+            return (list(self.seed) if self.snapshot_at is None else None), None
         rows: list[Row] = []
         cut: _Cut | None = None
         # The table sorts by itself, so the server need not, and pages go by key. Only a limit makes its order matter:
@@ -610,10 +629,17 @@ class LiveTableEngine:
             sort = self._sort or tuple((name, True) for name in self.key or ())
         order = ",".join(f"{name}.{'desc' if down else 'asc'}" for name, down in sort) or None
         pages = self.rest.select(self.table, **self._options(), order=order, limit=self.limit, page_size=_PAGE)
-        async for page in pages:
-            if cut is None:
-                cut = _Cut(page.lsn, page.snapshot)
-            rows.extend(page.rows)
+        total: int | None = None
+        try:
+            async for page in pages:
+                if cut is None:
+                    cut, total = _Cut(page.lsn, page.snapshot), page.total
+                rows.extend(page.rows)
+                self.progress = (len(rows), total)
+                if self.on_progress is not None:
+                    self.on_progress()
+        finally:
+            self.progress = None
         if self.limit is not None and not self._sort:
             rows.reverse()
         return rows, cut if cut is not None and cut.lsn is not None else None
@@ -666,6 +692,8 @@ class LiveTableEngine:
 
     async def verify(self) -> None:
         """Reads the table again, now, and applies what differs."""
+        if self.seed is not None:
+            return
         if self.status == "live" and self._ready and self._reading is None and not self.paused:
             self._catch_up(quietly=True)
             self._verifying = True
@@ -679,6 +707,15 @@ class LiveTableEngine:
             last = time.monotonic()
             if len(self.store) <= self.verify_rows:
                 await self.verify()
+
+
+def _missed(since: datetime | None) -> RealtimeError:
+    was = "" if since is None else f" since {since.astimezone():%H:%M:%S}"
+    return RealtimeError(
+        f"changes{was} may be missing: the line was broken, and this table has no source to be read again from",
+        code="Gap",
+        hint="leave source= out, or give a DSN, and it heals itself",
+    )
 
 
 def _key_in(row: Row, key: tuple[str, ...]) -> Key:

@@ -1,4 +1,4 @@
-"""Frames over borrowed memory."""
+"""Frames over borrowed memory, and frames as rows."""
 
 from __future__ import annotations
 
@@ -34,3 +34,34 @@ def guard(frame: pd.DataFrame) -> pd.DataFrame:
         except (AttributeError, TypeError):
             pass
     return frame
+
+
+def pg_type(dtype: Any) -> str:
+    """A Postgres type that holds what a column of this dtype holds."""
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return "timestamptz"
+    types: Any = pd.api.types
+    if types.is_bool_dtype(dtype):
+        return "bool"
+    if types.is_integer_dtype(dtype):
+        return "int8"
+    if types.is_float_dtype(dtype):
+        return "float8"
+    if types.is_datetime64_dtype(dtype):
+        return "timestamp"
+    return "text" if isinstance(dtype, pd.StringDtype) else "jsonb"
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON would carry them: null as None, times in ISO form."""
+    columns = {str(name): [_plain(value) for value in frame[name].astype(object)] for name in frame.columns}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pd.Timestamp):
+        return None if value is pd.NaT else value.isoformat()
+    if isinstance(value, np.generic):
+        value = value.item()
+    scalar = value is None or value is pd.NA or value is pd.NaT or isinstance(value, float)
+    return None if scalar and pd.isna(value) else value

@@ -34,11 +34,17 @@ class GroupBy:
         self._number = np.empty(0, dtype=np.int32)
         """By slot of the store: its row's group, -1 where a part of that is null (pandas leaves those rows out)."""
 
+    @staticmethod
+    def check(spec: dict[str, tuple[str, str | float]]) -> None:
+        """Raises ValueError for a function that is not known."""
+        for name, (_, function) in spec.items():
+            known = function in FUNCTIONS if isinstance(function, str) else 0 <= function <= 1
+            if not known:
+                raise ValueError(f"{name}: {function!r} is none of {', '.join(FUNCTIONS)}, or a quantile (0 to 1)")
+
     def agg(self, **spec: tuple[str, str | float]) -> GroupBy:
         """`name=(column, function)`; a number as the function is a quantile (0.5: the median)."""
-        for name, (_, function) in spec.items():
-            if isinstance(function, str) and function not in FUNCTIONS:
-                raise ValueError(f"{name}: {function!r} is none of {', '.join(FUNCTIONS)}, or a quantile")
+        self.check(spec)
         self._spec = spec
         self._names = list(dict.fromkeys([*self.by, *(column for column, _ in spec.values())]))
         self._rebuild()
@@ -73,7 +79,8 @@ class GroupBy:
             arrived = self.store.at(slots, self.by) if self.store.order else rows
         self._numbers.clear()
         self._number = np.empty(0, dtype=np.int32)
-        codes = arrived.groupby(self.by, sort=False).ngroup().to_numpy()
+        # Nullable columns give a nullable number, which is -1 where a part of the group is null.
+        codes = arrived.groupby(self.by, sort=False).ngroup().to_numpy(dtype="int64", na_value=-1)
         labels, first = np.unique(codes, return_index=True)
         known = labels >= 0  # numbered from 0 in order of arrival
         self._numbers = {group: i for i, group in enumerate(_groups(arrived[self.by].iloc[first[known]]))}

@@ -17,6 +17,7 @@ from traitlets.utils.bunch import Bunch
 from ..client.dispatch import dispatch, main_loop
 from ..client.thread import io_loop, on_io_thread, run
 from ..protocol.errors import RealtimeError
+from .alert import Alert
 from .pump import pump
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class RtWidget(anywidget.AnyWidget):
         self._views: dict[str, View] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self._alerts: set[Alert] = set()
         pump.follow_kernel()
         super().__init__(**traits)
         self.on_msg(self._heard)
@@ -167,9 +169,25 @@ class RtWidget(anywidget.AnyWidget):
             super()._notify_observers(event)
 
     def _announce_df(self) -> None:
-        """`observe(fn, "df")` works although `df` is worked out only when asked for."""
+        """`observe(fn, "df")` works although `df` is worked out only when asked for; so do alerts."""
+        for alert in list(self._alerts):
+            alert.look()
         if self._trait_notifiers.get("df"):
             self._notify_observers(Bunch(name="df", old=None, new=self.df, owner=self, type="change"))  # type: ignore[attr-defined]
+
+    def when(self, condition: Callable[[Any], Any], do: Callable[[Any], Any]) -> Alert:
+        """Calls `do(df)` each time that `condition(df)` begins to hold: once a crossing, not once a change.
+
+        The condition is asked on a thread of its own, at most ten times a second, so a spell shorter than that may be
+        passed over; `do` runs on the kernel's main thread, between cells. What the condition raises is logged, and in
+        the alert's `.error`. Returns the alert; `.cancel()` ends it, as does `close()`.
+        """
+        if not callable(condition) or not callable(do):
+            raise TypeError("when(condition, do) takes two functions of a DataFrame")
+        alert = Alert(self, condition, do)
+        self._alerts.add(alert)
+        there(alert.begin)
+        return alert
 
     # --- the end, and what stays
 
@@ -178,6 +196,8 @@ class RtWidget(anywidget.AnyWidget):
         if not self._closed:
             self._closed = True
             pump.forget(self)
+            for alert in list(self._alerts):
+                alert.cancel()
             self._release()
         super().close()
 

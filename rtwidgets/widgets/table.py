@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import html
-import io
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -13,23 +11,18 @@ import pandas as pd
 import traitlets
 
 from ..client.dispatch import dispatch
+from ..client.dsn import DsnSource
 from ..client.sync import Channel, Client, default_client
 from ..client.thread import io_loop, on_io_thread, run, submit
 from ..data.delta import Delta
 from ..data.engine import LiveTableEngine
-from ..data.narrow import AT_ONCE, Narrow
+from ..data.frames import records
+from ..data.store import Store
 from ..protocol.errors import RealtimeError
-from .base import STATIC, RtWidget, View, paragraph, there, unregister_all, whole_number
+from .base import View, paragraph, there, unregister_all
+from .grid import Grid
+from .groups import Grouping
 from .pump import pump
-
-MOST_ROWS = 400
-"""Rows that one view may ask for at once: a window and its margins."""
-FIRST_ROWS = 60
-"""Rows that a view gets before it said what it shows."""
-CSV_MOST = 50_000_000
-"""Characters of CSV that a page is sent."""
-HTML_ROWS = 20
-"""Rows in a saved notebook."""
 
 
 class ChangeBatch:
@@ -64,7 +57,7 @@ class ChangeBatch:
         return self._delta.deleted_rows()
 
 
-class LiveTable(RtWidget):
+class LiveTable(Grid):
     """A table of the database, kept equal to what `SELECT` would give this user a moment ago.
 
     Args:
@@ -79,18 +72,17 @@ class LiveTable(RtWidget):
         client: the client; default the last `rt.connect()` or `rt.local()`.
         channel: a channel to share; default one of the table's own.
         verify_every: seconds between two full comparisons with the database; None for none.
+        append_only: a log whose rows never change: it needs no primary key, and rows are numbered as they come.
+        history: changes to remember, for `changes` and `at`.
+        source: where the rows come from before the changes: None for the project's REST API; a Postgres DSN
+            (`"postgresql://..."`), read with COPY; a DataFrame; or `"events"` for nothing, a view of what happens from
+            now on. After a gap, a DataFrame or `"events"` cannot be read again: the rows stay, and `error` says that
+            some may be missing.
 
     A table that does not exist, is not published or has no primary key is no exception: `status` is `"error"`,
     `error` says what to do, and rows that were there stay.
     """
 
-    _esm = STATIC / "table.js"
-    _css = STATIC / "table.css"
-
-    count = traitlets.Int(0, read_only=True).tag(sync=True)
-    """Rows held."""
-    revision = traitlets.Int(0, read_only=True).tag(sync=True)
-    """Grows by one or more at each visible change: observe this."""
     status = traitlets.Unicode("connecting", read_only=True).tag(sync=True)
     """`"connecting"`, `"catching up"`, `"live"`, `"stale"` (may have missed something; heals itself), `"error"` or
     `"closed"`."""
@@ -100,11 +92,6 @@ class LiveTable(RtWidget):
     """Milliseconds from the last change's commit until it was in the table."""
     paused = traitlets.Bool(False, read_only=True).tag(sync=True)
     """Whether changes wait instead of showing."""
-
-    selected = traitlets.List(trait=traitlets.Any()).tag(sync=True)
-    """Keys of the rows that are selected in the grid; set it to select."""
-    arrangement = traitlets.Dict().tag(sync=True)
-    """How the grid is arranged: `order`, `hidden`, `pinned`, `widths`, `sort`. Save it, and set it to restore it."""
 
     def __init__(
         self,
@@ -120,16 +107,19 @@ class LiveTable(RtWidget):
         client: Client | None = None,
         channel: Channel | None = None,
         verify_every: float | None = 300.0,
+        append_only: bool = False,
+        history: int = 10_000,
+        source: str | pd.DataFrame | None = None,
     ) -> None:
         if numeric not in ("float", "decimal"):
             raise ValueError(f'numeric is "float" or "decimal", not {numeric!r}')
+        if isinstance(source, str) and source != "events" and "://" not in source and "=" not in source:
+            raise ValueError('source is a DSN ("postgresql://user:password@host/db"), a DataFrame or "events"')
         client = client or (channel.client if channel is not None else default_client())
         self.channel = channel or Channel(f"rtwidgets:{schema}.{table}", client=client)
         self.table, self.schema = table, schema
         self._since_rate = self._rate = 0
         self._rate_at = 0.0
-        self._narrows: dict[str, tuple[Any, Narrow]] = {}
-        self._looking: set[Narrow] = set()
         super().__init__()
         options: dict[str, Any] = {
             "schema": schema,
@@ -140,12 +130,21 @@ class LiveTable(RtWidget):
             "key": key,
             "numeric": numeric,
             "verify_every": verify_every,
+            "append_only": append_only,
+            "log_size": history,
         }
-        self.engine: LiveTableEngine = run(self._begin(client, options), 30)
+        self.engine: LiveTableEngine = run(self._begin(client, source, options), 30)
 
-    async def _begin(self, client: Client, options: dict[str, Any]) -> LiveTableEngine:
-        engine = LiveTableEngine(self.channel.aio, client.aio.rest, self.table, **options)
+    async def _begin(
+        self, client: Client, source: str | pd.DataFrame | None, options: dict[str, Any]
+    ) -> LiveTableEngine:
+        rest = DsnSource(source) if isinstance(source, str) and source != "events" else client.aio.rest
+        seed = [] if isinstance(source, str) and source == "events" else None
+        if isinstance(source, pd.DataFrame):
+            seed = records(source)
+        engine = LiveTableEngine(self.channel.aio, rest, self.table, seed=seed, **options)
         self._registered: list[Callable[[], Any]] = [engine.on_delta(self._took), engine.on_status(self._now_is)]
+        engine.on_progress = lambda: pump.mark(self)
         self.engine = engine
         self._starting = io_loop().create_task(self._start())
         return engine
@@ -159,6 +158,11 @@ class LiveTable(RtWidget):
         return f"<LiveTable {self.schema}.{self.table}: {len(self.engine.store)} rows, {self.engine.status}>"
 
     # --- what it holds
+
+    @property
+    def store(self) -> Store:
+        """The rows, column by column. Safe to read from any thread."""
+        return self.engine.store
 
     @property
     def df(self) -> pd.DataFrame:
@@ -179,18 +183,9 @@ class LiveTable(RtWidget):
         return self.engine.snapshot_at
 
     @property
-    def selected_df(self) -> pd.DataFrame:
-        """The selected rows, in the table's order; keys that have gone are passed over."""
-        return self.engine.store.take([self._key(key) for key in self.selected], arrange=True)
-
-    @property
     def changes(self) -> pd.DataFrame:
         """The last changes: when, which kind, which key."""
         return self.engine.changes
-
-    def to_csv(self, path: Any = None, **options: Any) -> str | None:
-        """The rows as CSV: into a file or, without a path, as text. Options as for `DataFrame.to_csv`."""
-        return self.df.to_csv(path, **{"index": False, **options})
 
     # --- what happens
 
@@ -202,6 +197,37 @@ class LiveTable(RtWidget):
         run(self.engine.wait_live(timeout), timeout + 5)
         there(self._refresh)  # else `count` would be that of the last tick
         return self
+
+    def group_by(self, by: str | list[str]) -> Grouping:
+        """Groups that follow the table: `orders.group_by("region").agg(total=("amount", "sum"), n=("id", "count"))`.
+
+        Each batch of changes costs what it touches. Rows whose group is null are left out, as pandas leaves them out.
+        """
+        return Grouping(self, by)
+
+    def at(self, time: datetime | str) -> pd.DataFrame:
+        """The rows as they were at an earlier time, by the commit times of the changes since.
+
+        Args:
+            time: with a zone, or that of this machine; a text such as `"2026-01-31 12:00"` too.
+
+        Raises ValueError where that is longer ago than the changes that are remembered (`history=`), or in the future.
+        """
+        moment = pd.Timestamp(time)
+        if moment.tzinfo is None:
+            moment = moment.tz_localize(datetime.now().astimezone().tzinfo)
+        asked = moment.to_pydatetime()
+        if asked > datetime.now(UTC):
+            raise ValueError(f"{time} is yet to come")
+        history = self.engine.history
+        try:
+            return history.at(self.engine.store, asked)
+        except LookupError:
+            since = "it has been read" if history.since is None else f"{history.since.astimezone():%Y-%m-%d %H:%M:%S}"
+            raise ValueError(
+                f"{self.table} is remembered from when {since} on, not at {time}. "
+                f"To remember more changes, make it with history= more than {history.most:,}"
+            ) from None
 
     def on_change(self, fn: Callable[[ChangeBatch], Any]) -> Callable[[], None]:
         """Calls `fn` with each batch of changes, on the kernel's main thread. Returns a function that unregisters."""
@@ -271,179 +297,33 @@ class LiveTable(RtWidget):
         if changed:
             self._announce_df()
 
-    def _frame(self, view: View) -> dict[str, Any] | None:
-        engine, store = self.engine, self.engine.store
-        shown = view.shown
-        frame: dict[str, Any] = {}
-        narrow = self._narrowed(view)
-        asked = (store.revision, repr(view.wants), narrow and narrow.pending)
-        if store.columns and asked != shown.get("asked"):
-            shown["asked"] = asked
-            self._window(view, frame, narrow)
-        state = {
+    def _state(self) -> dict[str, Any]:
+        engine = self.engine
+        return {
             "status": engine.status,
             "error": paragraph(engine.error),
             "paused": self.paused,
             "waiting": engine.waiting,
-            "total": len(store),
             "lag": None if engine.lag_ms is None else round(engine.lag_ms),
             "rate": self._rate,
-            "order": [list(pair) for pair in store.order],
+            "note": _progress(engine.progress),
         }
-        if narrow is not None:
-            state["shown"] = shown.get("rows", 0)
-            state["note"] = _note(narrow, len(store))
-        if state != shown.get("state"):
-            shown["state"] = frame["state"] = state
-        if view.outbox:
-            frame["csv"] = view.outbox.pop(0)
-        return frame or None
 
-    def _narrowed(self, view: View) -> Narrow | None:
-        """The rows that the view's search and filters leave; None where it has none."""
-        search, filters = view.wants.get("search"), view.wants.get("filters")
-        text = search if isinstance(search, str) else ""
-        by_column = {name: str(text) for name, text in filters.items()} if isinstance(filters, dict) else {}
-        store, known = self.engine.store, self._narrows.get(view.name)
-        asked = (store, [(column.name, column.type) for column in store.columns], text, by_column)
-        if known is None or known[0] != asked:
-            if known is not None:
-                known[1].stopped = True
-            for gone in self._narrows.keys() - self._views.keys():
-                del self._narrows[gone]
-            known = self._narrows[view.name] = (asked, Narrow(store, text, by_column))
-        narrow = known[1]
-        if not narrow:
-            return None
-        if narrow in self._looking or narrow.pending > AT_ONCE:
-            self._look(narrow)
-        else:
-            while narrow.work():
-                pass
-        return narrow
-
-    def _look(self, narrow: Narrow) -> None:
-        """Has a thread look through the rows, so that the line to the server is heard meanwhile."""
-        if narrow in self._looking:
-            return
-        self._looking.add(narrow)
-
-        def look() -> None:
-            while narrow.work() and not narrow.stopped and not self._closed:
-                pump.mark(self)
-
-        def done(_: Any) -> None:
-            self._looking.discard(narrow)
-            pump.mark(self)
-
-        io_loop().run_in_executor(None, look).add_done_callback(done)
-
-    def _window(self, view: View, frame: dict[str, Any], narrow: Narrow | None) -> None:
-        """Puts the window into the frame: whole, or only the cells that differ where the same rows stand in the same
-        places."""
-        wants, shown, store = view.wants, view.shown, self.engine.store
-        start = whole_number(wants.get("start"), 0)
-        stop = min(max(start, whole_number(wants.get("stop"), start + FIRST_ROWS)), start + MOST_ROWS)
-        sort = _sort(wants.get("sort"), {column.name for column in store.columns})
-        hold = self._hold(view)
-        window = store.window(start, stop, sort=sort or None, narrow=narrow, tail=wants.get("tail") is True, hold=hold)
-        shown["moved"] = window["start"] - start
-        start, shown["rows"] = window["start"], window["shown"]
-        schema = [[column.name, column.type] for column in store.columns if column.name in window["columns"]]
-        keys = [list(key) if isinstance(key, tuple) else key for key in window["keys"]]
-        keys = [str(key) if isinstance(key, int) and abs(key) > 2**53 else key for key in keys]
-        before = shown.get("window")
-        shown["window"] = (schema, start, keys, window["columns"])
-        if before is not None and before[0] == schema and before[1] == start and before[2] == keys:
-            patch: list[tuple[str, list[tuple[int, Any]]]] = []
-            for name, values in window["columns"].items():
-                was = before[3][name]
-                if was != values:
-                    both = enumerate(zip(values, was, strict=True))
-                    patch.append((name, [(i, value) for i, (value, old) in both if value != old]))
-            if patch:
-                frame["patch"] = patch
-        else:
-            if before is None or before[0] != schema:
-                frame["schema"] = schema
-            frame["start"], frame["keys"] = start, keys
-            frame["columns"] = [window["columns"][name] for name, _ in schema]
-
-    def _hold(self, view: View) -> list[tuple[Any, int]]:
-        """The row that the person looks at, and those after it if it goes, with the places that they had when the page
-        said what it wants: rows that come above must not move what is being read."""
-        anchor, window = view.wants.get("anchor"), view.shown.get("window")
-        if not isinstance(anchor, list) or len(anchor) != 2:
-            return []
-        place, key = whole_number(anchor[0], 0), self._key(anchor[1])
-        hold = [(key, place)]
-        if window is not None:
-            _, start, keys, _ = window
-            start -= view.shown.get("moved", 0)
-            hold += [(self._key(other), start + i) for i, other in enumerate(keys) if start + i > place]
-        return hold
-
-    def _key(self, key: Any) -> Any:
-        """A key as the store has it: pages know lists for tuples, and texts for integers that they could not hold."""
-        if isinstance(key, list):
-            return tuple(self._key(part) for part in key)
-        if isinstance(key, str) and key not in self.engine.store and key.lstrip("-").isdigit():
-            return int(key)
-        return key if isinstance(key, str | int | float | bool) else None
+    def _title(self) -> str:
+        return self.table if self.schema == "public" else f"{self.schema}.{self.table}"
 
     def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
         if kind == "pause":
             self.pause()
         elif kind == "resume":
             self.resume()
-        elif kind == "csv":
-            self._write_csv(view, content.get("columns"))
-        elif kind == "select" and isinstance(content.get("keys"), list):
-            self.selected = content["keys"]
-        elif kind == "layout" and isinstance(content.get("layout"), dict):
-            self.arrangement = content["layout"]
-
-    def _write_csv(self, view: View, columns: Any) -> None:
-        """Answers with the rows that the view is left with, in its order and columns, as CSV."""
-
-        def write() -> dict[str, str]:
-            store = self.engine.store
-            known = self._narrows.get(view.name)
-            narrow = known[1] if known is not None and known[1] else None
-            sort = _sort(view.wants.get("sort"), {column.name for column in store.columns})
-            frame = store.shown(sort=sort or None, narrow=narrow)
-            wanted = [name for name in columns if name in frame] if isinstance(columns, list) else []
-            text = frame[wanted or list(frame)].to_csv(index=False)
-            if len(text) > CSV_MOST:
-                hint = f"{len(text) / 1e6:.0f} MB are too much for a page: write them with .to_csv(path)"
-                return {"problem": hint}
-            return {"name": f"{self.table}.csv", "text": text}
-
-        def done(written: Any) -> None:
-            if not written.cancelled() and written.exception() is None:
-                view.outbox.append(written.result())
-                pump.mark(self)
-
-        def go() -> None:
-            io_loop().run_in_executor(None, write).add_done_callback(done)
-
-        io_loop().call_soon_threadsafe(go)
-
-    def _html(self) -> str:
-        frame = self.df
-        text = io.StringIO()
-        frame.head(HTML_ROWS).to_html(text, index=False, escape=True, na_rep="")
-        more = f"<p>… {len(frame) - HTML_ROWS} more rows</p>" if len(frame) > HTML_ROWS else ""
-        return f"<p><b>{html.escape(self.schema)}.{html.escape(self.table)}</b></p>{text.getvalue()}{more}"
+        else:
+            super()._asked(view, kind, content)
 
 
-def _note(narrow: Narrow, rows: int) -> str:
-    parts = list(narrow.problems)
-    if narrow.pending > AT_ONCE:
-        parts.append(f"looking, {100 - round(100 * narrow.pending / max(rows, narrow.pending))} % done")
-    return "; ".join(parts)
-
-
-def _sort(wanted: Any, names: set[str]) -> list[tuple[str, bool]]:
-    pairs = [pair for pair in wanted if isinstance(pair, list) and len(pair) == 2] if isinstance(wanted, list) else []
-    return [(name, bool(down)) for name, down in pairs if isinstance(name, str) and name in names]
+def _progress(progress: tuple[int, int | None] | None) -> str:
+    """How far a long read has come."""
+    if progress is None:
+        return ""
+    read, total = progress
+    return f"{read:,} rows read" if total is None else f"{read:,} of {total:,} rows read"

@@ -1,0 +1,239 @@
+"""A grid in the page: each view is sent the window of rows that it shows, and then what changes in it."""
+
+from __future__ import annotations
+
+import html
+import io
+from typing import Any
+
+import pandas as pd
+import traitlets
+
+from ..client.thread import io_loop
+from ..data.narrow import AT_ONCE, Narrow
+from ..data.store import Store
+from .base import STATIC, RtWidget, View, whole_number
+from .pump import pump
+
+MOST_ROWS = 400
+"""Rows that one view may ask for at once: a window and its margins."""
+FIRST_ROWS = 60
+"""Rows that a view gets before it said what it shows."""
+CSV_MOST = 50_000_000
+"""Characters of CSV that a page is sent."""
+HTML_ROWS = 20
+"""Rows in a saved notebook."""
+
+
+class Grid(RtWidget):
+    """Shows a `Store`: the page asks for a window, sort, search and filters, and is answered with that window and then
+    with its changes."""
+
+    _esm = STATIC / "table.js"
+    _css = STATIC / "table.css"
+
+    count = traitlets.Int(0, read_only=True).tag(sync=True)
+    """Rows held."""
+    revision = traitlets.Int(0, read_only=True).tag(sync=True)
+    """Grows by one or more at each visible change: observe this."""
+    selected = traitlets.List(trait=traitlets.Any()).tag(sync=True)
+    """Keys of the rows that are selected in the grid; set it to select."""
+    arrangement = traitlets.Dict().tag(sync=True)
+    """How the grid is arranged: `order`, `hidden`, `pinned`, `widths`, `sort`. Save it, and set it to restore it."""
+
+    def __init__(self, **traits: Any) -> None:
+        self._narrows: dict[str, tuple[Any, Narrow]] = {}
+        self._looking: set[Narrow] = set()
+        super().__init__(**traits)
+
+    @property
+    def store(self) -> Store:
+        """The rows, column by column."""
+        raise NotImplementedError
+
+    @property
+    def df(self) -> pd.DataFrame:
+        """The rows, as a DataFrame that never changes after you got it."""
+        raise NotImplementedError
+
+    @property
+    def selected_df(self) -> pd.DataFrame:
+        """The selected rows, in the table's order; keys that have gone are passed over."""
+        return self.store.take([self._key(key) for key in self.selected], arrange=True)
+
+    def to_csv(self, path: Any = None, **options: Any) -> str | None:
+        """The rows as CSV: into a file or, without a path, as text. Options as for `DataFrame.to_csv`."""
+        return self.df.to_csv(path, **{"index": False, **options})
+
+    # --- to the page, on the I/O thread
+
+    def _title(self) -> str:
+        """A name for people and for files."""
+        raise NotImplementedError
+
+    def _state(self) -> dict[str, Any]:
+        """What the status line says: `status`, `error`, `paused`, `waiting`, `lag`, `rate`, `note`."""
+        raise NotImplementedError
+
+    def _frame(self, view: View) -> dict[str, Any] | None:
+        store, shown = self.store, view.shown
+        frame: dict[str, Any] = {}
+        narrow = self._narrowed(view)
+        asked = (store.revision, repr(view.wants), narrow and narrow.pending)
+        if store.columns and asked != shown.get("asked"):
+            shown["asked"] = asked
+            self._window(view, frame, narrow)
+        state = {**self._state(), "total": len(store), "order": [list(pair) for pair in store.order]}
+        if narrow is not None:
+            state["shown"] = shown.get("rows", 0)
+            state["note"] = "; ".join(filter(None, [state["note"], _note(narrow, len(store))]))
+        if state != shown.get("state"):
+            shown["state"] = frame["state"] = state
+        if view.outbox:
+            frame["csv"] = view.outbox.pop(0)
+        return frame or None
+
+    def _narrowed(self, view: View) -> Narrow | None:
+        """The rows that the view's search and filters leave; None where it has none."""
+        search, filters = view.wants.get("search"), view.wants.get("filters")
+        text = search if isinstance(search, str) else ""
+        by_column = {name: str(text) for name, text in filters.items()} if isinstance(filters, dict) else {}
+        store, known = self.store, self._narrows.get(view.name)
+        asked = (store, [(column.name, column.type) for column in store.columns], text, by_column)
+        if known is None or known[0] != asked:
+            if known is not None:
+                known[1].stopped = True
+            for gone in self._narrows.keys() - self._views.keys():
+                del self._narrows[gone]
+            known = self._narrows[view.name] = (asked, Narrow(store, text, by_column))
+        narrow = known[1]
+        if not narrow:
+            return None
+        if narrow in self._looking or narrow.pending > AT_ONCE:
+            self._look(narrow)
+        else:
+            while narrow.work():
+                pass
+        return narrow
+
+    def _look(self, narrow: Narrow) -> None:
+        """Has a thread look through the rows, so that the line to the server is heard meanwhile."""
+        if narrow in self._looking:
+            return
+        self._looking.add(narrow)
+
+        def look() -> None:
+            while narrow.work() and not narrow.stopped and not self._closed:
+                pump.mark(self)
+
+        def done(_: Any) -> None:
+            self._looking.discard(narrow)
+            pump.mark(self)
+
+        io_loop().run_in_executor(None, look).add_done_callback(done)
+
+    def _window(self, view: View, frame: dict[str, Any], narrow: Narrow | None) -> None:
+        """Puts the window into the frame: whole, or only the cells that differ where the same rows stand in the same
+        places."""
+        wants, shown, store = view.wants, view.shown, self.store
+        start = whole_number(wants.get("start"), 0)
+        stop = min(max(start, whole_number(wants.get("stop"), start + FIRST_ROWS)), start + MOST_ROWS)
+        sort = _sort(wants.get("sort"), {column.name for column in store.columns})
+        hold = self._hold(view)
+        window = store.window(start, stop, sort=sort or None, narrow=narrow, tail=wants.get("tail") is True, hold=hold)
+        shown["moved"] = window["start"] - start
+        start, shown["rows"] = window["start"], window["shown"]
+        schema = [[column.name, column.type] for column in store.columns if column.name in window["columns"]]
+        keys = [list(key) if isinstance(key, tuple) else key for key in window["keys"]]
+        keys = [str(key) if isinstance(key, int) and abs(key) > 2**53 else key for key in keys]
+        before = shown.get("window")
+        shown["window"] = (schema, start, keys, window["columns"])
+        if before is not None and before[0] == schema and before[1] == start and before[2] == keys:
+            patch: list[tuple[str, list[tuple[int, Any]]]] = []
+            for name, values in window["columns"].items():
+                was = before[3][name]
+                if was != values:
+                    both = enumerate(zip(values, was, strict=True))
+                    patch.append((name, [(i, value) for i, (value, old) in both if value != old]))
+            if patch:
+                frame["patch"] = patch
+        else:
+            if before is None or before[0] != schema:
+                frame["schema"] = schema
+            frame["start"], frame["keys"] = start, keys
+            frame["columns"] = [window["columns"][name] for name, _ in schema]
+
+    def _hold(self, view: View) -> list[tuple[Any, int]]:
+        """The row that the person looks at, and those after it if it goes, with the places that they had when the page
+        said what it wants: rows that come above must not move what is being read."""
+        anchor, window = view.wants.get("anchor"), view.shown.get("window")
+        if not isinstance(anchor, list) or len(anchor) != 2:
+            return []
+        place, key = whole_number(anchor[0], 0), self._key(anchor[1])
+        hold = [(key, place)]
+        if window is not None:
+            _, start, keys, _ = window
+            start -= view.shown.get("moved", 0)
+            hold += [(self._key(other), start + i) for i, other in enumerate(keys) if start + i > place]
+        return hold
+
+    def _key(self, key: Any) -> Any:
+        """A key as the store has it: pages know lists for tuples, and texts for integers that they could not hold."""
+        if isinstance(key, list):
+            return tuple(self._key(part) for part in key)
+        if isinstance(key, str) and key not in self.store and key.lstrip("-").isdigit():
+            return int(key)
+        return key if isinstance(key, str | int | float | bool) else None
+
+    def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
+        if kind == "csv":
+            self._write_csv(view, content.get("columns"))
+        elif kind == "select" and isinstance(content.get("keys"), list):
+            self.selected = content["keys"]
+        elif kind == "layout" and isinstance(content.get("layout"), dict):
+            self.arrangement = content["layout"]
+
+    def _write_csv(self, view: View, columns: Any) -> None:
+        """Answers with the rows that the view is left with, in its order and columns, as CSV."""
+
+        def write() -> dict[str, str]:
+            store = self.store
+            known = self._narrows.get(view.name)
+            narrow = known[1] if known is not None and known[1] else None
+            sort = _sort(view.wants.get("sort"), {column.name for column in store.columns})
+            frame = store.shown(sort=sort or None, narrow=narrow)
+            wanted = [name for name in columns if name in frame] if isinstance(columns, list) else []
+            text = frame[wanted or list(frame)].to_csv(index=False)
+            if len(text) > CSV_MOST:
+                hint = f"{len(text) / 1e6:.0f} MB are too much for a page: write them with .to_csv(path)"
+                return {"problem": hint}
+            return {"name": f"{self._title()}.csv", "text": text}
+
+        def done(written: Any) -> None:
+            if not written.cancelled() and written.exception() is None:
+                view.outbox.append(written.result())
+                pump.mark(self)
+
+        def go() -> None:
+            io_loop().run_in_executor(None, write).add_done_callback(done)
+
+        io_loop().call_soon_threadsafe(go)
+
+    def _html(self) -> str:
+        frame = self.df
+        text = io.StringIO()
+        frame.head(HTML_ROWS).to_html(text, index=False, escape=True, na_rep="")
+        more = f"<p>… {len(frame) - HTML_ROWS} more rows</p>" if len(frame) > HTML_ROWS else ""
+        return f"<p><b>{html.escape(self._title())}</b></p>{text.getvalue()}{more}"
+
+
+def _note(narrow: Narrow, rows: int) -> str:
+    parts = list(narrow.problems)
+    if narrow.pending > AT_ONCE:
+        parts.append(f"looking, {100 - round(100 * narrow.pending / max(rows, narrow.pending))} % done")
+    return "; ".join(parts)
+
+
+def _sort(wanted: Any, names: set[str]) -> list[tuple[str, bool]]:
+    pairs = [pair for pair in wanted if isinstance(pair, list) and len(pair) == 2] if isinstance(wanted, list) else []
+    return [(name, bool(down)) for name, down in pairs if isinstance(name, str) and name in names]

@@ -1,0 +1,176 @@
+"""Groups that follow a table, alerts, the table as it was, and where its rows may come from: with a real Postgres."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import rtwidgets as rt
+
+from .page import Page, until
+
+pytestmark = pytest.mark.pg
+
+
+@pytest.fixture
+def table(orders: Any) -> Any:
+    made = rt.LiveTable("orders", order="id").wait_live(10)
+    yield made
+    made.close()
+
+
+def test_groups_equal_pandas_and_are_a_grid_and_a_source(table: Any, orders: Any) -> None:
+    by_paid = table.group_by("paid").agg(total=("amount", "sum"), n=("id", "count"))
+    twice = rt.live(by_paid, max_fps=100)(lambda groups: groups["total"].tolist())
+    page = Page(by_paid)
+    until(lambda: page.rows == [{"paid": False, "total": 4.0, "n": 1}, {"paid": True, "total": 2.5, "n": 1}])
+    orders.sql("insert into orders select n, 'x', n, n % 2 = 0 from generate_series(10, 60) n")
+    orders.sql("update orders set amount = amount + 1 where id % 3 = 0")
+    orders.sql("delete from orders where id > 50")
+    until(lambda: len(table.df) == 44)
+    wanted = table.df.groupby("paid").agg(total=("amount", "sum"), n=("id", "count")).reset_index()
+    pd.testing.assert_frame_equal(by_paid.df, wanted, check_dtype=False)
+    until(lambda: [row["total"] for row in page.rows] == wanted["total"].tolist())
+    until(lambda: twice.value == wanted["total"].tolist())
+    until(lambda: by_paid.count == 2)
+    assert by_paid.status == "live"
+    page.say("wants", wants={"sort": [["total", True]], "filters": {"paid": "=true"}})
+    until(lambda: len(page.rows) == 1 and page.state["shown"] == 1)
+    by_paid.close()
+    assert by_paid.status == "closed"
+
+
+def test_groups_of_what_is_not_there(table: Any) -> None:
+    with pytest.raises(ValueError, match="mode"):
+        table.group_by("paid").agg(total=("amount", "mode"))
+    with pytest.raises(ValueError, match="say what"):
+        table.group_by("paid").agg()
+    wrong = table.group_by("region").agg(total=("amount", "sum"))
+    until(lambda: "region" in wrong.error and "paid" in wrong.error)
+    assert wrong.status == "error"
+
+
+def test_an_alert_fires_once_a_crossing(table: Any, orders: Any) -> None:
+    met: list[int] = []
+    alert = table.when(lambda df: df["amount"].max() > 100, lambda df: met.append(len(df)))
+    for amount in (150, 200, 50, 300):
+        orders.sql("update orders set amount = %s where id = 1", amount)
+        until(lambda amount=amount: float(table.df["amount"][0]) == amount)
+        until(lambda amount=amount: alert.holds == (amount > 100))
+    until(lambda: met == [3, 3])
+    assert alert.fired == 2
+    alert.cancel()
+    orders.sql("update orders set amount = 1 where id = 1")
+    orders.sql("update orders set amount = 1000 where id = 1")
+    time.sleep(0.4)
+    assert met == [3, 3]
+    assert "cancelled" in repr(alert)
+
+
+def test_a_condition_that_fails_is_counted_and_asked_again(table: Any, orders: Any) -> None:
+    met: list[Any] = []
+    alert = table.when(lambda df: 1 / (len(df) - 3) > 0, met.append)
+    until(lambda: alert.failed == 1)
+    assert isinstance(alert.error, ZeroDivisionError)
+    orders.sql("insert into orders values (4, 'figs', 1, true)")
+    until(lambda: len(met) == 1)
+    assert alert.error is None
+    with pytest.raises(TypeError, match="two functions"):
+        table.when("amount > 3", print)
+
+
+def test_presence_has_alerts_too(local: Any) -> None:
+    first, second = rt.Channel("alerts", client=local.connect()), rt.Channel("alerts", client=local.connect())
+    online = rt.Presence(first, key="ana", state={}).wait_live()
+    met: list[int] = []
+    online.when(lambda df: len(df) >= 2, lambda df: met.append(len(df)))
+    other = rt.Presence(second, key="bob", state={}).wait_live()
+    until(lambda: met == [2])
+    other.close()
+    online.close()
+
+
+def test_the_table_as_it_was(table: Any, orders: Any) -> None:
+    before = table.df
+    time.sleep(0.05)
+    then = datetime.now(UTC)
+    time.sleep(0.05)
+    orders.sql("update orders set amount = 99, item = 'other' where id = 1")
+    orders.sql("delete from orders where id = 2")
+    orders.sql("insert into orders values (7, 'late', 1, true)")
+    until(lambda: list(table.df["id"]) == [1, 3, 7])
+    pd.testing.assert_frame_equal(table.at(then), before)
+    pd.testing.assert_frame_equal(table.at(datetime.now(UTC)), table.df)
+    with pytest.raises(ValueError, match="history="):
+        table.at(then - timedelta(hours=1))
+    with pytest.raises(ValueError, match="yet to come"):
+        table.at("2100-01-01")
+
+
+def test_rows_straight_from_postgres(orders: Any) -> None:
+    orders.sql("insert into orders select n, 'item ' || n || E'\\t\\n\\\\', n, null from generate_series(10, 400) n")
+    table = rt.LiveTable("orders", source=orders.dsn, filter="amount=gt.3", order="id").wait_live(10)
+    over_rest = rt.LiveTable("orders", filter="amount=gt.3", order="id").wait_live(10)
+    pd.testing.assert_frame_equal(table.df, over_rest.df)
+    assert len(table.df) == 392
+    orders.sql("update orders set amount = 1 where id = 10")
+    until(lambda: len(table.df) == 391)
+    table.close()
+    over_rest.close()
+
+
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [("postgresql://127.0.0.1:1/none", "cannot be reached"), ("postgresql://u:secret@127.0.0.1:1/none", "reached")],
+)
+def test_a_dsn_that_leads_nowhere(orders: Any, dsn: str, said: str) -> None:
+    table = rt.LiveTable("orders", source=dsn)
+    until(lambda: said in table.error)
+    assert "secret" not in table.error
+    table.close()
+
+
+def test_what_is_no_source(orders: Any) -> None:
+    with pytest.raises(ValueError, match="DSN"):
+        rt.LiveTable("orders", source="postgres")
+
+
+def test_a_view_of_what_happens_from_now_on(orders: Any) -> None:
+    table = rt.LiveTable("orders", source="events").wait_live(10)
+    assert len(table.df) == 0
+    orders.sql("insert into orders values (9, 'new', 1, true)")
+    until(lambda: table.df["id"].tolist() == [9])
+    orders.network.cut()
+    until(lambda: table.status == "stale")
+    orders.network.restore()
+    until(lambda: table.status == "live", timeout=20)
+    until(lambda: "may be missing" in table.error)
+    assert table.df["id"].tolist() == [9], "what was there stays"
+    table.close()
+
+
+def test_a_frame_to_begin_with(orders: Any) -> None:
+    frame = pd.DataFrame({"id": [1, 50], "item": ["kept", None], "amount": [1.5, None], "paid": [True, False]})
+    table = rt.LiveTable("orders", source=frame, order="id").wait_live(10)
+    assert table.df["item"].tolist()[0] == "kept"
+    orders.sql("update orders set item = 'from the stream' where id = 1")
+    until(lambda: table.df["item"].tolist()[0] == "from the stream")
+    assert table.df["id"].tolist() == [1, 50]
+    table.close()
+
+
+def test_a_log_without_a_key(orders: Any) -> None:
+    orders.sql("create table lines (at timestamptz default now(), text text); alter table lines replica identity full")
+    orders.sql("alter publication supabase_realtime add table lines; insert into lines (text) values ('one')")
+    refused = rt.LiveTable("lines")
+    until(lambda: "append_only=True" in refused.error)
+    table = rt.LiveTable("lines", append_only=True).wait_live(10)
+    orders.sql("insert into lines (text) values ('two')")
+    until(lambda: table.df["text"].tolist() == ["one", "two"])
+    table.close()
+    refused.close()
+    orders.sql("drop table lines")
