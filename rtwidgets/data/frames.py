@@ -59,9 +59,10 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
     if isinstance(value, pd.Timestamp):
-        return None if value is pd.NaT else value.isoformat()
+        return value.isoformat()
     if isinstance(value, np.generic):
         value = value.item()
-    scalar = value is None or value is pd.NA or value is pd.NaT or isinstance(value, float)
-    return None if scalar and pd.isna(value) else value
+    return None if isinstance(value, float) and value != value else value
