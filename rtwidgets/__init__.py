@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .client.aio import AsyncChannel, AsyncClient
     from .client.sync import Channel, Client, close_all, connect, default_client, set_default_client
+    from .local.doctor import doctor
     from .local.handle import Local, local
     from .protocol.errors import RealtimeError
     from .protocol.filters import where
+    from .sessions.recorder import Recorder, record
+    from .sessions.replay import Replay, replay
     from .widgets.feed import BroadcastFeed
     from .widgets.live import LiveView, live
     from .widgets.presence import Presence
@@ -32,9 +35,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "client.aio": ("AsyncChannel", "AsyncClient"),
     "client.sync": ("Channel", "Client", "close_all", "connect", "default_client", "set_default_client"),
+    "local.doctor": ("doctor",),
     "local.handle": ("Local",),
     "protocol.errors": ("RealtimeError",),
     "protocol.filters": ("where",),
+    "sessions.recorder": ("Recorder", "record"),
+    "sessions.replay": ("Replay", "replay"),
     "widgets.feed": ("BroadcastFeed",),
     "widgets.live": ("LiveView", "live"),
     "widgets.presence": ("Presence",),
@@ -54,11 +60,16 @@ __all__ = [
     "Local",
     "Presence",
     "RealtimeError",
+    "Recorder",
+    "Replay",
     "close_all",
     "connect",
     "default_client",
+    "doctor",
     "live",
     "local",
+    "record",
+    "replay",
     "set_default_client",
     "where",
 ]

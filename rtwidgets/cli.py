@@ -337,28 +337,24 @@ def _tail(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    import msgspec
-
     from rtwidgets.local import project
-    from rtwidgets.local.doctor import Finding, examine
+    from rtwidgets.local.doctor import Report, examine, lines
 
     found = project.find(
         url=arguments.url, key=arguments.key, token=arguments.token, name=arguments.name, role=arguments.role
     )
-    findings: list[Finding] = []
+    report = Report([])
 
     async def run() -> None:
         async for finding in examine(found, arguments.table, arguments.schema):
-            findings.append(finding)
+            report.findings.append(finding)
             if not arguments.json:
-                _say(f"{finding.status:8} {finding.step}: {finding.detail}")
-                if finding.fix:
-                    _say(f"{'':8} -> {finding.fix}")
+                _say("\n".join(lines(finding)))
 
     asyncio.run(run())
     if arguments.json:
-        _say(msgspec.json.encode(findings).decode())
-    return int(any(finding.status == "failed" for finding in findings))
+        _say(report.to_json())
+    return int(not report.ok)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ ALLOWED = {
     "data": {"protocol", "client", "data"},
     "widgets": {"protocol", "client", "data", "widgets"},
     "local": {"protocol", "client", "local"},
+    "sessions": {"protocol", "client", "sessions"},
 }
 FORBIDDEN_LIBRARIES = {
     "protocol": {"asyncio", "websockets", "httpx", "aiohttp", "pandas", "ipywidgets", "anywidget", "socket", "time"},
@@ -22,6 +23,7 @@ FORBIDDEN_LIBRARIES = {
     "data": {"websockets", "httpx", "aiohttp", "ipywidgets", "anywidget", "socket"},
     "widgets": {"websockets", "aiohttp", "socket"},
     "local": {"ipywidgets", "anywidget"},
+    "sessions": {"pandas", "ipywidgets", "anywidget", "aiohttp", "psycopg"},
 }
 
 

@@ -1,22 +1,26 @@
-"""`rtwidgets doctor`: each step from here to a row change on the screen, tried for real, and what mends the first one
-that fails."""
+"""`rtwidgets doctor` and `rt.doctor()`: each step from here to a row change on the screen, tried for real, and what
+mends the first one that fails. Against a project it needs nothing of the extra `local`, but for what only its database
+can tell."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import html
 import json
+import os
 import secrets
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
 import httpx
 import msgspec
-import psycopg
-from psycopg import sql
 
 from rtwidgets.client.aio import AsyncChannel, AsyncClient, ChangesBinding
+from rtwidgets.client.sync import Client, default_client
+from rtwidgets.client.thread import run
 from rtwidgets.local.project import Project
 from rtwidgets.protocol.errors import RealtimeError, redact
 from rtwidgets.protocol.messages import Change
@@ -40,6 +44,89 @@ class _Failed(Exception):
     def __init__(self, step: str, detail: str, fix: str) -> None:
         super().__init__(detail)
         self.finding = Finding(step, "failed", redact(detail), fix)
+
+
+class Report:
+    """What `doctor` found: a list of findings, printed one a line."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        self.findings = findings
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __getitem__(self, at: int) -> Finding:
+        return self.findings[at]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every step went well; a warning is no failure."""
+        return all(finding.status != "failed" for finding in self.findings)
+
+    def __repr__(self) -> str:
+        return "\n".join(line for finding in self.findings for line in lines(finding))
+
+    def _repr_html_(self) -> str:
+        cell = '<td style="text-align:left; vertical-align:top">'
+        rows = "".join(
+            f"<tr>{cell}{_MARKS[finding.status]} {html.escape(finding.step)}</td>{cell}{html.escape(finding.detail)}"
+            + (f"<br>mend it: <code>{html.escape(finding.fix)}</code>" if finding.fix else "")
+            + "</td></tr>"
+            for finding in self.findings
+        )
+        return f"<table><tbody>{rows}</tbody></table>"
+
+    def to_json(self) -> str:
+        """A list of findings: step, status, detail and, where there is one, fix."""
+        return msgspec.json.encode(self.findings).decode()
+
+
+_MARKS = {"ok": "✓", "warning": "!", "failed": "✗"}
+
+
+def lines(finding: Finding) -> list[str]:
+    """A finding as text."""
+    said = [f"{finding.status:8} {finding.step}: {finding.detail}"]
+    return [*said, f"{'':8} -> {finding.fix}"] if finding.fix else said
+
+
+def doctor(
+    table: str | None = None, *, schema: str = "public", client: Client | None = None, dsn: str | None = None
+) -> Report:
+    """Tries each step from here to live data for real, and says what mends the first one that fails.
+
+    Args:
+        table: the table whose changes are wanted; None for broadcast and presence alone.
+        schema: the table's.
+        client: as whom to try; default the last `rt.connect()` or `rt.local()`.
+        dsn: of the project's Postgres, for what only the database can tell; default the environment's
+            SUPABASE_DB_URL, and known for a local server.
+
+    Raises RealtimeError where there is no client; whatever else is wrong is in the report.
+    """
+    client = client or default_client()
+    return run(_report(client.aio, table, schema, dsn or _dsn_of(client)), 12 * PATIENCE)
+
+
+async def _report(client: AsyncClient, table: str | None, schema: str, dsn: str | None) -> Report:
+    try:
+        token = await client.tokens.get()
+    except Exception as error:  # a person's own function, which may raise anything
+        fix = "mend the function given as token="
+        return Report([Finding("token", "failed", redact(f"{type(error).__name__}: {error}"), fix)])
+    project = Project(client.url, client._key, token, dsn)
+    return Report([finding async for finding in examine(project, table, schema)])
+
+
+def _dsn_of(client: Client) -> str | None:
+    handles = getattr(sys.modules.get("rtwidgets.local.handle"), "_open", {})
+    for handle in handles.values():
+        if client in handle._clients:
+            return handle.dsn
+    return os.environ.get("SUPABASE_DB_URL") or None
 
 
 async def examine(project: Project, table: str | None = None, schema: str = "public") -> AsyncIterator[Finding]:
@@ -181,6 +268,8 @@ class _Doctor:
 
     async def catalogue(self, table: str, schema: str) -> Finding:
         """What only the database itself tells."""
+        import psycopg
+
         name = _name(schema, table)
         assert self.project.dsn is not None
         try:
@@ -233,6 +322,8 @@ class _Doctor:
 
     async def from_database(self) -> Finding:
         """A broadcast from SQL: all the way from a commit to this process."""
+        import psycopg
+
         heard = asyncio.Event()
         self._channel.on_broadcast("doctor-sql", lambda *_: heard.set())
         assert self.project.dsn is not None
@@ -308,7 +399,7 @@ def _claims(token: str) -> dict[str, Any]:
 
 
 def _name(*names: str) -> str:
-    return sql.Identifier(*names).as_string()
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def _ms(began: float) -> str:

@@ -6,9 +6,6 @@ import os
 from typing import NamedTuple
 
 from rtwidgets.client.aio import AsyncClient
-from rtwidgets.local.auth import mint
-from rtwidgets.local.home import Home, read_json
-from rtwidgets.local.leases import ask
 from rtwidgets.protocol.errors import RealtimeError
 
 
@@ -56,6 +53,11 @@ def find(
                 hint="Set SUPABASE_KEY (Project Settings, API keys), or give --key.",
             )
         return Project(url, key, token, os.environ.get("SUPABASE_DB_URL") or None)
+    # Here, since a project needs nothing of what the extra `local` brings.
+    from rtwidgets.local.auth import mint
+    from rtwidgets.local.home import Home, read_json
+    from rtwidgets.local.leases import ask
+
     home = Home(name or os.environ.get("RTWIDGETS_LOCAL") or "default")
     state = read_json(home.state_file)
     try:
