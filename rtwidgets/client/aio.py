@@ -138,6 +138,9 @@ class AsyncClient:
         self.heartbeat_interval = heartbeat_interval
         self.status: ClientStatus = "closed"
         self.error: RealtimeError | None = None
+        """What is wrong now."""
+        self.last_error: RealtimeError | None = None
+        """What went wrong last; stays when all is well again."""
         self.last_frame_at: float | None = None
         """Unix time of the last frame received."""
         self.round_trip_ms: float | None = None
@@ -262,6 +265,15 @@ class AsyncClient:
         self.tokens.replace(token)
         await self._push_token()
 
+    def move(self, url: str) -> None:
+        """Speaks to the same project at another URL from now on (a proxy, a port that changed); an open connection is
+        made anew, and its channels are joined again. Raises `ValueError` for what is no URL.
+        """
+        self.url = base_url(url)
+        self.rest.move(self.url)
+        if self._ws is not None:
+            self._ws.transport.abort()
+
     # --- what channels use ---
 
     def next_ref(self) -> str:
@@ -323,6 +335,7 @@ class AsyncClient:
     def _set_status(self, status: ClientStatus, error: RealtimeError | None) -> None:
         if (status, error) != (self.status, self.error):
             self.status, self.error = status, error
+            self.last_error = error or self.last_error
             self._statuses.call(status, error)
 
     async def _supervise(self) -> None:
@@ -541,6 +554,11 @@ class AsyncChannel:
         self.made_with = options
         """The options that it was asked for with, whatever `set_presence_key` has done since."""
         self.error: RealtimeError | None = None
+        """What is wrong now."""
+        self.last_error: RealtimeError | None = None
+        """What went wrong last; stays when all is well again."""
+        self.rejoins = 0
+        """How often it was joined after the first time."""
         self.last_frame_at: float | None = None
         """Unix time of the last frame for this topic."""
         self._holds: set[object] = set()
@@ -558,6 +576,7 @@ class AsyncChannel:
         self._waiters: list[asyncio.Future[None]] = []
         self._backoff = Backoff(1.0, 10.0)
         self._replay = Replay(options.replay) if options.replay else None
+        self._replay_failed = self._was_joined = False
         self._refusals = 0
         self._timer: asyncio.TimerHandle | None = None
         self._join_timer: asyncio.TimerHandle | None = None
@@ -732,7 +751,8 @@ class AsyncChannel:
             if not oldest.done():
                 oldest.set_exception(
                     errors.make(
-                        "Timeout", f"over {BUFFERED} messages waited for channel {self.topic!r}: the oldest was dropped"
+                        "SendBufferFull",
+                        f"over {BUFFERED} messages waited for channel {self.topic!r}: the oldest was dropped",
                     )
                 )
         sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -836,7 +856,7 @@ class AsyncChannel:
         ref = self.client.next_ref()
         bindings = tuple(cast("_Binding", bound).binding for bound in self._sinks.values())
         presence = bool(self._presences) or self._state is not None or self.options.presence_key is not None
-        replay = self._replay.params() if self._replay is not None else None
+        replay = self._replay.params() if self._replay is not None and not self._replay_failed else None
         message = self._machine.join(ref, token, bindings, presence=presence, replay=replay)
         self._state_sent = None
         self._routes = {}
@@ -892,6 +912,7 @@ class AsyncChannel:
 
     def _ended(self) -> None:
         self._machine.end()
+        self._was_joined = False
         self._routes, self.error, self._state, self._state_sent = {}, None, None, None
         self._drop_replies(errors.make("Closed", "the channel was left"))
         change = self._machine.presence.clear()
@@ -902,6 +923,11 @@ class AsyncChannel:
         self._tell()
 
     def _handle_down(self, down: Down) -> None:
+        if down.error.code == "UnableToReplayMessages" and self._was_joined and not self._replay_failed:
+            # It could replay before, so nothing is wrong with what was asked for: better live with a hole than dead.
+            self._replay_failed = True
+            logger.warning("channel %s: what was sent meanwhile cannot be replayed, messages are missing", self.topic)
+            down = Down(down.error, retry=True)
         self.error = down.error
         self._cancel_timers()
         self._gap(down.error.message)
@@ -922,6 +948,8 @@ class AsyncChannel:
         self._tell()
 
     def _handle_joined(self) -> None:
+        self.rejoins += self._was_joined
+        self._was_joined, self._replay_failed = True, False
         self._cancel_timers()
         self.error, self._refusals = None, 0
         self._backoff.reset()
@@ -1030,6 +1058,7 @@ class AsyncChannel:
         told = (self.status, self.error)
         if told != self._status_told:
             self._status_told = told
+            self.last_error = self.error or self.last_error
             self._statuses.call(*told)
 
     # --- what goes out ---

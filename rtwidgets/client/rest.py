@@ -248,6 +248,10 @@ class RestClient:
         if response.status_code != 202:
             raise from_status(response.status_code, response.content)
 
+    def move(self, base: str) -> None:
+        """Asks at another URL from the next request on."""
+        self._base = base.rstrip("/")
+
     async def close(self) -> None:
         """Frees the connections; the next call opens new ones."""
         http, self._http = self._http, None

@@ -48,7 +48,8 @@ class Client(HasTraits):
     """
 
     status = Enum(("closed", "connecting", "connected", "reconnecting", "error"), "closed")
-    error = Instance(RealtimeError, allow_none=True)
+    error = Instance(RealtimeError, allow_none=True, help="what is wrong now")
+    last_error = Instance(RealtimeError, allow_none=True, help="what went wrong last; stays when all is well again")
     last_frame_at = Float(None, allow_none=True, help="Unix time of the last frame received")
     round_trip_ms = Float(None, allow_none=True, help="of the last heartbeat")
     reconnects = Int(0)
@@ -82,6 +83,7 @@ class Client(HasTraits):
     def _take(self, status: str, error: RealtimeError | None) -> None:
         with self.hold_trait_notifications():
             self.status, self.error = status, error
+            self.last_error = self.aio.last_error
             self.refresh()
 
     def refresh(self) -> None:
@@ -94,7 +96,7 @@ class Client(HasTraits):
             self.aio.reconnects,
         )
         for channel in list(self.known.values()):
-            channel.last_frame_at = channel.aio.last_frame_at
+            channel.refresh()
 
     @property
     def channels(self) -> dict[str, Channel]:
@@ -162,7 +164,10 @@ class Channel(HasTraits):
 
     status = Enum(("closed", "joining", "joined", "leaving", "errored"), "closed")
     error = AnyTrait(None, allow_none=True, help="a RealtimeError, or None")
+    last_error = AnyTrait(None, allow_none=True, help="what went wrong last; stays when all is well again")
     last_frame_at = Float(None, allow_none=True, help="Unix time of the last frame for this topic")
+    round_trip_ms = Float(None, allow_none=True, help="of the connection's last heartbeat")
+    reconnects = Int(0, help="how often it was joined again")
 
     _made = False
 
@@ -222,7 +227,13 @@ class Channel(HasTraits):
 
     def _take(self, status: str, error: RealtimeError | None) -> None:
         with self.hold_trait_notifications():
-            self.status, self.error, self.last_frame_at = status, error, self.aio.last_frame_at
+            self.status, self.error, self.last_error = status, error, self.aio.last_error
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Copies the figures that change without the status; happens by itself at each heartbeat."""
+        self.last_frame_at, self.reconnects = self.aio.last_frame_at, self.aio.rejoins
+        self.round_trip_ms = self.client.aio.round_trip_ms
 
     @property
     def presence(self) -> dict[str, list[dict[str, Any]]]:

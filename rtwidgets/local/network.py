@@ -92,14 +92,7 @@ class Network:
     def carry(self, client: Client) -> None:
         """Has a client speak through this line from now on; its connection is made anew."""
 
-        def work() -> None:
-            aio = client.aio
-            # Beyond the client's public face, which no application needs to be moved in mid-flight.
-            aio.url = aio.rest._base = self.url
-            if aio._ws is not None:
-                aio._ws.transport.abort()
-
-        self._do(work)
+        self._do(lambda: client.aio.move(self.url))
 
     # --- on the I/O thread
 

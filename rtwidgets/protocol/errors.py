@@ -122,6 +122,7 @@ _RULES: dict[str, _Rule] = {
     "Timeout": _Rule(
         True, "check the network and the server; on a private channel, a missing insert policy gives no answer either"
     ),
+    "SendBufferFull": _Rule(True, "wait until the channel is joined, or send less while it is not"),
     "NotSubscribed": _Rule(False, "call subscribe() first"),
     "Closed": _Rule(False, "connect again: this client or channel was closed"),
     "MessagePerSecondRateLimitReached": _LIMITED,

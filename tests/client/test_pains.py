@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rtwidgets.client import dispatch
+from rtwidgets.client import aio, dispatch
 from rtwidgets.client.aio import ChangesBinding
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
@@ -379,3 +379,70 @@ async def test_pain_06_a_token_given_later_is_in_every_join_from_then_on(server:
         server.drop()
         await until(lambda: len(server.joins("t")) == 2)
         assert [join.payload["access_token"] for join in server.joins("t")] == [one, two]
+
+
+# --- what waits, and what is thrown away ---
+
+
+async def test_pain_32_of_what_waits_too_long_each_sender_is_told(server: FakeServer) -> None:
+    server.mute_joins = 1
+    async with client_of(server, timeout=0.3) as client:
+        channel = client.channel("t", ack=True)
+        channel._backoff = Backoff(0.01, 0.02)
+        channel.start()
+        told = await asyncio.gather(*(channel.send("m", {"n": n}) for n in range(105)), return_exceptions=True)
+        dropped = [n for n, error in enumerate(told) if isinstance(error, RealtimeError)]
+        assert dropped == list(range(5)), "the oldest give way"
+        assert told[0].code == "SendBufferFull"  # type: ignore[union-attr]
+        sent = [m.payload["payload"]["n"] for m in server.received if m.event == "broadcast"]
+        assert sent == list(range(5, 105))
+
+
+async def test_pain_26_the_last_state_is_sent_when_the_server_allows_it(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """31 s at a sixtieth: never over 4 calls in one window, and the last one wins."""
+    monkeypatch.setattr(aio, "TRACK_WINDOW", 0.5)
+    async with client_of(server) as client:
+        channel = client.channel("t", presence_key="ana")
+        await channel.subscribe()
+        times: list[float] = []
+        client.on_frame(lambda way, m: way == "out" and m.event == "presence" and times.append(time.monotonic()))
+        for n in range(100):
+            await channel.track({"n": n})
+            await asyncio.sleep(0.01)
+        tracked = lambda: [m.payload["payload"] for m in server.received if m.event == "presence"]  # noqa: E731
+        await until(lambda: tracked()[-1] == {"n": 99})
+        assert all(later - first >= 0.49 for first, later in zip(times, times[4:], strict=False))
+
+
+async def test_a_replay_that_fails_after_a_reconnect_costs_messages_and_not_the_channel(server: FakeServer) -> None:
+    refusal = "UnableToReplayMessages: Realtime was unable to replay messages"
+    async with client_of(server) as client:
+        channel = client.channel("t", private=True, replay={"limit": 5})
+        await channel.subscribe()
+        server.join_errors = [refusal]
+        channel._backoff = Backoff(0.01, 0.02)
+        server.drop()
+        await until(lambda: len(server.joins("t")) == 3 and channel.status == "joined")
+        asked = ["replay" in join.payload["config"]["broadcast"] for join in server.joins("t")]
+        assert asked == [True, True, False]
+        assert channel.last_error is not None
+        assert channel.last_error.code == "UnableToReplayMessages"
+        assert (channel.error, channel.rejoins) == (None, 1)
+        # At the first join it is what was asked for that is wrong.
+        server.join_errors = [refusal]
+        with pytest.raises(RealtimeError, match="replay"):
+            await client.channel("u", private=True, replay={"limit": 5}).subscribe()
+
+
+async def test_a_client_that_is_moved_goes_on_at_the_other_url(server: FakeServer) -> None:
+    async with FakeServer() as other, client_of(server) as client:
+        channel = client.channel("t")
+        await channel.subscribe()
+        client.move(other.url + "/realtime/v1")
+        await until(lambda: other.joins("t") and channel.status == "joined")
+        assert client.url == other.url
+        assert len(server.joins("t")) == 1
+        with pytest.raises(ValueError, match="URL"):
+            client.move("nonsense")

@@ -74,6 +74,19 @@ def test_pain_15_a_busy_cell_does_not_starve_the_connection(server: FakeServer) 
     assert sum(m.event == "heartbeat" for m in server.received) >= 3
 
 
+@pytest.mark.slow
+def test_pain_15_a_cell_that_is_busy_for_90_seconds(server: FakeServer) -> None:
+    """The same at full length: a cell that computes, and one that sleeps, with the heartbeats of every day."""
+    client = sync.connect(server.url, "key")
+    channel = sync.Channel("chat").subscribe()
+    end = time.monotonic() + 45
+    while time.monotonic() < end:
+        pass
+    time.sleep(45)
+    assert (channel.aio.status, client.aio.status, client.aio.reconnects) == ("joined", "connected", 0)
+    assert sum(m.event == "heartbeat" for m in server.received) == 4
+
+
 def test_row_changes_and_presence_through_the_sync_face(server: FakeServer) -> None:
     sync.connect(server.url, "key")
     channel = sync.Channel("t")
@@ -219,6 +232,10 @@ def test_figures_as_traits(server: FakeServer) -> None:
     thread.run(drop(), 5)
     wait_for(lambda: client.reconnects == 1 and client.status == "connected")
     wait_for(lambda: channel.status == "joined" and channel.error is None)
+    wait_for(lambda: channel.reconnects == 1)
+    assert channel.round_trip_ms is not None
+    for what in (client, channel):
+        assert (what.last_error and what.last_error.code) == "ConnectionLost", "what went wrong can still be read"
 
 
 def test_nothing_is_left_on_the_io_thread(server: FakeServer) -> None:

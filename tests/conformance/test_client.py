@@ -18,8 +18,8 @@ from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.messages import Change, Message
 
 FOLDER = Path(__file__).parent / "transcripts"
-# 01 and 11 are HTTP: see test_client_http; the two malformed ones are frames that this client cannot send.
-LEFT_OUT = {"01_auth", "02b_malformed_v2", "02c_binary_junk_v2", "11_rest_broadcast"}
+# These are HTTP: see test_client_http.
+LEFT_OUT = {"01_auth", "11_rest_broadcast"}
 RECORDINGS = [path for path in sorted(FOLDER.glob("*.jsonl")) if path.stem not in LEFT_OUT]
 
 
