@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .columns import ColumnData
-from .types import TIMES, Array
+from .types import TEXT_NA, TIMES, Array
 
 Sort = tuple[tuple[str, bool], ...]
 """Columns to sort by, each with whether it descends."""
@@ -107,7 +107,7 @@ def rank(columns: dict[str, ColumnData], sort: Sort, position: int) -> tuple[Any
             continue
         value: Any = column.data[position]
         masked = column.mask is not None and bool(column.mask[position])
-        null = bool(masked or value is None or value != value)
+        null = masked or value is None or value is TEXT_NA or bool(value != value)
         if null:
             parts += [not descending, 0]
             continue

@@ -230,6 +230,9 @@ def changed(kind: Kind, old: Array, new: Array) -> Array:
     """Which values differ; two nulls are equal (masks are compared by the caller)."""
     if kind == "float" or kind in TIMES:  # bit by bit, since NaN and NaT are not equal to themselves
         return old.view("int64") != new.view("int64")
+    if kind == "text" and TEXT_NA is pd.NA:  # pandas 2.2, where a comparison with a null is neither true nor false
+        pairs = zip(old.tolist(), new.tolist(), strict=True)
+        return np.fromiter((a is not b and (a is TEXT_NA or b is TEXT_NA or a != b) for a, b in pairs), bool, len(old))
     if kind == "text":
         differs = old != new
         null = new != new  # a null is NaN, which is not equal to itself
