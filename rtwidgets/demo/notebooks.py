@@ -10,7 +10,17 @@ from pathlib import Path
 
 from rtwidgets.protocol.errors import RealtimeError
 
-NOTEBOOKS = ("flight_board.ipynb", "flight_board_guest.ipynb")
+NOTEBOOKS = (
+    "flight_board.ipynb",
+    "flight_board_guest.ipynb",
+    "support_chat.ipynb",
+    "broadcast_presence_changes.ipynb",
+    "cursors.ipynb",
+    "what_goes_wrong.ipynb",
+    "policies.ipynb",
+    "connect_to_supabase.ipynb",
+)
+"""The first is the one that is opened."""
 _RECORD = ".copied.json"
 
 

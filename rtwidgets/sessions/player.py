@@ -68,7 +68,8 @@ class _Line:
     """One connection."""
 
     def __init__(self, socket: ServerConnection, vsn: Vsn) -> None:
-        self.socket, self.vsn = socket, vsn
+        self.socket = socket
+        self.vsn: Vsn = vsn
         self.joined: dict[str, _Joined] = {}
 
     async def send(self, message: Message) -> None:
