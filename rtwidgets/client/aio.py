@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, Literal, Protocol, Self, cast
+from typing import Any, Literal, Protocol, Self, cast, runtime_checkable
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -79,6 +79,19 @@ class ChangesSink(Protocol):
 
     def on_error(self, error: RealtimeError) -> None:
         """The server refused the binding, or ended the channel for good."""
+        ...
+
+
+@runtime_checkable
+class ResumingSink(ChangesSink, Protocol):
+    """A `ChangesSink` that can go on after a break where it was, if the server still has what came since."""
+
+    resume_lsn: int | None
+    """LSN of the last change that it took, or of its subscription; None where it must begin anew. The channel sets it
+    before `on_ready`."""
+
+    def on_resumed(self) -> None:
+        """In place of `on_ready`: every change since `resume_lsn` follows, that one included."""
         ...
 
 
@@ -857,7 +870,10 @@ class AsyncChannel:
         bindings = tuple(cast("_Binding", bound).binding for bound in self._sinks.values())
         presence = bool(self._presences) or self._state is not None or self.options.presence_key is not None
         replay = self._replay.params() if self._replay is not None and not self._replay_failed else None
-        message = self._machine.join(ref, token, bindings, presence=presence, replay=replay)
+        points = [getattr(cast("_Binding", bound).sink, "resume_lsn", None) for bound in self._sinks.values()]
+        known = [point for point in points if point is not None]
+        resume = min(known) if known and len(known) == len(points) else None
+        message = self._machine.join(ref, token, bindings, presence=presence, replay=replay, resume=resume)
         self._state_sent = None
         self._routes = {}
         self._tell()
@@ -1008,8 +1024,16 @@ class AsyncChannel:
         elif isinstance(event, Ready):
             self._flush()
             for bound in list(self._sinks.values()):
-                if bound.binding in self._machine.bindings:
-                    guarded(bound.sink.on_ready)
+                sink = bound.sink
+                if bound.binding not in self._machine.bindings:
+                    continue
+                if not isinstance(sink, ResumingSink):
+                    guarded(sink.on_ready)
+                elif event.resumed and sink.resume_lsn is not None:
+                    guarded(sink.on_resumed)
+                else:
+                    sink.resume_lsn = event.lsn
+                    guarded(sink.on_ready)
         elif isinstance(event, Down):
             self._flush()
             self._handle_down(event)

@@ -15,7 +15,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
@@ -136,6 +136,10 @@ class LiveTableEngine:
         self.repaired = 0
         """Rows that comparing with the database (`verify`) found to differ, so far; one that was on its way counts."""
         self.history = History(log_size)
+        self.resume_lsn: int | None = None
+        """See `client.aio.ResumingSink`."""
+        self._again: Counter[tuple[str, Key | None]] = Counter()
+        """Changes of the transaction at `resume_lsn` that came before the break, and come again."""
         self.status: Status = "connecting"
         self.error: RealtimeError | None = None
         self.lag_ms: float | None = None
@@ -363,10 +367,35 @@ class LiveTableEngine:
         self._ready = True
         self._catch_up()
 
+    def on_resumed(self) -> None:
+        """The line was broken, and the server sends what came meanwhile: the table need not be read again."""
+        if self.status == "closed":
+            return
+        self._ready = True
+        point = self.resume_lsn
+        self._again = Counter((c.type, self._key_of(c)) for _, c in self._log if c.lsn == point)
+        self._set_status("live", None)
+
+    def _fresh(self, changes: Sequence[Change]) -> list[Change]:
+        """Those that did not come before the break. The transaction in which it came is sent whole once more."""
+        fresh: list[Change] = []
+        for change in changes:
+            known = (change.type, self._key_of(change))
+            if change.lsn == self.resume_lsn and self._again[known] > 0:
+                self._again[known] -= 1
+            else:
+                fresh.append(change)
+        if changes[-1].lsn != self.resume_lsn:
+            self._again.clear()
+        return fresh
+
     def on_gap(self, reason: object = None) -> None:
         """Changes may be missing from here on. The rows stay; the next `on_ready` mends them."""
         if self.status == "closed":
             return
+        busy = self._waiting is not None or self._held or self._overflow or self._reread or self._refilling is not None
+        if self._ready and (busy or self.snapshot_at is None or not self.key or self.status != "live"):
+            self.resume_lsn = None  # what is held is not all that was sent: read again
         self._ready = False
         self._waiting = None
         self._held.clear()
@@ -389,6 +418,12 @@ class LiveTableEngine:
         """All changes of one read of the socket."""
         if self._store is None or self.status == "closed":
             return
+        if self._again:
+            changes = self._fresh(changes)
+            if not changes:
+                return
+        if self._ready and self.resume_lsn is not None and changes[-1].lsn is not None:
+            self.resume_lsn = changes[-1].lsn
         now = datetime.now(UTC)
         self._log.extend(zip(repeat(now), changes, strict=False))
         if self._waiting is not None:

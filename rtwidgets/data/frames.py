@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -52,7 +52,7 @@ def pg_type(dtype: Any) -> str:
     return "text" if isinstance(dtype, pd.StringDtype) else "jsonb"
 
 
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def records(frame: Any) -> list[dict[str, Any]]:
     """Rows as JSON would carry them: null as None, times in ISO form."""
     columns = {str(name): [_plain(value) for value in frame[name].astype(object)] for name in frame.columns}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -63,6 +63,5 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, pd.Timestamp):
         return value.isoformat()
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and value != value else value
+    plain: Any = cast(Any, value).item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) and plain != plain else plain

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ from .hub import Channel, Hub
 from .limits import Limits
 from .pgoutput import UNCHANGED, Row, RowChange, Transaction
 from .pool import Pool
+from .ring import Ring
 from .rls import Catalogue, Key, Projection, Table, become
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,9 @@ class Changes:
         self._streaming = streaming
         self._groups: dict[Any, Group] = {}
         self._targets: dict[int, tuple[Table, list[_Target]]] = {}
+        self._ring = Ring()
+        self._turn = asyncio.Lock()
+        """Held while a transaction goes out."""
 
     # --- subscriptions
 
@@ -146,11 +150,35 @@ class Changes:
                 await asyncio.sleep(0.5)
             if channel.closed:
                 return
-        self.unsubscribe(channel)
-        self._join(channel, tuple(bindings))
+        async with self._turn:  # none is under way: the ring holds what was sent, and what follows comes by itself
+            self.unsubscribe(channel)
+            self._join(channel, tuple(bindings))
+            missed = None if channel.resume is None else self._ring.since(channel.resume)
+            if missed is not None and self._streaming().is_set():
+                self._subscribed(channel, resumed=True)
+                await self._catch_up(channel, missed)
+                return
         await self._streaming().wait()
         if not channel.closed:
-            channel.system("postgres_changes", "ok", "Subscribed to PostgreSQL")
+            self._subscribed(channel)
+
+    def _subscribed(self, channel: Channel, *, resumed: bool = False) -> None:
+        # Keys of our own: from which LSN a client may resume, and whether it has been.
+        more: dict[str, Any] = {} if self._ring.last is None else {"lsn": self._ring.last}
+        if resumed:
+            more["resumed"] = True
+        channel.system("postgres_changes", "ok", "Subscribed to PostgreSQL", **more)
+
+    async def _catch_up(self, channel: Channel, missed: list[Transaction]) -> None:
+        """Sends what a channel missed to it alone."""
+        group: Group = channel.group
+        alone = Group(None, channel.socket.vsn, channel.name, group.bindings, group.identity)
+        alone.members.add(channel)
+        for transaction in missed:
+            for start in range(0, len(transaction.changes), _CHUNK):
+                await channel.socket.drain(self._limits.max_buffer // 4)
+                rows = [c for c in transaction.changes[start : start + _CHUNK] if c.relation.schema != "realtime"]
+                await self._deliver(transaction, rows, alone)
 
     def _join(self, channel: Channel, bindings: tuple[Binding, ...]) -> None:
         socket, identity = channel.socket, channel.identity
@@ -177,12 +205,13 @@ class Changes:
         for group in self._groups.values():
             for channel in group.members:
                 channel.system("postgres_changes", "error", "Realtime was unable to connect to the project database")
+        self._ring.clear()
 
     def announce(self) -> None:
         """After the stream was lost and is back: everybody is told again, since changes may have been missed."""
         for group in self._groups.values():
             for channel in group.members:
-                channel.system("postgres_changes", "ok", "Subscribed to PostgreSQL")
+                self._subscribed(channel)
 
     async def _check(self, entry: dict[str, Any], identity: Identity) -> Binding:
         schema, table = entry.get("schema"), entry.get("table")
@@ -278,21 +307,23 @@ class Changes:
 
     async def deliver(self, batch: list[Transaction]) -> None:
         for transaction in batch:
-            for start in range(0, len(transaction.changes), _CHUNK):
-                if start:
-                    await self._drain()
-                await self._deliver(transaction, transaction.changes[start : start + _CHUNK])
+            async with self._turn:
+                for start in range(0, len(transaction.changes), _CHUNK):
+                    if start:
+                        await self._drain()
+                    await self._deliver(transaction, transaction.changes[start : start + _CHUNK])
+                self._ring.add(transaction)
 
-    async def _deliver(self, transaction: Transaction, changes: list[RowChange]) -> None:
+    async def _deliver(self, transaction: Transaction, changes: list[RowChange], alone: Group | None = None) -> None:
         for wait in (0.05, 0.5, 2):
             try:
-                tables, plans = await self._prepare(changes)
+                tables, plans = await self._prepare(changes, alone)
                 break
             except (psycopg.OperationalError, OSError) as error:
                 log.warning("changes wait for Postgres: %s", error)
                 await asyncio.sleep(wait)
         else:
-            tables, plans = await self._prepare(changes)
+            tables, plans = await self._prepare(changes, alone)
         self._send(transaction, changes, tables, plans)
 
     async def _drain(self) -> None:
@@ -306,14 +337,15 @@ class Changes:
             for channel in list(group.members):
                 await channel.socket.drain(high)
 
-    async def _prepare(self, changes: list[RowChange]) -> tuple[_Tables, dict[int, list[_Plan]]]:
-        """All that must be asked of Postgres before these changes go out."""
+    async def _prepare(self, changes: list[RowChange], alone: Group | None) -> tuple[_Tables, dict[int, list[_Plan]]]:
+        """All that must be asked of Postgres before these changes go out, to everybody or to this group alone."""
         tables: _Tables = {}
         for change in changes:
             relation = change.relation
             if id(relation) not in tables:
                 table = self._catalogue.known(relation) or await self._catalogue.table(relation)
-                tables[id(relation)] = (table, self._targets_of(table))
+                targets = self._targets_of(table) if alone is None else _targets([alone], table)
+                tables[id(relation)] = (table, targets)
         plans: dict[int, list[_Plan]] = {}
         for mark, (table, targets) in tables.items():
             seen: dict[Identity, set[Key]] = {}
@@ -362,8 +394,7 @@ class Changes:
         oid = table.relation.oid
         found = self._targets.get(oid)
         if found is None or found[0] is not table:
-            targets = [_Target(group, table) for group in self._groups.values()]
-            found = self._targets[oid] = (table, [target for target in targets if target.bindings])
+            found = self._targets[oid] = (table, _targets(self._groups.values(), table))
         return found[1]
 
     async def _plan(
@@ -456,6 +487,11 @@ class Changes:
         """Raises where the role of a token does not exist."""
         async with self._pool.connection() as connection, connection.transaction():
             await become(connection, identity)
+
+
+def _targets(groups: Iterable[Group], table: Table) -> list[_Target]:
+    targets = [_Target(group, table) for group in groups]
+    return [target for target in targets if target.bindings]
 
 
 class _Plan(msgspec.Struct):

@@ -106,6 +106,9 @@ class Channel:
         self.echo = flag(broadcast.get("self"))
         self.replay = broadcast.get("replay")
         self.wants_replication = flag(broadcast.get("replication_ready"))
+        resume = _mapping(config.get("resume")).get("lsn")
+        self.resume = resume if isinstance(resume, int) and not isinstance(resume, bool) else None
+        """LSN of the last change that the client had of an earlier join, if it wants those since."""
         key = presence.get("key")
         self.presence_key = key if isinstance(key, str) and key else str(uuid.uuid1())
         self.presence_enabled = flag(presence.get("enabled"))
@@ -119,8 +122,9 @@ class Channel:
         self.replayed: list[frames.Broadcast] = []
         self._calls: list[float] = []
 
-    def system(self, extension: str, status: str, message: str) -> None:
-        payload = codec.dumps({"channel": self.sub, "extension": extension, "message": message, "status": status})
+    def system(self, extension: str, status: str, message: str, **more: Any) -> None:
+        said = {"channel": self.sub, "extension": extension, "message": message, "status": status, **more}
+        payload = codec.dumps(said)
         self.socket.send(self.name, "system", payload, None, self.join_ref)
 
     def presence_call_allowed(self, limits: Limits) -> bool:

@@ -59,6 +59,10 @@ class Transaction(msgspec.Struct):
     xid: int
     commit_us: int  # microseconds since the Unix epoch
     changes: list[RowChange]
+    size: int = 0
+    """Bytes of the messages that these changes came in."""
+    truncates: bool = False
+    """A table was emptied, of which no client is told."""
 
 
 _read_u16 = struct.Struct(">H").unpack_from
@@ -117,11 +121,13 @@ class Decoder:
     def __init__(self) -> None:
         self.relations: dict[int, Relation] = {}
         self._changes: list[RowChange] = []
-        self._xid = 0
+        self._xid = self._size = 0
+        self._truncates = False
         self.in_transaction = False
 
     def feed(self, data: bytes) -> Transaction | None:
         kind = data[0]
+        self._size += len(data)
         if kind == 73:  # I
             relation = self.relations[int.from_bytes(data[1:5], "big")]
             new, _ = _tuple(data, 6)
@@ -142,14 +148,17 @@ class Decoder:
         elif kind == 66:  # B
             _, _, self._xid = _read_begin(data, 1)
             self._changes = []
+            self._size, self._truncates = 0, False
             self.in_transaction = True
         elif kind == 67:  # C
             _, lsn, end_lsn, micros = _read_commit(data, 1)
             changes, self._changes = self._changes, []
             self.in_transaction = False
-            return Transaction(lsn, end_lsn, self._xid, micros + PG_EPOCH, changes)
+            return Transaction(lsn, end_lsn, self._xid, micros + PG_EPOCH, changes, self._size, self._truncates)
         elif kind == 82:  # R
             relation = _relation(data)
             self.relations[relation.oid] = relation
+        elif kind == 84:  # T
+            self._truncates = True
         # Truncate, Type, Origin and Message carry nothing that Supabase would send on.
         return None

@@ -63,7 +63,14 @@ class Joined(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """The server listens to the database for us now ("Subscribed to PostgreSQL")."""
+    """The server listens to the database for us now ("Subscribed to PostgreSQL").
+
+    Our local server also says up to which `lsn` it had sent changes, and, where the join asked to resume, whether it
+    does: then everything since follows.
+    """
+
+    lsn: int | None = None
+    resumed: bool = False
 
 
 class Replicating(msgspec.Struct, frozen=True):
@@ -137,6 +144,7 @@ class ChannelMachine:
         *,
         presence: bool,
         replay: Mapping[str, int] | None = None,
+        resume: int | None = None,
     ) -> Message:
         """The join to send now: built from the token and the bindings of this moment, never from those of an earlier
         join.
@@ -161,6 +169,8 @@ class ChannelMachine:
             "postgres_changes": [binding.params() for binding in self.bindings],
             "private": options.private,
         }
+        if resume is not None:
+            config["resume"] = {"lsn": resume}
         payload: dict[str, Any] = {"config": config}
         if token:
             payload["access_token"] = token
@@ -246,7 +256,10 @@ class ChannelMachine:
             if not postgres and "replication connection" in text.lower():
                 self.replicating = True
                 return Replicating()
-            return Ready() if postgres else None
+            if not postgres:
+                return None
+            lsn = payload.get("lsn")
+            return Ready(lsn if isinstance(lsn, int) else None, payload.get("resumed") is True)
         error = from_system(text)
         if not postgres:
             self._system = error  # the reason of the close that follows

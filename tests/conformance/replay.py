@@ -51,7 +51,7 @@ def _clean(value: Any, table: str = "") -> Any:
     out = {}
     table = value.get("table", table)
     for name, item in value.items():
-        if name in ("lsn", "xid"):
+        if name in ("lsn", "xid", "resumed"):
             continue  # our own extra keys
         if (
             name in ("phx_ref", "phx_ref_prev", "id")

@@ -276,10 +276,12 @@ async def test_a_broken_line_heals_as_a_difference(server: Local) -> None:
                 deltas.clear()
                 await asyncio.to_thread(line.restore)
                 await same(engine, server, "select * from lines")
-                assert [len(deltas), len(deltas[0].updated), deltas[0].inserted, deltas[0].deleted] == [
-                    1, 2, [100 + round], [10 + round],
-                ]  # fmt: skip
-            assert seen == ["stale", "catching up", "live"] * 3
+                assert sum(len(delta.updated) for delta in deltas) == 2
+                assert [key for delta in deltas for key in delta.inserted] == [100 + round]
+                assert [key for delta in deltas for key in delta.deleted] == [10 + round]
+                if round == 2:
+                    engine.resume_lsn = None  # as if the server had not kept what was missed: the table is read again
+            assert seen == [*["stale", "live"] * 2, "stale", "catching up", "live"]
     finally:
         await asyncio.to_thread(line.stop)
 

@@ -154,6 +154,8 @@ async def test_reconnects(server: Local, client: AsyncClient, writers: list[Writ
         rng = random.Random(1)
         for number in range(JOINS):
             assert client._ws is not None
+            if number % 2:
+                engine.resume_lsn = None  # every other time the table is read again, as where nothing was kept
             client._ws.transport.abort()  # with whatever was on its way
             await until(lambda: engine.status != "live")
             await until(lambda: engine.status == "live")
@@ -167,7 +169,7 @@ async def test_reconnects(server: Local, client: AsyncClient, writers: list[Writ
         want = sorted(tuple(row.values()) for row in selected(server, "select * from joined"))
         await until(lambda: sorted(tuple(row.values()) for row in rows_of(engine.store.df())) == want)
         assert audit.faults == []
-        assert audit.reads >= JOINS + 1
+        assert audit.reads >= JOINS // 2 + 1
 
 
 def no_ghosts(engine: LiveTableEngine, when: str) -> None:
@@ -176,5 +178,6 @@ def no_ghosts(engine: LiveTableEngine, when: str) -> None:
     at = frame.loc[frame["n"] < 0].set_index("w")["v"]
     events = frame.loc[frame["n"] > 0]
     behind = events["w"].map(at) - events["n"]
-    assert behind.between(-1, WINDOW).all(), f"{when}: {events.assign(behind=behind)}"
+    fine = behind.between(-1, WINDOW)
+    assert fine.all(), f"{when}: {at.to_dict()} {events.assign(behind=behind)[~fine].to_dict('records')}"
     assert events.groupby("w").size().between(WINDOW - 1, WINDOW + 1).all() or at.min() < WINDOW, when
