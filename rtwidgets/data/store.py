@@ -171,6 +171,19 @@ class Store:
         with self.lock:
             return self._slot_at[self._living()]
 
+    def slots_in_order(self) -> Array:
+        """The rows' slots, as the rows stand in `df()`."""
+        with self.lock:
+            return self._slot_at[self._sorted(self.order) if self.order else self._living()]
+
+    def held(self, slots: int) -> Array:
+        """Of the slots below this number, which hold a row."""
+        with self.lock:
+            found = np.zeros(slots, dtype=bool)
+            known = min(slots, len(self._keys))
+            found[:known] = self._pos[:known] >= 0
+            return found
+
     def find(self, keys: Sequence[Key]) -> Array:
         """The slots of these keys, -1 for those that are not here."""
         with self.lock:

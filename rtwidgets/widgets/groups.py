@@ -13,6 +13,7 @@ from ..data.delta import Delta
 from ..data.frames import pg_type, records
 from ..data.groupby import GroupBy
 from ..data.store import Store
+from ..data.types import keys_of
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Column
 from .base import paragraph, there, unregister_all
@@ -103,6 +104,8 @@ class GroupView(Grid):
     # --- on the I/O thread
 
     def _took(self, delta: Delta) -> None:
+        if delta.columns_changed:
+            self._grouped = None  # perhaps without a column that is asked for
         if self._grouped is None:
             self._stale = True
         else:
@@ -133,11 +136,15 @@ class GroupView(Grid):
         changed = self._stale and self._grouped is not None
         if changed and self._grouped is not None:
             self._stale = False
-            frame = self._grouped.df().reset_index()
+            frame, gone = self._grouped.news()
             columns = [Column(str(name), pg_type(frame[name].dtype)) for name in frame.columns]
             if not self._shown.columns:
-                self._shown = Store(columns, self.by)
-            self._shown.resync(records(frame), columns)
+                self._shown = Store(columns, self.by, order=[(name, False) for name in self.by])
+            if gone is None:
+                self._shown.resync(records(frame), columns)
+            else:
+                self._shown.upsert(records(frame))
+                self._shown.remove(keys_of(records(gone), tuple(self.by)))
         with self.hold_sync():
             if not self._closed:
                 self.set_trait("status", "error" if self._problem is not None else self.table.engine.status)

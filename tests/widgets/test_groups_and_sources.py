@@ -146,10 +146,17 @@ def test_a_view_of_what_happens_from_now_on(orders: Any) -> None:
     until(lambda: table.df["id"].tolist() == [9])
     orders.network.cut()
     until(lambda: table.status == "stale")
+    orders.sql("insert into orders values (10, 'meanwhile', 1, true)")
+    orders.network.restore()
+    until(lambda: table.df["id"].tolist() == [9, 10], timeout=20)  # the local server goes on where the line broke
+    assert table.error == ""
+    table.engine.resume_lsn = None  # as with Supabase's, which cannot
+    orders.network.cut()
+    until(lambda: table.status == "stale")
     orders.network.restore()
     until(lambda: table.status == "live", timeout=20)
     until(lambda: "may be missing" in table.error)
-    assert table.df["id"].tolist() == [9], "what was there stays"
+    assert table.df["id"].tolist() == [9, 10], "what was there stays"
     table.close()
 
 
