@@ -48,6 +48,9 @@ unit: .make/dev
 bench: .make/bench  ## side-by-side measurements, printed as ratios and percentiles
 	$(PY) -m bench
 
+docs: .make/dev  ## the documentation as a site, into build/site/
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet && echo "build/site/index.html"
+
 js: .make/dev  ## rebuild the committed bundles under rtwidgets/static/
 	$(PY) tools/js.py build
 

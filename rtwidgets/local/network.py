@@ -1,5 +1,6 @@
 """A bad network on request: a proxy between this process's clients and the local server, to cut, delay and stall.
 
+local.network.drop()      # every connection breaks; the next one gets through
 local.network.cut(5)      # as if the cable were pulled for five seconds
 local.network.delay(100)  # 100 ms each way
 local.network.stall(10)   # the connection stands, and nothing passes
@@ -47,6 +48,15 @@ class Network:
     def cut(self, seconds: float | None = None) -> None:
         """Breaks every connection and lets none through: for so many seconds, or until `restore()`."""
         self._do(lambda: self._cut(seconds))
+
+    def drop(self) -> None:
+        """Breaks every connection and lets new ones through, as a server that is started again does."""
+
+        def work() -> None:
+            for line in list(self._lines):
+                line.cancel()
+
+        self._do(work)
 
     def delay(self, ms: float) -> None:
         """Everything takes so many milliseconds longer, each way; order is kept."""

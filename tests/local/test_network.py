@@ -53,6 +53,17 @@ class Room:
         return self.aio.status == "connected" and self.channel.status == "joined"
 
 
+def test_a_dropped_connection_is_made_anew(server: Local) -> None:
+    """Nothing has to be restored: the next connection gets through."""
+    room = Room(server)
+    server.network.delay(0)
+    until(lambda: room.connected)
+    before = room.aio.reconnects
+    server.network.drop()
+    until(lambda: room.aio.reconnects > before and room.connected)
+    assert room.say("still here") < 1
+
+
 def test_a_cut_a_delay_and_a_stall(server: Local) -> None:
     room = Room(server)
     assert room.say(1) < 1
