@@ -81,11 +81,13 @@ async def replay(
     actions: dict[float, Action] | None = None,
     until: float = 1e9,
     instead: dict[str, str] | None = None,
+    more: dict[str, list[str]] | None = None,
 ) -> None:
     """Sends what the recorded clients sent and asserts that each gets what it got then.
 
     `tokens`: the token that stands for `<jwt>` in a connection's frames, or a list of them in order. `actions`: what to
     do (SQL) at a time of the recording. `instead`: what our server says on purpose where the recording has the key.
+    `more`: frames that ours sends to a connection besides, last of all.
     Order is compared only between two steps, since the recorded server itself does not keep it otherwise.
     """
     queues = {conn: list(given) for conn, given in (tokens or {}).items() if isinstance(given, list)}
@@ -112,7 +114,10 @@ async def replay(
         waiting.clear()
 
     try:
-        for line in lines(name):
+        script = lines(name)
+        while more and script and script[-1]["dir"] == "close":
+            script.pop()
+        for line in script:
             if line["t"] > until:
                 break
             while todo and todo[0][0] <= line["t"]:
@@ -141,6 +146,8 @@ async def replay(
                     open_sockets.pop(conn).transport.abort()
                 else:
                     await open_sockets.pop(conn).close()
+        for conn, frames in (more or {}).items():
+            waiting.setdefault(conn, []).extend(normal(frame) for frame in frames)
         await settle()
         for conn, socket in open_sockets.items():
             try:

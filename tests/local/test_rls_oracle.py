@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -159,7 +160,11 @@ def world(postgres: Postgres) -> Iterator[World]:
     found.close()
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+# More than each run of the tests needs: RTWIDGETS_EXAMPLES=1000 python -m pytest tests/local/test_rls_oracle.py
+EXAMPLES = int(os.environ.get("RTWIDGETS_EXAMPLES", "40"))
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     secured=st.booleans() | st.just(True),
     rules=st.lists(policies, max_size=3),
