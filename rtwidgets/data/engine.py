@@ -29,6 +29,7 @@ from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change, Column
 from .delta import Delta, Key
 from .history import History
+from .slices import Slices
 from .sorting import Sort, parse_order
 from .store import Row, Store
 from .types import lag_ms
@@ -49,6 +50,9 @@ _REREAD_AT_ONCE = 50  # keys in one request: the URL must stay short
 _PAGE = 50_000  # rows: one page is one moment in the database; servers cap this as they like
 _REFILL_AFTER = 0.05  # seconds from a loss to the read that makes up for it; at least _REFILL_SHARE times as long as a
 _REFILL_SHARE = 4.0  # read takes, so that reading stays a small part of the load however often rows leave the window
+_VERIFY_SHARE = 50.0  # a table that must be compared as a whole is, at most for a fiftieth of the time
+_BURST = 100  # changes a second: past this Supabase may leave out some, and says nothing (its limit for a project)
+_QUIET, _QUIET_AT_MOST = 2.0, 30.0  # seconds without changes that end a burst; a longer one is not waited for
 _HARD = frozenset(",()\"\\'")  # what the filter grammar would have to quote
 
 
@@ -88,8 +92,9 @@ class LiveTableEngine:
     `filter` (`status=eq.open`) is applied here, to what the whole table sends: a server that filters says nothing
     when a row
     stops matching, and the table would keep its ghost. `server_filter=True` saves that traffic and leaves ghosts to
-    `verify_every`
-    (seconds; None: never), which reads the table again, if it has at most `verify_rows` rows, and applies what differs.
+    `verify_every` (seconds; None: never), which compares with the database and applies what differs: the whole table if
+    it has at most `verify_rows` rows, else as many, the next ones by key each time. The table is also compared when a
+    burst of changes is over, if they came from a server that may leave some out.
 
     `append_only=True` follows also a table without a primary key, as a log: rows are numbered. The server sends no
     values of such tables, only that something was inserted, so each burst of inserts has the table read again.
@@ -171,7 +176,14 @@ class LiveTableEngine:
         self._reading: asyncio.Task[None] | None = None
         self._rereading: asyncio.Task[None] | None = None
         self._reread: dict[Key, None] = {}
-        self._seen_during_reread: set[Key] | None = None
+        self._seen_by: list[set[Key]] = []
+        """Keys of the changes that came while rows are read by key, for each such read."""
+        self._slices = Slices(verify_rows)
+        self._second = 0.0
+        self._in_second = 0
+        self._burst_from: float | None = None
+        self._burst_over: asyncio.TimerHandle | None = None
+        self._burst: asyncio.Task[None] | None = None
         self._verifier: asyncio.Task[None] | None = None
         self._refilling: asyncio.Task[None] | None = None
         self._read_took = 0.0  # seconds
@@ -249,9 +261,11 @@ class LiveTableEngine:
             self._unregister = None
             if inspect.isawaitable(done):
                 await done
-        running = (self._reading, self._rereading, self._verifier, self._refilling)
+        running = (self._reading, self._rereading, self._verifier, self._refilling, self._burst)
+        if self._burst_over is not None:
+            self._burst_over.cancel()
         tasks = [task for task in running if task is not None]
-        self._reading = self._rereading = self._verifier = self._refilling = None
+        self._reading = self._rereading = self._verifier = self._refilling = self._burst = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -424,6 +438,8 @@ class LiveTableEngine:
                 return
         if self._ready and self.resume_lsn is not None and changes[-1].lsn is not None:
             self.resume_lsn = changes[-1].lsn
+        if changes and changes[-1].lsn is None and self.verify_every and self._ready:
+            self._note_rate(len(changes))
         now = datetime.now(UTC)
         self._log.extend(zip(repeat(now), changes, strict=False))
         if self._waiting is not None:
@@ -470,9 +486,11 @@ class LiveTableEngine:
                 self._refused(change.errors)
         if self._matches is not None:
             changes = self._filtered(changes)
-        if self._seen_during_reread is not None:
+        for seen in self._seen_by:
             for change in changes:
-                self._seen_during_reread.add(self._key_of(change))
+                seen.add(self._key_of(change))
+                if change.old_record and self.key and all(name in change.old_record for name in self.key):
+                    seen.add(_key_in(change.old_record, self.key))  # under which it was known before
         if not changes:
             return
         delta = store.apply(changes)
@@ -590,7 +608,6 @@ class LiveTableEngine:
                 task.cancel()
         self._reading = self._rereading = None
         self._reread.clear()
-        self._seen_during_reread = None
 
     def _catch_up(self, *, quietly: bool = False) -> None:
         """Reads the table and joins it with what arrives meanwhile."""
@@ -705,25 +722,36 @@ class LiveTableEngine:
             if tests is None:  # values that a filter cannot say: read everything instead
                 self._catch_up(quietly=True)
                 return
-            self._seen_during_reread = seen = set[Key]()
-            rows: list[Row] = []
-            try:
-                for test in tests:
-                    options = self._options()
-                    options["filter"] = f"{self.filter},{test}" if self.filter else test
-                    async for page in self.rest.select(self.table, **options):
-                        rows.extend(page.rows)
-            except RealtimeError as error:
-                log.warning("rows of %s could not be read again: %s", self.table, error)
-                self._seen_during_reread = None
+            read = await self._read_where(tests)
+            if read is None:
                 return
-            self._seen_during_reread = None
             # A row that changed while we read may be older here than in the table: it is read once more.
-            found = {_key_in(row, key): row for row in rows}
+            found, seen = read
             self._reread.update((one, None) for one in keys if one in seen and one in store)
             delta = store.upsert([row for one, row in found.items() if one not in seen])
             self._tell(delta)
             self._tell(store.remove([one for one in keys if one not in found and one not in seen]))
+
+    async def _read_where(self, tests: Sequence[str]) -> tuple[dict[Key, Row], set[Key]] | None:
+        """The rows of each of these tests by key, and the keys of which changes came meanwhile; None where the read
+        failed.
+        """
+        assert self.key is not None
+        seen = set[Key]()
+        self._seen_by.append(seen)
+        found: dict[Key, Row] = {}
+        try:
+            for test in tests:
+                options = self._options()
+                options["filter"] = ",".join(part for part in (self.filter, test) if part) or None
+                async for page in self.rest.select(self.table, **options):
+                    found.update((_key_in(row, self.key), row) for row in page.rows)
+        except RealtimeError as error:
+            log.warning("rows of %s could not be read again: %s", self.table, error)
+            return None
+        finally:
+            self._seen_by.remove(seen)
+        return found, seen
 
     async def verify(self) -> None:
         """Reads the table again, now, and applies what differs."""
@@ -736,12 +764,56 @@ class LiveTableEngine:
                 await asyncio.wait([self._reading])
 
     async def _verify(self, every: float) -> None:
-        last = time.monotonic()
+        last, pause = time.monotonic(), every
         while True:
-            await asyncio.sleep(max(every - (time.monotonic() - last), 0.01))
-            last = time.monotonic()
+            await asyncio.sleep(max(pause - (time.monotonic() - last), 0.01))
+            last, pause = time.monotonic(), every
             if len(self.store) <= self.verify_rows:
                 await self.verify()
+            elif self.limit is None and Slices.fit(self.store):
+                await self._verify_slice()
+            else:
+                await self.verify()
+                pause = max(every, _VERIFY_SHARE * self._read_took)
+
+    async def _verify_slice(self) -> None:
+        """Compares the next rows by key with the database's."""
+        store = self._store
+        if store is None or self.seed is not None or self.status != "live" or self._reading is not None or self.paused:
+            return
+        piece = await asyncio.to_thread(self._slices.next, store)
+        read = await self._read_where([piece.test])
+        if read is None or self._reading is not None or not self._ready or self.paused:
+            return
+        found, seen = read
+        came = store.upsert([row for key, row in found.items() if key not in seen])
+        went = store.remove([key for key in piece.keys if key not in found and key not in seen])
+        differed = came.size + went.size
+        if differed:
+            self.repaired += differed
+            log.info("%s.%s: %d rows differed from the database's", self.schema, self.table, differed)
+        self._tell(came)
+        self._tell(went)
+
+    def _note_rate(self, count: int) -> None:
+        """Finds bursts of which a server that does not number its changes may have left out some."""
+        now = time.monotonic()
+        if now - self._second > 1:
+            self._second, self._in_second = now, 0
+        self._in_second += count
+        if self._in_second > _BURST:
+            began = self._burst_from = self._burst_from or now
+            if self._burst_over is not None:
+                self._burst_over.cancel()
+            wait = max(min(_QUIET, began + _QUIET_AT_MOST - now), 0.0)
+            if len(self.store) > self.verify_rows:
+                wait = max(wait, _VERIFY_SHARE * self._read_took)
+            self._burst_over = asyncio.get_running_loop().call_later(wait, self._verify_burst)
+
+    def _verify_burst(self) -> None:
+        self._burst_from = self._burst_over = None
+        if self._burst is None or self._burst.done():
+            self._burst = asyncio.create_task(self.verify())
 
 
 def _missed(since: datetime | None) -> RealtimeError:
