@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..client import dispatch as callbacks
 from ..client.dispatch import dispatch
 from ..client.log import logger
 from ..client.thread import io_loop, on_io_thread
@@ -77,6 +78,7 @@ class Alert:
                 holds, frame = await asyncio.to_thread(self._ask)
             except Exception as error:
                 self.failed += 1
+                callbacks.callback_errors += 1
                 if self.error is None:  # once, and not ten times a second
                     logger.exception("the condition of an alert failed")
                 self.error = error

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import rtwidgets as rt
+from rtwidgets.client import dispatch
 
 from .page import Page, until
 
@@ -73,8 +74,10 @@ def test_an_alert_fires_once_a_crossing(table: Any, orders: Any) -> None:
 
 def test_a_condition_that_fails_is_counted_and_asked_again(table: Any, orders: Any) -> None:
     met: list[Any] = []
+    before = dispatch.callback_errors
     alert = table.when(lambda df: 1 / (len(df) - 3) > 0, met.append)
     until(lambda: alert.failed == 1)
+    assert dispatch.callback_errors == before + 1
     assert isinstance(alert.error, ZeroDivisionError)
     orders.sql("insert into orders values (4, 'figs', 1, true)")
     until(lambda: len(met) == 1)
