@@ -317,13 +317,13 @@ class Changes:
     async def _deliver(self, transaction: Transaction, changes: list[RowChange], alone: Group | None = None) -> None:
         for wait in (0.05, 0.5, 2):
             try:
-                tables, plans = await self._prepare(changes, alone)
+                tables, plans = await self._prepare(transaction.xid, changes, alone)
                 break
             except (psycopg.OperationalError, OSError) as error:
                 log.warning("changes wait for Postgres: %s", error)
                 await asyncio.sleep(wait)
         else:
-            tables, plans = await self._prepare(changes, alone)
+            tables, plans = await self._prepare(transaction.xid, changes, alone)
         self._send(transaction, changes, tables, plans)
 
     async def _drain(self) -> None:
@@ -337,19 +337,21 @@ class Changes:
             for channel in list(group.members):
                 await channel.socket.drain(high)
 
-    async def _prepare(self, changes: list[RowChange], alone: Group | None) -> tuple[_Tables, dict[int, list[_Plan]]]:
+    async def _prepare(
+        self, xid: int, changes: list[RowChange], alone: Group | None
+    ) -> tuple[_Tables, dict[int, list[_Plan]]]:
         """All that must be asked of Postgres before these changes go out, to everybody or to this group alone."""
         tables: _Tables = {}
         for change in changes:
             relation = change.relation
             if id(relation) not in tables:
-                table = self._catalogue.known(relation) or await self._catalogue.table(relation)
+                table = self._catalogue.known(relation) or await self._catalogue.table(relation, xid)
                 targets = self._targets_of(table) if alone is None else _targets([alone], table)
                 tables[id(relation)] = (table, targets)
         plans: dict[int, list[_Plan]] = {}
         for mark, (table, targets) in tables.items():
             seen: dict[Identity, set[Key]] = {}
-            plans[mark] = [await self._plan(table, target, changes, seen) for target in targets]
+            plans[mark] = [await self._plan(xid, table, target, changes, seen) for target in targets]
         return tables, plans
 
     def _send(
@@ -398,7 +400,7 @@ class Changes:
         return found[1]
 
     async def _plan(
-        self, table: Table, target: _Target, changes: list[RowChange], seen: dict[Identity, set[Key]]
+        self, xid: int, table: Table, target: _Target, changes: list[RowChange], seen: dict[Identity, set[Key]]
     ) -> _Plan:
         """`seen`: what was found out for other groups of the same caller in this batch."""
         identity = target.group.identity
@@ -413,15 +415,15 @@ class Changes:
             if visible is None:
                 mine = (change.new for change in changes if change.relation is table.relation)
                 keys = {table.key_of(row) for row in mine if row is not None}
-                visible = seen[identity] = await self._visible(table, identity, keys) if keys else set()
+                visible = seen[identity] = await self._visible(table, identity, keys, xid) if keys else set()
         columns = grants & table.every
         if target.select is not None:
             columns &= target.select | table.key_names
         return _Plan(table, target, table.projection(columns), error, visible)
 
-    async def _visible(self, table: Table, identity: Identity, keys: set[Key]) -> set[Key]:
+    async def _visible(self, table: Table, identity: Identity, keys: set[Key], xid: int) -> set[Key]:
         try:
-            return await self._catalogue.visible(table, identity, keys)
+            return await self._catalogue.visible(table, identity, keys, xid)
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:

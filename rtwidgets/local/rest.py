@@ -100,7 +100,10 @@ class Rest:
             parts.append(sql.SQL(" limit {}").format(sql.Literal(limit)))
         if offset:
             parts.append(sql.SQL(" offset {}").format(sql.Literal(offset)))
-        rows = sql.SQL("select row_to_json(r)::text from ({}) r").format(sql.Composed(parts))
+        as_csv = _accepts_csv(request)
+        # A row as text is its CSV line in parentheses: so does PostgREST write it.
+        shape = "substring(r::text from 2 for length(r::text) - 2)" if as_csv else "row_to_json(r)::text"
+        rows = sql.SQL("select " + shape + " from ({}) r").format(sql.Composed(parts))
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute("set transaction isolation level repeatable read, read only")
             # The snapshot is taken by this first query, the position after it: so every transaction that the
@@ -114,6 +117,11 @@ class Rest:
                     404, "PGRST205", f"Could not find the table '{schema}.{table}' in the schema cache"
                 ) from None
             found = [row[0] for row in await cursor.fetchall()]
+            heading = ""
+            if as_csv:
+                named = sql.SQL("select r.* from ({}) r limit 0").format(sql.Composed(parts))
+                cursor = await connection.execute(named, values)
+                heading = ",".join(_csv_name(column.name) for column in cursor.description or ())
             total = None
             if count:
                 cursor = await connection.execute(sql.SQL("select count(*) from {} t{}").format(name, where), values)
@@ -130,8 +138,9 @@ class Rest:
             detail = f"An offset of {offset} was requested, but there are only {total} rows."
             raise RestError(416, "PGRST103", "Requested range not satisfiable", detail)
         status = 206 if total is not None and len(found) < total else 200
-        text = "[" + ",\n ".join(found) + "]"
-        return web.Response(status=status, text=text, content_type="application/json", charset="utf-8", headers=headers)
+        text = "\n".join([heading, *found]) if as_csv else "[" + ",\n ".join(found) + "]"
+        kind = "text/csv" if as_csv else "application/json"
+        return web.Response(status=status, text=text, content_type=kind, charset="utf-8", headers=headers)
 
     async def _describe(self, request: web.Request) -> web.Response:
         try:
@@ -158,6 +167,17 @@ class Rest:
             return _database_error(error, 503)
         except psycopg.Error as error:
             return _database_error(error, 400)
+
+
+def _accepts_csv(request: web.Request) -> bool:
+    """Whether CSV is wanted before JSON: by the first of the two that is named."""
+    kinds = [part.split(";")[0].strip() for part in request.headers.get("Accept", "").split(",")]
+    known = [kind for kind in kinds if kind in ("text/csv", "application/json", "application/*", "*/*")]
+    return bool(known) and known[0] == "text/csv"
+
+
+def _csv_name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"' if set(name) & set('",\n\r') else name
 
 
 # The catalogue is open to every role; only columns that the caller may SELECT are told.

@@ -6,6 +6,9 @@ Supabase asks Postgres for every change and every subscription. Here one questio
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from collections.abc import Iterable
 from typing import LiteralString
 
@@ -13,12 +16,21 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from rtwidgets.client.rest import Snapshot
+
 from .auth import Identity
 from .pgoutput import UNCHANGED, Relation, Row
 from .pool import Connection, Pool, identifier
 from .render import TYPES_QUERY, Converter, Types
 
+log = logging.getLogger(__name__)
+
 Key = tuple[str, ...]
+
+RETRY = 0.0005
+"""Seconds until it is asked again whether a transaction is seen."""
+PATIENCE = 5.0
+"""Seconds after which such a wait is in the log."""
 
 _dumps = msgspec.json.encode
 
@@ -107,14 +119,18 @@ class Permissions(msgspec.Struct, frozen=True):
 PUBLIC = Permissions()
 
 
-async def become(connection: Connection, identity: Identity, topic: str | None = None) -> None:
-    """Turns the rest of this transaction into that caller's."""
-    await connection.execute(
-        "select set_config('request.jwt.claims', %s, true), set_config('request.jwt.claim.sub', %s, true), "
+async def become(connection: Connection, identity: Identity, topic: str | None = None) -> str:
+    """Turns the rest of this transaction into that caller's. Returns the snapshot of this moment."""
+    cursor = await connection.execute(
+        "select pg_current_snapshot()::text, "
+        "set_config('request.jwt.claims', %s, true), set_config('request.jwt.claim.sub', %s, true), "
         "set_config('request.jwt.claim.role', %s, true), set_config('realtime.topic', %s, true), "
         "set_config('role', %s, true)",
         (identity.claims, identity.sub, identity.role, topic or "", identity.role),
     )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row[0]
 
 
 class Catalogue:
@@ -128,12 +144,14 @@ class Catalogue:
         table = self._tables.get(relation.oid)
         return table if table is not None and table.relation is relation else None
 
-    async def table(self, relation: Relation) -> Table:
-        """The table as it stands now; asked once for each RELATION message."""
+    async def table(self, relation: Relation, xid: int | None = None) -> Table:
+        """The table as it stands now, that transaction included; asked once for each RELATION message."""
         found = self.known(relation)
         if found is not None:
             return found
         async with self._pool.connection() as connection:
+            if xid is not None:
+                await self._end(connection, xid)
             if any(column.type_oid not in self.types for column in relation.columns):
                 cursor = await connection.execute(TYPES_QUERY)
                 self.types.load(await cursor.fetchall())
@@ -181,8 +199,33 @@ class Catalogue:
             bypass = self._bypass[role] = bool(row and row[0])
         return not bypass
 
-    async def visible(self, table: Table, identity: Identity, keys: set[Key]) -> set[Key]:
-        """Those of the keys whose rows that caller sees now."""
+    @staticmethod
+    async def _end(connection: Connection, xid: int) -> None:
+        """Returns when that transaction is seen: see `visible`."""
+        while True:
+            cursor = await connection.execute("select pg_current_snapshot()::text")
+            row = await cursor.fetchone()
+            if row is not None and Snapshot.parse(row[0]).visible(xid):
+                return
+            await asyncio.sleep(RETRY)
+
+    async def visible(self, table: Table, identity: Identity, keys: set[Key], xid: int) -> set[Key]:
+        """Those of the keys whose rows that caller sees now, after that transaction.
+
+        A commit is in the log, and so with us, a moment before other sessions see it (a long one, where it waits for
+        a standby). Asked in between, the rows would be those of before: so it is waited for.
+        """
+        began = time.monotonic()
+        while True:
+            found = await self._visible(table, identity, keys, xid)
+            if found is not None:
+                return found
+            await asyncio.sleep(RETRY)
+            if time.monotonic() - began > PATIENCE:
+                log.warning("transaction %d is in the log and nobody sees it yet: changes wait for it", xid)
+                began = time.monotonic()
+
+    async def _visible(self, table: Table, identity: Identity, keys: set[Key], xid: int) -> set[Key] | None:
         relation = table.relation
         columns = [identifier(relation.columns[i].name) for i in table.key]
         # The array's type is the column's own, by name, so that the primary key's index serves.
@@ -198,7 +241,9 @@ class Catalogue:
                     sql.SQL("t.{} = k.{}").format(column, identifier(f"k{i}")) for i, column in enumerate(columns)
                 ),
             )
-            await become(connection, identity)
+            # What this snapshot sees, that of the query after it sees too.
+            if not Snapshot.parse(await become(connection, identity)).visible(xid):
+                return None
             cursor = await connection.execute(query, [list(column) for column in zip(*keys, strict=True)])
             rows = await cursor.fetchall()
         return {tuple(row) for row in rows}

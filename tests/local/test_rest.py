@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 from typing import Any
 
@@ -81,6 +83,23 @@ async def test_filters(people: RealtimeServer, params: dict[str, Any], ids: list
 async def test_names_that_need_quoting(people: RealtimeServer) -> None:
     answer = await get(people, 'odd % "name', {'"b;--"': "eq.y%s'", "select": '"a%s"'})
     assert answer.json() == [{"a%s": 2}]
+
+
+async def test_csv(people: RealtimeServer) -> None:
+    """As spreadsheets and `pandas.read_csv` take it: empty for null, quotes where they are needed."""
+    answer = await get(people, "people", {"order": "id", "select": "id,name,n,at"}, accept="text/csv")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert list(csv.reader(io.StringIO(answer.text))) == [
+        ["id", "name", "n", "at"],
+        ["1", "ana", "1.50", "2026-11-23 08:00:00+00"],
+        ["2", 'b,"(o)"b', "", ""],
+        ["3", "cy", "3", ""],
+    ]
+    none = await get(people, "people", {"id": "eq.9"}, accept="text/csv")
+    assert (none.status_code, none.text) == (200, "id,name,n,raw,at")
+    odd = await get(people, 'odd % "name', accept="text/csv")
+    assert odd.text.splitlines()[0] == "a%s,b;--"
+    assert (await get(people, "locked", accept="text/csv")).json()["code"] == "42501"
 
 
 async def test_count_and_range(people: RealtimeServer) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from rtwidgets.local.auth import mint
@@ -117,6 +119,77 @@ async def test_a_policy_that_fails_keeps_nothing_from_the_others(server: Realtim
         await sql(pg, "insert into broken values (1)")
         assert json.loads(await asyncio.wait_for(service.recv(), 5))[4]["data"]["record"] == {"id": 1}
         assert (await ask(anon, "phoenix", "heartbeat", {}))["status"] == "ok"
+
+
+async def test_grants_and_policies_hold_from_the_next_change_on(server: RealtimeServer, pg: str) -> None:
+    """What is remembered of a table must not outlive what it was read from."""
+    await sql(
+        pg,
+        "drop table if exists ruled; create table ruled (id int primary key, secret text);"
+        "grant select on ruled to anon; alter publication supabase_realtime add table ruled",
+    )
+    number = 0
+
+    async with connected(server) as ws:
+        await subscribed(ws, {"event": "*", "schema": "public", "table": "ruled"})
+
+        async def seen(*statements: str) -> Any:
+            """What comes of an insert after these: the record, the errors, or None."""
+            nonlocal number
+            number += 1
+            # Each as a statement of its own, as a person in an editor runs them.
+            await sql(pg, *statements, f"insert into ruled values ({number}, 's')")
+            try:
+                data = json.loads(await asyncio.wait_for(ws.recv(), 0.5))[4]["data"]
+            except TimeoutError:
+                return None
+            return data["errors"] or data["record"]
+
+        whole = {"id": 1, "secret": "s"}
+        assert await seen() == whole
+        assert await seen("revoke select on ruled from anon") == ["Error 401: Unauthorized"]
+        assert await seen("grant select (id) on ruled to anon") == {"id": 3}
+        assert await seen("grant select on ruled to anon") == whole | {"id": 4}
+        assert await seen("alter table ruled enable row level security") is None
+        assert await seen("create policy odd on ruled for select using (id % 2 = 0)") == whole | {"id": 6}
+        assert await seen() is None
+        assert await seen("alter policy odd on ruled using (id % 2 = 1)") is None
+        assert await seen() == whole | {"id": 9}
+        assert await seen("drop policy odd on ruled") is None
+        assert await seen("alter table ruled disable row level security") == whole | {"id": 11}
+        assert await seen("alter table ruled rename secret to open") == {"id": 12, "open": "s"}
+
+
+async def test_a_commit_that_others_do_not_see_yet_is_not_judged_by_the_rows_of_before(
+    server: RealtimeServer, pg: str
+) -> None:
+    """A commit reaches the log a moment before other sessions see it. That moment is made long here: by a standby to
+    wait for, which there is not."""
+    await sql(
+        pg,
+        "drop table if exists early; create table early (id int primary key, mine bool);"
+        "alter table early enable row level security; create policy mine on early for select using (mine);"
+        "insert into early values (1, true), (2, false); alter publication supabase_realtime add table early",
+    )
+    async with connected(server) as ws:
+        await subscribed(ws, {"event": "*", "schema": "public", "table": "early"})
+        await sql(pg, "update early set mine = mine")
+        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"] == {"id": 1, "mine": True}
+        try:
+            await sql(pg, "alter system set synchronous_standby_names = 'nobody'", "select pg_reload_conf()")
+            async with await psycopg.AsyncConnection.connect(pg, autocommit=True) as writer:
+                await writer.execute("set synchronous_commit = on")
+                writing = asyncio.create_task(writer.execute("update early set mine = not mine"))
+                # By the rows of before, 1 would be told of and 2 would not.
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(ws.recv(), 0.5)
+                assert not writing.done()
+                await sql(pg, "alter system reset synchronous_standby_names", "select pg_reload_conf()")
+                await writing
+        finally:
+            await sql(pg, "alter system reset synchronous_standby_names", "select pg_reload_conf()")
+        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"] == {"id": 2, "mine": True}
+        assert (await ask(ws, "phoenix", "heartbeat", {}))["status"] == "ok"
 
 
 async def test_replication_ready_is_answered(server: RealtimeServer) -> None:
