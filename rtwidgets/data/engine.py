@@ -28,6 +28,7 @@ from ..protocol.channel import ChangesBinding
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change, Column
 from .delta import Delta, Key
+from .events import Events, event_columns
 from .history import History
 from .slices import Slices
 from .sorting import Sort, parse_order
@@ -99,6 +100,9 @@ class LiveTableEngine:
     `append_only=True` follows also a table without a primary key, as a log: rows are numbered. The server sends no
     values of such tables, only that something was inserted, so each burst of inserts has the table read again.
 
+    With `events=True` the table is what happens from now on: a row a change, append-only, with its commit_timestamp and
+    type before the table's columns; of `limit` rows, or as many as `log_size`.
+
     With `seed` these rows stand in for what the database holds at the beginning, and it is never read whole: after a
     gap the rows stay, and `error` says that changes may be missing.
     """
@@ -122,6 +126,7 @@ class LiveTableEngine:
         log_size: int = 10_000,
         append_only: bool = False,
         seed: Sequence[Row] | None = None,
+        events: bool = False,
     ) -> None:
         self.channel = channel
         self.rest = rest
@@ -137,7 +142,12 @@ class LiveTableEngine:
         self.verify_every = verify_every
         self.verify_rows = verify_rows
         self.append_only = append_only
-        self.seed = seed
+        self.seed: Sequence[Row] | None = [] if events else seed
+        self._events: Events | None = None
+        self._wants_events = events
+        self._gap_from: datetime | None = None
+        self._missing: datetime | None = None
+        """Since when changes are missing, of a table that cannot be read again."""
         self.repaired = 0
         """Rows that comparing with the database (`verify`) found to differ, so far; one that was on its way counts."""
         self.history = History(log_size)
@@ -305,7 +315,12 @@ class LiveTableEngine:
     def _begin(self, info: TableInfo) -> None:
         name = f"{self.schema}.{self.table}"
         key = self.key or tuple(info.key)
-        names = [column.name for column in info.columns]
+        columns, select = list(info.columns), self.columns
+        if self._wants_events:
+            key, columns = (), event_columns(info.columns)
+            select = None if select is None else [columns[0].name, columns[1].name, *select]
+            self.append_only, self.limit = True, self.limit or self._log.maxlen
+        names = [column.name for column in columns]
         if not key and not self.append_only:
             raise RealtimeError(
                 f"{name} has no primary key, so its changes cannot be told apart",
@@ -315,7 +330,7 @@ class LiveTableEngine:
                     f'LiveTable("{self.table}", key=...); or append_only=True, if its rows never change'
                 ),
             )
-        if not key and self.limit is not None and not self.order:
+        if not key and self.limit is not None and not self.order and not self._wants_events:
             raise RealtimeError(
                 f"{name} has no primary key, so which rows are the last ones cannot be told",
                 code="NoPrimaryKey",
@@ -335,6 +350,8 @@ class LiveTableEngine:
                 hint=f"`alter publication supabase_realtime add table {name};`",
             )
         self._compile(info.columns)
+        if self._wants_events:
+            self._events = Events(self._matches, self._filter_names)
         self.key = key
         self._sort = parse_order(self.order)
         if self.limit is not None and self._sort:  # whole rows decide which are the first: rank every one of them
@@ -348,10 +365,10 @@ class LiveTableEngine:
                     hint=f"its columns are {', '.join(names)}",
                 )
         self._store = Store(
-            info.columns,
+            columns,
             key,
             numeric=self.numeric,
-            select=self.columns,
+            select=select,
             order=self._sort,
             limit=self.limit,
             append_only=self.append_only,
@@ -386,9 +403,10 @@ class LiveTableEngine:
         if self.status == "closed":
             return
         self._ready = True
+        self._gap_from = None
         point = self.resume_lsn
         self._again = Counter((c.type, self._key_of(c)) for _, c in self._log if c.lsn == point)
-        self._set_status("live", None)
+        self._set_status("live", None if self._missing is None else _missed(self._missing))
 
     def _fresh(self, changes: Sequence[Change]) -> list[Change]:
         """Those that did not come before the break. The transaction in which it came is sent whole once more."""
@@ -408,7 +426,10 @@ class LiveTableEngine:
         if self.status == "closed":
             return
         busy = self._waiting is not None or self._held or self._overflow or self._reread or self._refilling is not None
-        if self._ready and (busy or self.snapshot_at is None or not self.key or self.status != "live"):
+        if self.seed is not None and self.snapshot_at is not None:
+            self._gap_from = self._gap_from or datetime.now(UTC)
+        busy = busy or (not self.key and self._events is None)
+        if self._ready and (busy or self.snapshot_at is None or self.status != "live"):
             self.resume_lsn = None  # what is held is not all that was sent: read again
         self._ready = False
         self._waiting = None
@@ -478,13 +499,15 @@ class LiveTableEngine:
             if self._cut.done(last):
                 self._cut = None
             changes = passed
-        if not self.key and any(not change.record for change in changes):
+        if self._events is not None:
+            changes = self._events.of(changes)
+        elif not self.key and any(not change.record for change in changes):
             self._refill()  # of a table without a key, no values are sent
             changes = [change for change in changes if change.record]
         for change in changes:
             if change.errors and change.record is not None and not change.record and change.type != "DELETE":
                 self._refused(change.errors)
-        if self._matches is not None:
+        if self._matches is not None and self._events is None:
             changes = self._filtered(changes)
         for seen in self._seen_by:
             for change in changes:
@@ -500,8 +523,9 @@ class LiveTableEngine:
             if last.columns:
                 self._types = {column.name: column.type for column in last.columns}
                 self._recompile()
-            self._catch_up()
-            return
+            if self.seed is None:
+                self._catch_up()
+                return
         if delta.reread or delta.unknown:
             self._read_again([*delta.reread, *delta.unknown])
         if store.short or (delta.unreadable and self.status != "error"):
@@ -637,13 +661,13 @@ class LiveTableEngine:
             wait = min(wait * 2, _LAST_RETRY)
         store = self._store
         assert store is not None
-        missed: RealtimeError | None = None
-        if rows is None:
-            missed = _missed(self.snapshot_at)
-            rows = []
+        again = rows is None
+        rows = rows or []
+        self._missing, self._gap_from = self._missing or self._gap_from, None
+        missed = None if self._missing is None else _missed(self._missing)
         # Converting many rows takes a while: off the loop, so that heartbeats and other tables go on.
         first = self.snapshot_at is None
-        work = store.load if first else store.upsert if missed is not None else store.resync
+        work = store.load if first else store.upsert if again else store.resync
         delta = await asyncio.to_thread(work, rows) if len(rows) > 5_000 else work(rows)
         store.more(self.limit is not None and len(rows) >= self.limit)
         self._read_took = time.monotonic() - began
@@ -816,10 +840,10 @@ class LiveTableEngine:
             self._burst = asyncio.create_task(self.verify())
 
 
-def _missed(since: datetime | None) -> RealtimeError:
-    was = "" if since is None else f" since {since.astimezone():%H:%M:%S}"
+def _missed(since: datetime) -> RealtimeError:
     return RealtimeError(
-        f"changes{was} may be missing: the line was broken, and this table has no source to be read again from",
+        f"changes since {since.astimezone():%H:%M:%S} may be missing: the line was broken, and this table has no "
+        "source to be read again from",
         code="Gap",
         hint="leave source= out, or give a DSN, and it heals itself",
     )

@@ -39,6 +39,10 @@ class Store:
     and `window()`; without it they stand as they arrived. `limit` keeps that many rows: the first ones in `order`, else
     those that arrived last. With `append_only` there may be no key columns: the key of a row is its number in order of
     arrival, and whatever would change or delete a row counts as unreadable.
+
+    A row takes its values (1 to 8 bytes each, with one more where the type has no null of its own; a pointer and the
+    Python object for text, decimals, bytes and json), room to grow by as much again, and about 100 bytes for key, slot
+    and place. Measured (`bench.table`): 313 bytes a row at a million rows of six columns.
     """
 
     def __init__(

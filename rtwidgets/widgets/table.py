@@ -75,9 +75,9 @@ class LiveTable(Grid):
         append_only: a log whose rows never change: it needs no primary key, and rows are numbered as they come.
         history: changes to remember, for `changes` and `at`.
         source: where the rows come from before the changes: None for the project's REST API; a Postgres DSN
-            (`"postgresql://..."`), read with COPY; a DataFrame; or `"events"` for nothing, a view of what happens from
-            now on. After a gap, a DataFrame or `"events"` cannot be read again: the rows stay, and `error` says that
-            some may be missing.
+            (`"postgresql://..."`), read with COPY; a DataFrame; or `"events"` for nothing: a log of what happens from
+            now on, a row a change, of `limit` rows or as many as `history`. After a gap, a DataFrame or `"events"`
+            cannot be read again: the rows stay, and `error` says that some may be missing.
 
     A table that does not exist, is not published or has no primary key is no exception: `status` is `"error"`,
     `error` says what to do, and rows that were there stay.
@@ -139,10 +139,9 @@ class LiveTable(Grid):
         self, client: Client, source: str | pd.DataFrame | None, options: dict[str, Any]
     ) -> LiveTableEngine:
         rest = DsnSource(source) if isinstance(source, str) and source != "events" else client.aio.rest
-        seed = [] if isinstance(source, str) and source == "events" else None
-        if isinstance(source, pd.DataFrame):
-            seed = records(source)
-        engine = LiveTableEngine(self.channel.aio, rest, self.table, seed=seed, **options)
+        seed = records(source) if isinstance(source, pd.DataFrame) else None
+        events = isinstance(source, str) and source == "events"
+        engine = LiveTableEngine(self.channel.aio, rest, self.table, seed=seed, events=events, **options)
         self._registered: list[Callable[[], Any]] = [engine.on_delta(self._took), engine.on_status(self._now_is)]
         engine.on_progress = lambda: pump.mark(self)
         self.engine = engine

@@ -142,24 +142,37 @@ def test_what_is_no_source(orders: Any) -> None:
         rt.LiveTable("orders", source="postgres")
 
 
-def test_a_view_of_what_happens_from_now_on(orders: Any) -> None:
-    table = rt.LiveTable("orders", source="events").wait_live(10)
+def test_a_log_of_what_happens_from_now_on(orders: Any) -> None:
+    table = rt.LiveTable("orders", source="events", columns=["id", "paid"], limit=6).wait_live(10)
     assert len(table.df) == 0
     orders.sql("insert into orders values (9, 'new', 1, true)")
-    until(lambda: table.df["id"].tolist() == [9])
-    orders.network.cut()
-    until(lambda: table.status == "stale")
-    orders.sql("insert into orders values (10, 'meanwhile', 1, true)")
-    orders.network.restore()
-    until(lambda: table.df["id"].tolist() == [9, 10], timeout=20)  # the local server goes on where the line broke
+    orders.sql("update orders set paid = false where id = 9")
+    orders.sql("delete from orders where id = 9")
+    until(lambda: len(table.df) == 3)
+    frame = table.df
+    assert list(frame.columns) == ["commit_timestamp", "type", "id", "paid"]
+    assert frame["type"].tolist() == ["INSERT", "UPDATE", "DELETE"]
+    assert frame["paid"].tolist()[:2] == [True, False]
+    assert frame["commit_timestamp"].is_monotonic_increasing
+
+    def interrupted() -> None:
+        orders.network.cut()
+        until(lambda: table.status == "stale")
+        orders.sql("insert into orders values (10, 'meanwhile', 1, true)")
+        orders.sql("delete from orders where id = 10")
+        orders.network.restore()
+
+    interrupted()
+    until(lambda: table.df["id"].tolist() == [9, 9, 9, 10, 10], timeout=20)  # the local server goes on where it was
     assert table.error == ""
     table.engine.resume_lsn = None  # as with Supabase's, which cannot
-    orders.network.cut()
-    until(lambda: table.status == "stale")
-    orders.network.restore()
+    interrupted()
     until(lambda: table.status == "live", timeout=20)
     until(lambda: "may be missing" in table.error)
-    assert table.df["id"].tolist() == [9, 10], "what was there stays"
+    assert table.df["id"].tolist() == [9, 9, 9, 10, 10], "what was there stays"
+    orders.sql("insert into orders select n, 'more', 1, true from generate_series(20, 22) n")
+    until(lambda: table.df["id"].tolist() == [9, 10, 10, 20, 21, 22])
+    assert "may be missing" in table.error, "and what is missing is not forgotten"
     table.close()
 
 
@@ -170,6 +183,12 @@ def test_a_frame_to_begin_with(orders: Any) -> None:
     orders.sql("update orders set item = 'from the stream' where id = 1")
     until(lambda: table.df["item"].tolist()[0] == "from the stream")
     assert table.df["id"].tolist() == [1, 50]
+    orders.sql("alter table orders add column note text")
+    orders.sql("insert into orders values (60, 'with a note', 1, true, 'a note')")
+    until(lambda: len(table.df) == 3)
+    assert "note" in table.df
+    assert (table.status, table.error) == ("live", ""), "nothing is missing"
+    orders.sql("alter table orders drop column note")
     table.close()
 
 
