@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 
 from rtwidgets.local.auth import mint
@@ -175,19 +174,16 @@ async def test_a_commit_that_others_do_not_see_yet_is_not_judged_by_the_rows_of_
         await subscribed(ws, {"event": "*", "schema": "public", "table": "early"})
         await sql(pg, "update early set mine = mine")
         assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"] == {"id": 1, "mine": True}
+        await sql(pg, "alter system set synchronous_standby_names = 'nobody'", "select pg_reload_conf()")
+        writing = asyncio.create_task(sql(pg, "set synchronous_commit = on", "update early set mine = not mine"))
         try:
-            await sql(pg, "alter system set synchronous_standby_names = 'nobody'", "select pg_reload_conf()")
-            async with await psycopg.AsyncConnection.connect(pg, autocommit=True) as writer:
-                await writer.execute("set synchronous_commit = on")
-                writing = asyncio.create_task(writer.execute("update early set mine = not mine"))
-                # By the rows of before, 1 would be told of and 2 would not.
-                with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(ws.recv(), 0.5)
-                assert not writing.done()
-                await sql(pg, "alter system reset synchronous_standby_names", "select pg_reload_conf()")
-                await writing
+            # By the rows of before, 1 would be told of and 2 would not.
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(ws.recv(), 0.5)
+            assert not writing.done()
         finally:
             await sql(pg, "alter system reset synchronous_standby_names", "select pg_reload_conf()")
+            await writing
         assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"] == {"id": 2, "mine": True}
         assert (await ask(ws, "phoenix", "heartbeat", {}))["status"] == "ok"
 
