@@ -26,6 +26,7 @@ from rtwidgets.local.server import RealtimeServer
 
 SECRET = "a-secret-of-the-benchmark-that-is-long-enough"
 SUBSCRIBERS, MESSAGES, ROWS = 200, 300, 10_000
+IN_FLIGHT, THROUGHPUT = 500, 50_000
 
 
 def serve(dsn: str, port: Any) -> None:
@@ -79,6 +80,29 @@ async def latency(port: int) -> None:
             await b.recv()
             samples.append(time.perf_counter() - start)
         print(f"broadcast one to one: {percentiles(samples[100:])}")
+
+
+async def in_flight(port: int) -> None:
+    async with connect(port) as a, connect(port) as b:
+        await join(a, "realtime:b")
+        await join(b, "realtime:b")
+        room, text = asyncio.Semaphore(IN_FLIGHT), message("x")
+
+        async def hear() -> None:
+            for _ in range(THROUGHPUT):
+                await b.recv()
+                room.release()
+
+        start = time.perf_counter()
+        hearing = asyncio.create_task(hear())
+        for _ in range(THROUGHPUT):
+            await room.acquire()
+            await a.send(text)
+        await hearing
+        took = time.perf_counter() - start
+        print(
+            f"broadcast one to one, {IN_FLIGHT} in flight: {THROUGHPUT / took:,.0f} a second (Python clients included)"
+        )
 
 
 async def fan_out(port: int) -> None:
@@ -158,6 +182,7 @@ def measure(dsn: str) -> None:
         time.sleep(0.02)
     try:
         asyncio.run(latency(port.value))
+        asyncio.run(in_flight(port.value))
         asyncio.run(fan_out(port.value))
         asyncio.run(changes(port.value, dsn))
     finally:

@@ -1,4 +1,4 @@
-"""The command line: `rtwidgets demo`, `serve`, `status`, `stop`, `tail`, `doctor`."""
+"""The command line: `rtwidgets demo`, `serve`, `status`, `stop`, `remove`, `tail`, `doctor`."""
 
 from __future__ import annotations
 
@@ -48,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop = commands.add_parser("stop", help="stops a local server, for everybody who uses it")
     stop.add_argument("name", nargs="?", default=None)
     stop.set_defaults(run=_stop)
+
+    remove = commands.add_parser("remove", help="takes out of a Postgres of yours what serve --postgres put there")
+    remove.add_argument("--postgres", required=True, metavar="DSN", help="your tables stay as they are")
+    remove.set_defaults(run=_remove)
 
     tail = commands.add_parser("tail", help="what happens in a topic or a table, a line of JSON each")
     tail.add_argument("target", metavar="TOPIC|TABLE", help="a table where there is one of that name, else a topic")
@@ -293,6 +297,16 @@ def _stop(arguments: argparse.Namespace) -> int:
             hint=f"See {home.log_file}.",
         ) from None
     _say(f"Stopped {home.name!r}.")
+    return 0
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from rtwidgets.local.server import remove
+
+    asyncio.run(remove(arguments.postgres))
+    _say("Removed: the schemas auth and realtime, publications and roles, as far as they were made by rtwidgets.")
     return 0
 
 

@@ -1,4 +1,5 @@
--- What a Supabase project's database holds and this server needs. Safe to run again at every start.
+-- What a Supabase project's database holds and this server needs. Safe to run again at every start. What it makes gets a
+-- mark, by which remove.sql knows it.
 
 do $$
 declare
@@ -7,6 +8,7 @@ begin
   foreach role_name in array array['anon', 'authenticated', 'service_role'] loop
     if not exists (select from pg_catalog.pg_roles where rolname = role_name) then
       execute format('create role %I nologin noinherit', role_name);
+      execute format('comment on role %I is %L', role_name, 'made by rtwidgets');
     end if;
   end loop;
 end
@@ -18,7 +20,19 @@ alter default privileges in schema public grant all on tables to anon, authentic
 alter default privileges in schema public grant all on sequences to anon, authenticated, service_role;
 alter default privileges in schema public grant all on functions to anon, authenticated, service_role;
 
-create schema if not exists auth;
+do $$
+declare
+  name text;
+begin
+  foreach name in array array['auth', 'realtime'] loop
+    if not exists (select from pg_catalog.pg_namespace where nspname = name) then
+      execute format('create schema %I', name);
+      execute format('comment on schema %I is %L', name, 'made by rtwidgets');
+    end if;
+  end loop;
+end
+$$;
+
 grant usage on schema auth to anon, authenticated, service_role;
 
 create or replace function auth.jwt() returns jsonb language sql stable as $$
@@ -34,7 +48,6 @@ create or replace function auth.email() returns text language sql stable as $$
   select auth.jwt() ->> 'email'
 $$;
 
-create schema if not exists realtime;
 grant usage on schema realtime to anon, authenticated, service_role;
 
 create table if not exists realtime.messages (
@@ -117,9 +130,11 @@ do $$
 begin
   if not exists (select from pg_catalog.pg_publication where pubname = 'supabase_realtime') then
     create publication supabase_realtime;
+    comment on publication supabase_realtime is 'made by rtwidgets';
   end if;
   if not exists (select from pg_catalog.pg_publication where pubname = 'supabase_realtime_messages_publication') then
     create publication supabase_realtime_messages_publication for table realtime.messages with (publish = 'insert');
+    comment on publication supabase_realtime_messages_publication is 'made by rtwidgets';
   end if;
 end
 $$;

@@ -569,6 +569,21 @@ def _unprocessable(problems: list[Any]) -> web.Response:
     return web.json_response({"errors": {"messages": problems}}, status=422)
 
 
+async def remove(dsn: str) -> None:
+    """Takes out of a database what `install` put there, and nothing else. Raises RealtimeError where Postgres refuses,
+    such as while a server follows it.
+    """
+    try:
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+            await connection.execute(SCHEMA.with_name("remove.sql").read_bytes())
+    except psycopg.Error as error:
+        raise RealtimeError(
+            f"Not all of it could be removed: {' '.join(str(error.diag.message_primary or error).split())}",
+            code="SchemaNotRemoved",
+            hint="Stop the server that uses this Postgres first (rtwidgets stop); it takes a superuser.",
+        ) from None
+
+
 async def install(dsn: str) -> None:
     """Brings a database to what this server needs; safe to run again. Raises RealtimeError where Postgres refuses."""
     try:

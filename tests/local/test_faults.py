@@ -19,6 +19,7 @@ import psutil
 import psycopg
 import pytest
 
+from rtwidgets.cli import main
 from rtwidgets.client.aio import AsyncClient
 from rtwidgets.local import preflight
 from rtwidgets.local.auth import mint
@@ -158,6 +159,38 @@ def test_a_postgres_of_ones_own_serves(theirs: Postgres, home: Path) -> None:
         assert (code, said.split(":")[0]) == (1, "LocalServerDiffers")
     finally:
         server.stop()
+
+
+def test_what_was_put_into_a_postgres_of_ones_own_can_be_taken_out(theirs: Postgres, home: Path) -> None:
+    """Tables stay, and what others made stays too."""
+    made = (
+        "select array(select rolname::text from pg_roles where rolname in ('anon', 'authenticated', 'service_role'))"
+        " || array(select nspname::text from pg_namespace where nspname in ('auth', 'realtime'))"
+        " || array(select pubname::text from pg_publication)"
+    )
+    with psycopg.connect(theirs.dsn, autocommit=True) as connection:
+        connection.execute("create table if not exists kept (id int primary key); create publication theirs")
+        for _ in range(2):  # and it can be put there again
+            server = local("own", postgres=theirs.dsn, idle_timeout=1)
+            server.publish("kept")
+            server.sql("grant select on kept to anon")
+            server.stop()
+            row = connection.execute(made).fetchone()
+            assert row is not None
+            assert len(row[0]) == 8
+            for _ in range(2):
+                assert main(["remove", "--postgres", theirs.dsn]) == 0
+            row = connection.execute(made).fetchone()
+            assert row is not None
+            assert row[0] == ["theirs"]
+        connection.execute("insert into kept values (1); drop table kept; drop publication theirs; create role anon")
+        server = local("own", postgres=theirs.dsn, idle_timeout=1)
+        server.stop()
+        assert main(["remove", "--postgres", theirs.dsn]) == 0
+        row = connection.execute(made).fetchone()
+        assert row is not None
+        assert row[0] == ["anon"]
+        connection.execute("drop owned by anon; drop role anon")
 
 
 def test_the_command_says_it_in_one_paragraph(theirs: Postgres, home: Path) -> None:
