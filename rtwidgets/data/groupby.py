@@ -18,6 +18,7 @@ from .store import Store
 from .types import Array, Kind, blank, parse, to_pandas
 
 FUNCTIONS = ("sum", "count", "mean", "min", "max", "nunique", "first", "last", "size", "median", "std", "var")
+_FRACTIONS = ("mean", "median", "std", "var")
 _ONE: dict[Kind, Any] = {"text": "a", "decimal": 1, **dict.fromkeys(("int16", "int32", "int64", "float", "bool"), 1)}
 """A value of each kind that a dtype may depend on."""
 
@@ -136,8 +137,10 @@ class GroupBy:
             sample: Any = one.groupby(np.zeros(1)).agg(**_named(self._spec))
             self._dtypes = {name: sample[name].dtype for name in self._spec}
             for name, (column, function) in self._spec.items():
-                if function == "sum" and kinds[column] in INTS:
-                    self._dtypes[name] = pd.Int64Dtype()
+                if kinds[column] in INTS and (
+                    function == "sum" or function in _FRACTIONS or not isinstance(function, str)
+                ):
+                    self._dtypes[name] = pd.Int64Dtype() if function == "sum" else pd.Float64Dtype()
             slots = self.store.slots()
             if len(slots):
                 self._take(slots)

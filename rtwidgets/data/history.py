@@ -14,6 +14,7 @@ import pandas as pd
 
 from .columns import ColumnData
 from .delta import Delta, Key
+from .frames import frame_of
 from .sorting import sort_positions
 from .store import Store
 from .types import Array, null_of, to_pandas
@@ -139,4 +140,4 @@ def _undone(store: Store, was: dict[Key, Cells | None]) -> pd.DataFrame:
         name: to_pandas(new.kind, new.data[rows], None if new.mask is None else new.mask[rows])
         for name, new in made.items()
     }
-    return pd.DataFrame(arrays, index=pd.RangeIndex(count), copy=False)
+    return frame_of(arrays, count)

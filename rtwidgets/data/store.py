@@ -20,7 +20,7 @@ from ..protocol.messages import Change, Column
 from .batch import Batch, Row
 from .columns import ColumnData
 from .delta import Block, Delta, Key, Updates
-from .frames import guard
+from .frames import frame_of, guard
 from .index import Index, packed
 from .narrow import Narrow
 from .sorting import Sort, SortedRows, parse_order, rank
@@ -142,8 +142,7 @@ class Store:
                         if hasattr(array, "reset_index"):  # brought its index along, which must not align
                             array = array.reset_index(drop=True)
                     arrays[name] = array
-                frame = pd.DataFrame(arrays, index=pd.RangeIndex(len(self)), copy=False)
-                self._frame = guard(frame)
+                self._frame = guard(frame_of(arrays, len(self)))
             return self._frame.copy(deep=False)
 
     def row(self, key: Key) -> Row | None:
@@ -168,7 +167,7 @@ class Store:
             if arrange:
                 where.sort()
             arrays = {name: to_pandas(c.kind, *c.take(where)) for name, c in self._columns.items()}
-        return pd.DataFrame(arrays, index=pd.RangeIndex(len(where)), copy=False)
+        return frame_of(arrays, len(where))
 
     def slots(self) -> Array:
         """The rows' slots, in order of arrival. A row keeps its slot for life; afterwards another may get it."""
@@ -220,7 +219,7 @@ class Store:
             where = self._pos[slots]
             kinds = {name: self._columns[name] for name in columns}
             arrays = {name: to_pandas(c.kind, *c.take(where)) for name, c in kinds.items()}
-        return pd.DataFrame(arrays, index=pd.RangeIndex(len(where)), copy=False)
+        return frame_of(arrays, len(where))
 
     def window(
         self,

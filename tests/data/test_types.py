@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from rtwidgets.data.frames import frame_of
 from rtwidgets.data.store import Store
+from rtwidgets.data.types import kind_of, parse, to_pandas
 from rtwidgets.protocol.messages import Change, Column
 
 TYPES = {
@@ -91,3 +95,29 @@ def test_moments_with_and_without_an_offset_in_one_batch() -> None:
         store.load([{"id": i, "at": text} for i, text in enumerate(some)])
         for at, text in zip(store.df()["at"], some, strict=True):
             assert at is pd.NaT if text is None else at == want
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_a_frame_is_put_together_as_pandas_would(rows: int) -> None:
+    values: dict[str, list[Any]] = {
+        "int4": [1, None, 3], "int8": [1, 2, 3], "float8": [0.5, None, 2], "bool": [True, None, False],
+        "timestamptz": ["2026-01-01T00:00:00+00:00", None, "2026-01-02T00:00:00+00:00"], "text": ["a", None, "c"],
+        "timestamp": ["2026-01-01T00:00:00", None, "2026-01-02T00:00:00"], "date": ["2026-01-01", None, "2026-01-02"],
+        "numeric": [1, None, 2], "jsonb": [{"a": 1}, None, [1, 2]], "bytea": ["00ff", None, ""],
+    }  # fmt: skip
+    arrays: dict[str, Any] = {}
+    for name, some in values.items():
+        kind = kind_of(name, numeric="decimal")
+        arrays[name] = to_pandas(kind, *parse(kind, some[:rows]))
+    frame = frame_of(arrays, rows)
+    want = pd.DataFrame(arrays, index=pd.RangeIndex(rows), copy=False)
+    pd.testing.assert_frame_equal(frame, want)
+    assert frame.dtypes.equals(want.dtypes)
+    assert [type(frame[name].array) for name in frame] == [type(want[name].array) for name in want]
+    if rows:
+        assert np.shares_memory(frame["float8"].to_numpy(), arrays["float8"])
+        assert frame.groupby("int8").size().tolist() == [1] * rows
+        pd.testing.assert_frame_equal(frame.sort_values("int8", ascending=False), want.iloc[::-1])
+        pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(frame)), want)
+    frame.columns.name = "mine"
+    assert frame_of(arrays, rows).columns.name is None
