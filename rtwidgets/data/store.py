@@ -29,6 +29,7 @@ from .types import TIMES, Array, Kind, changed, keys_of, kind_of, parse, to_json
 _FIRST_CAPACITY = 256
 _SORTS_KEPT = 4
 _FEW_GAPS = 64
+_FEW = 4  # changes: what prepares many at once costs more than it saves
 
 
 class Store:
@@ -318,7 +319,7 @@ class Store:
                 # nearly always one and the same list of columns, which `count` sees first.
                 if [change.columns for change in changes].count(changes[0].columns) == len(changes):
                     self._declare(changes[0], batch)
-                    if not self._at_once(changes, batch):
+                    if len(changes) < _FEW or not self._at_once(changes, batch):
                         self._collect(changes, batch)
                 else:
                     self._split(changes, batch)
