@@ -221,14 +221,18 @@ class Local:
                 self._network.carry(client)
         return self._network
 
-    def simulate(self, users: int = 50, *, seed: int = 0, topic: str = "lobby", every: float = 5.0) -> Simulation:
-        """Fills a topic with users who come, are present, send broadcasts of the event `message`, and go.
+    def simulate(
+        self, users: int = 50, *, seed: int = 0, topic: str = "lobby", every: float = 5.0, move: bool = True
+    ) -> Simulation:
+        """Fills a topic with users who come, are present, send broadcasts of the event `message`, move their pointers
+        (event `cursor`), and go.
 
         Args:
             users: how many; each with a connection and a user id of its own.
             seed: the same seed gives the same people, who say the same things in the same order.
             topic: of the channel.
             every: seconds between two messages of one user, on average.
+            move: whether they move pointers too, which are some messages a second for each.
 
         Returns:
             What `stop()` ends; it also ends with this handle and with this process.
@@ -242,6 +246,7 @@ class Local:
                 "seed": seed,
                 "topic": topic,
                 "every": every,
+                "move": move,
                 "people": [person | {"token": self.token(person["id"], expires_in=86400)} for person in crowd],
             }
         )

@@ -7,6 +7,7 @@ stdin does, so it never outlives who asked for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import subprocess
@@ -15,7 +16,7 @@ import uuid
 from types import TracebackType
 from typing import Any
 
-from rtwidgets.client.aio import AsyncClient
+from rtwidgets.client.aio import AsyncChannel, AsyncClient
 from rtwidgets.protocol.errors import RealtimeError
 
 NAMES = (
@@ -23,6 +24,8 @@ NAMES = (
     *("nadia", "omar", "petra", "quinn", "rosa", "sven", "tara", "uma", "victor", "wanda", "xenia", "yusuf", "zoe"),
 )
 TEAMS = ("support", "sales", "operations")
+MOVE = 0.2
+"""Seconds between two places of a pointer that moves."""
 WORDS = ("hello", "late again", "on it", "who has the keys?", "done", "lunch?", "looks good", "not yet", "thanks")
 
 
@@ -78,7 +81,7 @@ def people(users: int, seed: int) -> list[dict[str, str]]:
 
 
 async def _live(person: dict[str, str], settings: dict[str, Any], chance: random.Random) -> None:
-    """One user: comes, says something now and then, and is away for a while after every dozen messages."""
+    """One user: comes, moves about, says something now and then, and is away for a while after every dozen messages."""
     every = settings["every"]
     await asyncio.sleep(chance.uniform(0, min(every, 2)))
     while True:
@@ -87,10 +90,33 @@ async def _live(person: dict[str, str], settings: dict[str, Any], chance: random
             channel.on_presence(lambda _: None)
             await channel.subscribe(30)
             await channel.track({"name": person["name"], "team": person["team"]})
-            for _ in range(chance.randint(8, 16)):
-                await asyncio.sleep(chance.expovariate(1 / every))
-                await channel.send("message", {"from": person["name"], "text": chance.choice(WORDS)})
+            moving = asyncio.create_task(_move(channel, person, settings["seed"])) if settings["move"] else None
+            try:
+                for _ in range(chance.randint(8, 16)):
+                    await asyncio.sleep(chance.expovariate(1 / every))
+                    await channel.send("message", {"from": person["name"], "text": chance.choice(WORDS)})
+            finally:
+                if moving is not None:
+                    moving.cancel()
         await asyncio.sleep(chance.uniform(every, 3 * every))
+
+
+async def _move(channel: AsyncChannel, person: dict[str, str], seed: int) -> None:
+    """A pointer that goes from place to place, and rests there. Places are shares of width and height."""
+    # Chances of its own: what is said, and in which order, does not depend on how often it moved.
+    chance = random.Random(f"{seed} {person['name']} moves")
+    x, y = chance.random(), chance.random()
+    with contextlib.suppress(RealtimeError):  # the connection is gone: so is the user, for a moment
+        while True:
+            to_x, to_y = chance.random(), chance.random()
+            steps = chance.randint(5, 15)
+            for step in range(1, steps + 1):
+                place = (x + (to_x - x) * step / steps, y + (to_y - y) * step / steps)
+                at = {"x": round(place[0], 4), "y": round(place[1], 4)}
+                await channel.send("cursor", {"key": person["name"], **at})
+                await asyncio.sleep(MOVE)
+            x, y = to_x, to_y
+            await asyncio.sleep(chance.uniform(1, 8))
 
 
 async def _stay(person: dict[str, str], settings: dict[str, Any], chance: random.Random) -> None:

@@ -115,9 +115,11 @@ def test_a_crowd_comes_talks_and_goes(server: Local) -> None:
     assert people(60, 1) != people(60, 2)
     assert len({person["name"] for person in people(60, 1)}) == 60
     heard: list[Any] = []
+    moves: list[Any] = []
 
     async def listen() -> Any:
         channel = server.client.aio.channel("lobby")
+        channel.on_broadcast("cursor", lambda event, payload, meta: moves.append(payload))
         channel.on_presence(lambda _: None)
         channel.on_broadcast("message", lambda event, payload, meta: heard.append(payload))
         await channel.subscribe()
@@ -131,6 +133,8 @@ def test_a_crowd_comes_talks_and_goes(server: Local) -> None:
         until(lambda: len(channel.presence) >= 15)
         until(lambda: len(heard) >= 20)
         assert {"from", "text"} == set(heard[0])
+        until(lambda: len(moves) >= 50)
+        assert all(0 <= move["x"] <= 1 and 0 <= move["y"] <= 1 for move in moves)
         assert {person["name"] for person in people(20, 7)} >= set(channel.presence)
     assert not crowd.running
     crowd.stop()
