@@ -33,7 +33,7 @@ def applied(store: Store, ops: list[Any]) -> Any:
     return store.apply(changes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 12), FULL), max_size=6),
     st.lists(st.lists(OPS, max_size=8), max_size=6),
