@@ -71,7 +71,8 @@ class LiveTable(Grid):
         numeric: `"float"`, or `"decimal"` for exact `decimal.Decimal` values in numeric columns.
         client: the client; default the last `rt.connect()` or `rt.local()`.
         channel: a channel to share; default one of the table's own.
-        verify_every: seconds between two full comparisons with the database; None for none.
+        verify_every: seconds between two comparisons with the database; None for none. Of a table with more than 20,000
+            rows, as many are compared each time, the next ones by key.
         append_only: a log whose rows never change: it needs no primary key, and rows are numbered as they come.
         history: changes to remember, for `changes` and `at`.
         source: where the rows come from before the changes: None for the project's REST API; a Postgres DSN
