@@ -29,7 +29,7 @@ $(PY):
 	@touch $@
 
 demo: .make/demo  ## a live flight board in JupyterLab: real Postgres, real flights (ctrl-C stops all of it)
-	@$(BIN)/rtwidgets demo $(ARGS)
+	@$(BIN)/rtwidgets demo $(ARGS) || [ $$? -eq 130 ]
 
 check: .make/dev  ## lint, types, bundle, unit tests: under a minute
 	$(BIN)/ruff check .

@@ -327,18 +327,36 @@ def _tail(arguments: argparse.Namespace) -> int:
 
     async def run() -> None:
         client = found.client()
+        reading = asyncio.current_task()
+        unread = False
+
+        def write(text: str) -> None:
+            nonlocal unread
+            if unread:
+                return
+            try:
+                _say(text)
+            except BrokenPipeError:  # as by `| head`; raised in a callback, it would end nothing
+                unread = True
+                assert reading is not None
+                reading.cancel()
+
         try:
             kind = arguments.kind or (
                 "table" if await tail.is_table(client, arguments.target, arguments.schema) else "topic"
             )
             if kind == "table":
                 await tail.tail_table(
-                    client, arguments.target, schema=arguments.schema, filter=arguments.filter, write=_say, say=say
+                    client, arguments.target, schema=arguments.schema, filter=arguments.filter, write=write, say=say
                 )
             else:
                 await tail.tail_topic(
-                    client, arguments.target, private=arguments.private, event=arguments.event, write=_say, say=say
+                    client, arguments.target, private=arguments.private, event=arguments.event, write=write, say=say
                 )
+        except asyncio.CancelledError:
+            if unread:
+                raise BrokenPipeError from None
+            raise
         finally:
             nonlocal ended
             ended = True

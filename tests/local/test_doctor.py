@@ -146,6 +146,29 @@ def test_the_commands(running: Local) -> None:
     assert said.startswith("NotConfigured: ")
 
 
+def test_a_tail_ends_quietly_when_nobody_reads_on(running: Local) -> None:
+    """As in `rtwidgets tail orders | head -1`."""
+    running.sql("create table heads (id int primary key)")
+    running.publish("heads")
+    process = rtwidgets("tail", "heads", "--name", "t")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if line.strip() == "live":
+                break
+        running.sql("insert into heads values (1)")
+        assert json.loads(process.stdout.readline())["record"] == {"id": 1}
+        process.stdout.close()
+        running.sql("insert into heads values (2)")
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
 def follow(command: list[str], ready: str, act: object, count: int) -> list[dict]:
     """Runs a tail, acts once it says that it is ready, and ends it after so many lines."""
     process = rtwidgets(*command)
