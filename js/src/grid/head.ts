@@ -64,6 +64,7 @@ export class Head {
     }
     this.row.style.width = this.filters.style.width = `${look.width}px`;
     this.filters.hidden = !look.filtering;
+    this.row.hidden = look.columns.length === 0; // a row without cells is none
     let after: [Element | null, Element | null] = [null, null];
     const put = (i: 0 | 1, element: Element): void => {
       const parent = i === 0 ? this.row : this.filters;
