@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import secrets
@@ -81,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except RealtimeError as error:
-        print(f"{error.code}: {' '.join(error.message.split())} {error.hint}".strip(), file=sys.stderr)
+        message = " ".join(error.message.split()).rstrip(".")
+        print(f"{error.code}: {message}. {error.hint}".strip(), file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         print(f'{error.name} is not installed: pip install "rtwidgets[demo]"', file=sys.stderr)
@@ -112,6 +114,12 @@ def _demo(arguments: argparse.Namespace) -> int:
     from rtwidgets.local.handle import local
     from rtwidgets.local.home import Home
 
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise RealtimeError(
+            "JupyterLab is not installed.",
+            code="NoJupyterLab",
+            hint='pip install "rtwidgets[demo]"; in a clone: make demo',
+        )
     os.environ["RTWIDGETS_LOCAL"] = "demo"  # the notebooks' rt.local() joins the same server
     port = arguments.port or _free_port()
     if arguments.port and not _is_free(port):

@@ -153,7 +153,8 @@ async def test_row_level_security_goes_as_recorded(server: RealtimeServer, pg: s
     # The recorded server looks ten times a second, and found the last row gone: it told nobody of its insert. Ours tells
     # as it is committed, and so does service_role, which sees every row, hear of it.
     insert = """{"event": "postgres_changes", "topic": "realtime:rls", "ref": null, "payload": {"ids": [1], "data": {
-        "columns": [{"name": "id", "type": "int4"}, {"name": "owner", "type": "uuid"}, {"name": "body", "type": "text"}],
+        "columns": [
+            {"name": "id", "type": "int4"}, {"name": "owner", "type": "uuid"}, {"name": "body", "type": "text"}],
         "commit_timestamp": "2026-11-23T17:26:05.730Z", "errors": null, "schema": "public", "table": "rls_t",
         "type": "INSERT", "record": {"id": 3, "owner": null, "body": null}}}}"""
     await replay(server, "08_pg_rls", tokens=tokens, actions=actions, more={"service": [insert]})
