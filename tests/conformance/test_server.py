@@ -150,8 +150,8 @@ async def test_row_level_security_goes_as_recorded(server: RealtimeServer, pg: s
     }
     tokens = {"user": mint(SECRET, "authenticated", sub=USER), "anon": server.anon_key, "service": server.service_key}
     actions = {t: (lambda work=work: sql(pg, *work)) for t, work in statements.items()}
-    # The recorded server looks ten times a second, and found the last row gone: it told nobody of its insert. Ours tells
-    # as it is committed, and so does service_role, which sees every row, hear of it.
+    # The recorded server looks ten times a second, and found the last row gone: it told nobody of its insert. Ours
+    # tells as it is committed, so service_role, which sees every row, hears of it.
     insert = """{"event": "postgres_changes", "topic": "realtime:rls", "ref": null, "payload": {"ids": [1], "data": {
         "columns": [
             {"name": "id", "type": "int4"}, {"name": "owner", "type": "uuid"}, {"name": "body", "type": "text"}],
