@@ -118,16 +118,21 @@ class ColumnData:
         if objects:
             self.data[freed] = null_of(self.kind)  # let go of what was deleted
 
+    def copied(self, where: Array) -> Any:
+        """A read-only pandas array of the values at `where`, for many to share."""
+        return self._frozen(self.data[where], None if self.mask is None else self.mask[where])
+
+    def _frozen(self, data: Array, mask: Array | None) -> Any:
+        data.flags.writeable = False
+        if mask is not None:
+            mask.flags.writeable = False
+        return to_pandas(self.kind, data, mask)
+
     def show(self, start: int, end: int) -> Any:
         """A read-only pandas array over [start, end), without copying."""
         if self.shown is None:
-            data = self.data[start:end]
-            data.flags.writeable = False
-            mask = None
-            if self.mask is not None:
-                mask = self.mask[start:end]
-                mask.flags.writeable = False
-            self.shown = to_pandas(self.kind, data, mask)
+            mask = None if self.mask is None else self.mask[start:end]
+            self.shown = self._frozen(self.data[start:end], mask)
             self.lent = max(self.lent, end)
         return self.shown
 

@@ -83,7 +83,8 @@ class Store:
         self._sorts: dict[Sort, SortedRows] = {}
         self._narrows: WeakSet[Narrow] = WeakSet()
         self._arrival: Array | None = None
-        self._frame: pd.DataFrame | None = None
+        self._shown: dict[str, Any] | None = None
+        """The columns of the frame handed out last, while it is still true."""
         self._horizon: tuple[Any, ...] | None = None
         """Rank of the first row that the limit is known to have left out; None where it left out none."""
         for column in columns:
@@ -131,20 +132,15 @@ class Store:
     def df(self) -> pd.DataFrame:
         """All rows as a frame that later changes never touch; shares memory with the table, so it costs no copy."""
         with self.lock:
-            if self._frame is None:
+            if self._shown is None:
                 if self._dead:
                     self._squeeze()
-                arrays: dict[str, Any] = {}
-                where = self._sorted(self.order) if self.order else None
-                for name, column in self._columns.items():
-                    array: Any = column.show(self._start, self._end)
-                    if where is not None:
-                        array = array.take(where - self._start)
-                        if hasattr(array, "reset_index"):  # brought its index along, which must not align
-                            array = array.reset_index(drop=True)
-                    arrays[name] = array
-                self._frame = guard(frame_of(arrays, len(self)))
-            return self._frame.copy(deep=False)
+                if self.order:
+                    where = self._sorted(self.order)
+                    self._shown = {name: column.copied(where) for name, column in self._columns.items()}
+                else:
+                    self._shown = {name: c.show(self._start, self._end) for name, c in self._columns.items()}
+            return guard(frame_of(self._shown, len(self)))
 
     def row(self, key: Key) -> Row | None:
         """One row as values like those that JSON carries (times in ISO form, Decimals and integers exact)."""
@@ -525,7 +521,7 @@ class Store:
         return [*self._sorts.values(), *self._narrows]
 
     def _touched(self) -> None:
-        self._frame = None
+        self._shown = None
         self._arrival = None
 
     def _clear(self, batch: Batch) -> None:
@@ -604,7 +600,7 @@ class Store:
         slots = self._index.find(keys) if slots is None else slots
         positions = self._pos[slots]
         found = Updates(keys, {}, {}, {})
-        self._frame = None  # lets go of the columns, so that what only we hold is not copied
+        self._shown = None  # lets go of the columns, so that what only we hold is not copied
         for name, column in self._columns.items():
             if name in self.key:
                 continue  # what a row was found by cannot differ

@@ -213,6 +213,20 @@ def test_a_frame_is_borrowed_memory_until_the_table_writes_and_the_users_own_whe
     assert "new" not in store.df()
 
 
+def test_what_one_reader_writes_into_a_sorted_frame_no_other_sees() -> None:
+    store = Store(COLUMNS, ["id"], order="id.desc")
+    store.load(rows(4))
+    mine = store.df()
+    for name, value in (("x", 7.0), ("n", 7), ("n", None), ("name", "mine"), ("ok", False)):
+        try:
+            mine.loc[0, name] = value
+        except ValueError:  # pandas 2.2: the memory is read-only
+            pass
+    other = store.df()
+    assert other["id"].tolist() == [3, 2, 1, 0]
+    assert (other["x"][0], other["n"][0], other["name"][0], other["ok"][0]) == (0.5, 1, "a", True)
+
+
 def test_a_change_too_large_to_send_merges_and_asks_to_be_read_again() -> None:
     store = Store(COLUMNS, ["id"])
     store.load(rows(1))
