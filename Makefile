@@ -49,7 +49,7 @@ bench: .make/bench  ## side-by-side measurements, printed as ratios and percenti
 	$(PY) -m bench
 
 docs: .make/dev  ## the documentation as a site, into build/site/
-	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet && echo "build/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet && echo "build/site/index.html (its search needs a server: $(PY) -m http.server -d build/site)"
 
 js: .make/dev  ## rebuild the committed bundles under rtwidgets/static/
 	$(PY) tools/js.py build
