@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from ..protocol.codec import loads
 from ..protocol.errors import RealtimeError
@@ -60,6 +60,8 @@ class DsnSource:
             raise RealtimeError(
                 "the source's DSN cannot be understood", code="BadDsn", hint="write postgresql://user:password@host/db"
             ) from None
+        except psycopg.InterfaceError as error:  # an event loop that psycopg cannot use: Windows' own
+            raise RealtimeError(_words(error), code="SourceFailed", hint="leave source= out") from None
 
     async def describe(self, table: str, schema: str = "public") -> TableInfo:
         """The table's columns and key. Raises `RealtimeError`."""
@@ -91,20 +93,15 @@ class DsnSource:
         import psycopg
         from psycopg import sql
 
-        info = await self.describe(table, schema)
-        types = {column.name: column.type for column in info.columns}
-        asked = parse(filter)
-        matches = asked.compile(types) if asked.conditions else None
-        where = [_where(condition, types) for condition in asked.conditions]
-        query = sql.SQL("select {} from {}{}{}").format(
-            sql.SQL(", ").join(map(sql.Identifier, columns or list(types))),
+        names = columns or [column.name for column in (await self.describe(table, schema)).columns]
+        where = [_where(condition) for condition in parse(filter).conditions]
+        query = sql.SQL("select {} from {}{}{}{}").format(
+            sql.SQL(", ").join(map(sql.Identifier, names)),
             sql.Identifier(schema, table),
             sql.SQL(" where ") + sql.SQL(" and ").join(where) if where else sql.SQL(""),
             _order(order),
+            sql.SQL("") if limit is None else sql.SQL(" limit {}").format(sql.Literal(limit)),
         )
-        wanted = None if columns is None else set(columns)
-        if matches is not None and wanted is not None and not asked.columns <= wanted:
-            matches = None  # Postgres has applied what it can
         async with await self._connect() as connection:
             try:
                 await connection.execute("set transaction isolation level repeatable read, read only")
@@ -117,20 +114,13 @@ class DsnSource:
                 at = (lsn[0], Snapshot.parse(snapshot[0]))
                 copy = sql.SQL("copy (select row_to_json(t) from ({}) t) to stdout").format(query)
                 rows: list[dict[str, Any]] = []
-                left = limit
                 async with connection.cursor().copy(copy) as read:
                     async for (text,) in read.rows():
                         row: Any = loads(text)
-                        if matches is not None and not matches(row):
-                            continue
                         rows.append(row)
-                        if left is not None:
-                            left -= 1
-                        if len(rows) >= page_size or left == 0:
+                        if len(rows) >= page_size:
                             yield Page(rows, None, *at)
                             rows = []
-                        if left == 0:
-                            break
                 yield Page(rows, None, *at)
             except psycopg.Error as error:
                 raise RealtimeError(
@@ -145,15 +135,26 @@ def _words(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _where(condition: Condition, types: dict[str, str]) -> sql.Composable:
-    """What an index can help with, as SQL; the rest is left to the filter itself."""
+_OPERATORS: dict[str, LiteralString] = {
+    "eq": "=", "neq": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">=", "like": "like", "ilike": "ilike",
+    "match": "~", "imatch": "~*", "isdistinct": "is distinct from",
+}  # fmt: skip
+_IS: dict[str, LiteralString] = {"null": "null", "true": "true", "false": "false", "unknown": "unknown"}
+
+
+def _where(condition: Condition) -> sql.Composable:
     from psycopg import sql
 
-    if condition.column not in types or condition.negated or condition.op not in ("eq", "in"):
-        return sql.SQL("true")
-    values = [condition.value] if isinstance(condition.value, str) else list(condition.value)
-    kind = sql.Identifier(types[condition.column])
-    return sql.SQL("{} = any({}::{}[])").format(sql.Identifier(condition.column), sql.Literal(values), kind)
+    column: sql.Composable = sql.Identifier(condition.column)
+    if condition.op == "is":
+        test = sql.SQL("{} is {}").format(column, sql.SQL(_IS[str(condition.value)]))
+    elif condition.op == "in":
+        test = sql.SQL("{} in ({})").format(column, sql.SQL(", ").join(map(sql.Literal, condition.value)))
+    else:
+        # Literals without a type, which take the column's.
+        operator = sql.SQL(_OPERATORS[condition.op])
+        test = sql.SQL("{} {} {}").format(column, operator, sql.Literal(condition.value))
+    return sql.SQL("not ({})").format(test) if condition.negated else sql.SQL("({})").format(test)
 
 
 def _order(order: str | None) -> sql.Composable:
