@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .protocol.filters import where
     from .sessions.recorder import Recorder, record
     from .sessions.replay import Replay, replay
+    from .widgets.cursors import Cursors
+    from .widgets.chart import LiveChart
     from .widgets.feed import BroadcastFeed
     from .widgets.live import LiveView, live
     from .widgets.presence import Presence
@@ -41,6 +43,8 @@ _HOMES = {
     "protocol.filters": ("where",),
     "sessions.recorder": ("Recorder", "record"),
     "sessions.replay": ("Replay", "replay"),
+    "widgets.cursors": ("Cursors",),
+    "widgets.chart": ("LiveChart",),
     "widgets.feed": ("BroadcastFeed",),
     "widgets.live": ("LiveView", "live"),
     "widgets.presence": ("Presence",),
@@ -55,6 +59,8 @@ __all__ = [
     "ChangeBatch",
     "Channel",
     "Client",
+    "Cursors",
+    "LiveChart",
     "LiveTable",
     "LiveView",
     "Local",

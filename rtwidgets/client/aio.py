@@ -685,6 +685,16 @@ class AsyncChannel:
 
         return release
 
+    @property
+    def presence_key(self) -> str | None:
+        """The key that this channel is present under; None where the server makes one."""
+        return self.options.presence_key
+
+    @property
+    def tracked(self) -> dict[str, Any] | None:
+        """The state that is shown to the others; None for none."""
+        return self._state
+
     def set_presence_key(self, key: str) -> None:
         """Presence under this key from now on; a joined channel is joined anew. The same key again changes nothing.
 
