@@ -15,6 +15,12 @@ class _Redacting(logging.Filter):
         return True
 
 
-logger = logging.getLogger("rtwidgets")
-if not any(isinstance(known, _Redacting) for known in logger.filters):
-    logger.addFilter(_Redacting())
+def child(name: str) -> logging.Logger:
+    """The logger of this name with the filter that takes secrets out: a logger's filters do not bind its children."""
+    found = logging.getLogger(name)
+    if not any(isinstance(known, _Redacting) for known in found.filters):
+        found.addFilter(_Redacting())
+    return found
+
+
+logger = child("rtwidgets")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pandas as pd
 
+from ..client.log import child
 from ..protocol import filters
 from ..protocol.channel import ChangesBinding
 from ..protocol.errors import RealtimeError
@@ -38,7 +38,7 @@ from .types import lag_ms
 if TYPE_CHECKING:
     from ..client.rest import Page, Snapshot, TableInfo
 
-log = logging.getLogger("rtwidgets.table")
+log = child("rtwidgets.table")
 
 Status = Literal["connecting", "catching up", "live", "stale", "error", "closed"]
 Listener = Callable[[Delta], object]

@@ -309,3 +309,18 @@ def test_a_commit_that_is_in_the_log_but_not_yet_visible_is_delivered() -> None:
     assert cut.passes(insert(1, lsn=1000, xid=104))
     assert cut.passes(insert(1, lsn=990, xid=110))
     assert cut.passes(insert(1))
+
+
+async def test_no_secret_of_a_listener_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    engine, channel = await started(Rest([row(1)]))
+
+    def listener(delta: Any) -> None:
+        raise ValueError("connect to postgresql://me:topsecret@host/db with sb_secret_abc")
+
+    engine.on_delta(listener)
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    assert "a listener of t failed" in caplog.text
+    assert "topsecret" not in caplog.text
+    assert "sb_secret_abc" not in caplog.text
+    await engine.stop()
