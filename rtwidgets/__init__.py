@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from .protocol.filters import where
     from .sessions.recorder import Recorder, record
     from .sessions.replay import Replay, replay
-    from .widgets.cursors import Cursors
     from .widgets.chart import LiveChart
+    from .widgets.cursors import Cursors
     from .widgets.feed import BroadcastFeed
     from .widgets.live import LiveView, live
     from .widgets.presence import Presence

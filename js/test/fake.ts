@@ -25,8 +25,8 @@ export class FakeModel implements Model {
   of(kind: string): any[] {
     return this.sent.filter((message) => message.kind === kind);
   }
-  hear(frame: Partial<Frame> & Record<string, unknown>): void {
-    for (const handler of [...this.handlers]) handler({ view: this.view, epoch: "e1", kind: "frame", ...frame }, []);
+  hear(frame: Partial<Frame> & Record<string, unknown>, buffers: DataView[] = []): void {
+    for (const handler of [...this.handlers]) handler({ view: this.view, epoch: "e1", kind: "frame", ...frame }, buffers);
   }
 }
 

@@ -42,7 +42,7 @@ export class Link<F extends Frame> {
 
   constructor(
     private readonly model: Model,
-    private readonly take: (frame: F) => void,
+    private readonly take: (frame: F, buffers: DataView[]) => void,
     wants: Record<string, unknown> = {},
     private readonly now: () => number = () => performance.now(),
   ) {
@@ -55,6 +55,11 @@ export class Link<F extends Frame> {
   want(wants: Record<string, unknown>): void {
     this.wants = { ...this.wants, ...wants };
     this.send("wants", { wants: this.wants });
+  }
+
+  /** Asks for everything anew. */
+  again(): void {
+    this.hello();
   }
 
   send(kind: string, fields: Record<string, unknown> = {}): void {
@@ -71,10 +76,10 @@ export class Link<F extends Frame> {
     this.send("hello", { wants: this.wants });
   }
 
-  private hear = (frame: F): void => {
+  private hear = (frame: F, buffers: DataView[] = []): void => {
     if (frame?.view === ANYONE) {
       // Good until the view's own frames come.
-      if (this.seq === 0) this.take(frame);
+      if (this.seq === 0) this.take(frame, buffers);
       return;
     }
     if (frame?.view !== this.view) return;
@@ -83,7 +88,7 @@ export class Link<F extends Frame> {
       this.lost = false;
       this.epoch = frame.epoch;
       this.seq = frame.seq;
-      this.take(frame);
+      this.take(frame, buffers);
       this.acknowledge();
     } else if (frame.epoch === this.epoch && frame.seq <= this.seq) {
       return; // an older one again
