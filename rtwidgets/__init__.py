@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .sessions.recorder import Recorder, record
     from .sessions.replay import Replay, replay
     from .widgets.chart import LiveChart
+    from .widgets.connection import ConnectionStatus
     from .widgets.cursors import Cursors
     from .widgets.feed import BroadcastFeed
     from .widgets.live import LiveView, live
@@ -43,8 +44,9 @@ _HOMES = {
     "protocol.filters": ("where",),
     "sessions.recorder": ("Recorder", "record"),
     "sessions.replay": ("Replay", "replay"),
-    "widgets.cursors": ("Cursors",),
     "widgets.chart": ("LiveChart",),
+    "widgets.connection": ("ConnectionStatus",),
+    "widgets.cursors": ("Cursors",),
     "widgets.feed": ("BroadcastFeed",),
     "widgets.live": ("LiveView", "live"),
     "widgets.presence": ("Presence",),
@@ -59,6 +61,7 @@ __all__ = [
     "ChangeBatch",
     "Channel",
     "Client",
+    "ConnectionStatus",
     "Cursors",
     "LiveChart",
     "LiveTable",
