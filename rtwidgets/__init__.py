@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from .widgets.connection import ConnectionStatus
     from .widgets.cursors import Cursors
     from .widgets.feed import BroadcastFeed
+    from .widgets.inspector import Inspector
     from .widgets.live import LiveView, live
+    from .widgets.panel import ChannelPanel
     from .widgets.presence import Presence
     from .widgets.table import ChangeBatch, LiveTable
 
@@ -48,7 +50,9 @@ _HOMES = {
     "widgets.connection": ("ConnectionStatus",),
     "widgets.cursors": ("Cursors",),
     "widgets.feed": ("BroadcastFeed",),
+    "widgets.inspector": ("Inspector",),
     "widgets.live": ("LiveView", "live"),
+    "widgets.panel": ("ChannelPanel",),
     "widgets.presence": ("Presence",),
     "widgets.table": ("ChangeBatch", "LiveTable"),
 }
@@ -60,9 +64,11 @@ __all__ = [
     "BroadcastFeed",
     "ChangeBatch",
     "Channel",
+    "ChannelPanel",
     "Client",
     "ConnectionStatus",
     "Cursors",
+    "Inspector",
     "LiveChart",
     "LiveTable",
     "LiveView",

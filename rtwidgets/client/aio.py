@@ -937,6 +937,8 @@ class AsyncChannel:
         self._ended()
 
     def _ended(self) -> None:
+        # Whoever shows rows must not go on as if they were of now.
+        self._gap("the channel was left")
         self._machine.end()
         self._was_joined = False
         self._routes, self.error, self._state, self._state_sent = {}, None, None, None

@@ -41,7 +41,7 @@ def record(
         path: of the file, JSON lines; compressed where it ends in `.gz`.
         schema: of tables given by name.
         client: who listens to sources given by name; default the last `rt.connect()` or `rt.local()`.
-        overwrite: whether a file that exists may be replaced.
+        overwrite: whether a file that exists may be replaced; a recording into it that is under way ends.
 
     What looks like a key or a token is replaced by `<redacted>`, and where it was recorded is not in the file; what
     rows and messages say is, so treat it as you treat them. Tables are recorded whole: a filter can be set when they
@@ -57,7 +57,11 @@ def record(
         target = _target(one, schema, client)
         if not any(other.same(target) for other in found):
             found.append(target)
-    recorder = Recorder(Path(path), found, overwrite=overwrite)
+    where = Path(path)
+    for other in list(_open):
+        if overwrite and other.running and other.path.resolve() == where.resolve():
+            other.stop()
+    recorder = Recorder(where, found, overwrite=overwrite)
     _open.add(recorder)
     return recorder
 

@@ -15,6 +15,9 @@ from ..protocol.errors import RealtimeError
 from .player import Player
 from .recording import Recording, read
 
+_open: dict[Path, Replay] = {}
+"""Kept here, since widgets follow a replay also where nobody keeps what `replay` returned."""
+
 
 def replay(path: str | Path, speed: float = 1.0, *, paused: bool = False, loop: bool = False) -> Replay:
     """Plays a recorded session, and makes it the default of everything that needs a client.
@@ -27,9 +30,17 @@ def replay(path: str | Path, speed: float = 1.0, *, paused: bool = False, loop: 
         paused: whether time stands until `.play()`.
         loop: whether it begins again at its end.
 
+    A replay of the same file that is still open is closed first, so that running a cell again is safe.
+
     Raises RealtimeError for what is no session, ValueError for a speed that is not above 0, OSError.
     """
-    return Replay(read(path), path=Path(path), speed=_checked(speed), paused=paused, loop=loop)
+    recording, where = read(path), Path(path).resolve()
+    wanted = _checked(speed)
+    before = _open.get(where)
+    if before is not None:
+        before.close()
+    made = _open[where] = Replay(recording, path=where, speed=wanted, paused=paused, loop=loop)
+    return made
 
 
 def _checked(speed: float) -> float:
@@ -161,6 +172,8 @@ class Replay:
         if self._closed:
             return
         self._closed = True
+        if _open.get(self.path) is self:
+            del _open[self.path]
         was_default = sync._default is self.client
         self.client.close()
         run(self._player.stop(), 10)

@@ -182,6 +182,9 @@ def test_stopping_twice_and_a_widget_as_source(orders: rt.Local, tmp_path: Path)
     assert table.status == "live"  # it goes by a channel of its own
     assert recorder.stop() == recorder.stop() == tmp_path / "widget.jsonl"
     assert "stopped" in repr(recorder)
+    first = rt.record(table, tmp_path / "widget.jsonl", overwrite=True)
+    with rt.record(table, tmp_path / "widget.jsonl", overwrite=True) as recorder:
+        assert not first.running
     assert read(recorder.path).tables == [("public", "orders")]
     table.close()
 

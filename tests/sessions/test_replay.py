@@ -201,13 +201,29 @@ def test_nobody_else_on_this_machine_gets_in(session: Path) -> None:
             assert httpx.get(player.client.url + path).status_code == 401
 
 
-def test_the_default_client_of_before_comes_back(session: Path) -> None:
+def test_the_default_client_of_before_comes_back(session: Path, tmp_path: Path) -> None:
     rt.set_default_client(None)
+    other = written(tmp_path / "other.jsonl", SESSION)
     with rt.replay(session) as outer:
-        with rt.replay(session) as inner:
+        with rt.replay(other) as inner:
             assert rt.default_client() is inner.client
         assert rt.default_client() is outer.client
     assert outer.status == "closed"
+
+
+def test_a_cell_may_run_again(session: Path) -> None:
+    """The replay of before does not go on beside the new one, also where nobody has kept it."""
+    first = rt.replay(session, paused=True)
+    table = rt.LiveTable("orders").wait_live()
+    second = rt.replay(session, paused=True)
+    assert first.status == "closed"
+    until(lambda: table.status != "live")
+    again = rt.LiveTable("orders").wait_live()
+    assert ids(again) == [1, 2]
+    for widget in (table, again):
+        widget.close()
+    second.close()
+    second.close()
 
 
 def test_in_a_loop_it_begins_again(tmp_path: Path) -> None:

@@ -65,6 +65,11 @@ export class Lines<T> {
     this.draw();
   }
 
+  /** Measures and draws again: a line has changed its height. */
+  redraw(): void {
+    this.draw();
+  }
+
   toEnd(): void {
     this.element.scrollTop = this.element.scrollHeight;
     this.setAtEnd(true);

@@ -13,6 +13,7 @@ const WORDS: Record<string, string> = {
   error: "error",
   closed: "closed",
   leaving: "leaving…",
+  paused: "paused",
 };
 
 export class StatusLine {
