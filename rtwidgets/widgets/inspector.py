@@ -14,6 +14,7 @@ import pandas as pd
 import traitlets
 
 from ..client.sync import Channel, Client, default_client
+from ..protocol.channel import PREFIX
 from ..protocol.explain import as_dict, explain
 from ..protocol.messages import Message
 from .base import STATIC, RtWidget, View, there, unregister_all
@@ -52,7 +53,7 @@ class Inspector(RtWidget):
         source = source or default_client()
         self.source = source
         client = source.client if isinstance(source, Channel) else source
-        self._topic = source.aio.topic if isinstance(source, Channel) else None
+        self._topic = PREFIX + source.topic if isinstance(source, Channel) else None
         self._entries: deque[tuple[datetime, str, Message]] = deque(maxlen=maxlen)
         self._total = 0
         self._held_at: int | None = None
