@@ -416,9 +416,38 @@ test("search and filters are asked for after typing, from the first row", async 
   input.dispatchEvent(new Event("input", { bubbles: true }));
   await wait(300);
   expect(wants(model)).toMatchObject({ search: "abc", filters: { price: ">5" } });
+  expect(model.of("layout").at(-1).layout).toMatchObject({ search: "abc", filters: { price: ">5" } });
   filter.click();
   await wait(100);
   expect(wants(model).filters).toEqual({});
+  expect(model.of("layout").at(-1).layout).toMatchObject({ search: "abc", filters: {} });
+});
+
+test("the kernel searches and filters too, and nobody is left to wonder where the rows are", async () => {
+  const traits: Record<string, unknown> = { arrangement: { search: "ab", filters: { price: ">1" } } };
+  const { model, hear, el } = open(traits);
+  expect(model.of("hello")[0].wants).toMatchObject({ search: "ab", filters: { price: ">1" } });
+  await hear(three);
+  const search = el.querySelector<HTMLInputElement>("input[type=search]")!;
+  const filterOf = (name: string) => el.querySelector<HTMLInputElement>(`input[aria-label='filter ${name}']`);
+  expect(search.value).toBe("ab");
+  expect(filterOf("price")!.value).toBe(">1");
+  traits.arrangement = { filters: { name: "x", id: 5 } };
+  await model.fire("change:arrangement");
+  await wait(80);
+  expect(wants(model)).toMatchObject({ search: "", filters: { name: "x" } });
+  expect([search.value, filterOf("price")!.value, filterOf("name")!.value]).toEqual(["", "", "x"]);
+  search.focus();
+  search.value = "typed";
+  search.dispatchEvent(new Event("input", { bubbles: true }));
+  await painted();
+  expect(search.value).toBe("typed");
+  expect(model.of("layout")).toHaveLength(0);
+});
+
+test("few rows take little room", () => {
+  const rows = (count?: number) => open({ count }).el.querySelector<HTMLElement>(".rtw-table")!.style.getPropertyValue("--rtw-rows");
+  expect([rows(3), rows(8), rows(5000), rows(0), rows()]).toEqual(["6", "10", "12", "", ""]);
 });
 
 test("pauses, says how much waits, resumes", async () => {

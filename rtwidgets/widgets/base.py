@@ -106,6 +106,10 @@ class RtWidget(anywidget.AnyWidget):
     def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
         """A message of the widget's own kind (`pause`, `send`, ...)."""
 
+    def _first_wants(self) -> dict[str, Any]:
+        """What a page that could not say yet what it wants will want."""
+        return {}
+
     # --- to the browser: on the I/O thread
 
     def _frame(self, view: View) -> dict[str, Any] | None:
@@ -214,7 +218,8 @@ class RtWidget(anywidget.AnyWidget):
         if data is not None:
             taken = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
             with self._lock:
-                self._views[ANYONE] = View(ANYONE)
+                self._views[ANYONE] = anyone = View(ANYONE)
+                anyone.wants = self._first_wants()
             pump.mark(self)
             note = f'<p style="opacity: .6">as of {taken}; run the notebook to see it live</p>'
             data["text/html"] = self._html() + note

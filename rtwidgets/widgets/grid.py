@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import html
 import io
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import traitlets
 
@@ -39,7 +42,12 @@ class Grid(RtWidget):
     selected = traitlets.List(trait=traitlets.Any()).tag(sync=True)
     """Keys of the rows that are selected in the grid; set it to select."""
     arrangement = traitlets.Dict().tag(sync=True)
-    """How the grid is arranged: `order`, `hidden`, `pinned`, `widths`, `sort`. Save it, and set it to restore it."""
+    """How the grid is arranged, as a person did in the page or as code sets it; `{}` for how it was at first.
+
+    `order`, `hidden`, `pinned`: lists of columns. `widths`: pixels (40 to 1200) by column. `sort`: pairs `[column,
+    descending]`, the first decides. `search`: a text that some column holds. `filters`: by column, a text that it holds
+    or a comparison (`">5"`). Columns that the table has not are passed over: they may come.
+    """
 
     def __init__(self, **traits: Any) -> None:
         self._narrows: dict[str, tuple[Any, Narrow]] = {}
@@ -60,6 +68,33 @@ class Grid(RtWidget):
     def selected_df(self) -> pd.DataFrame:
         """The selected rows, in the table's order; keys that have gone are passed over."""
         return self.store.take([self._key(key) for key in self.selected], arrange=True)
+
+    def state(self) -> dict[str, Any]:
+        """What a person set up in the grid (`arrangement`, `selected`), as JSON can hold it: keep it for `restore`."""
+        return {
+            "arrangement": copy.deepcopy(self.arrangement),
+            "selected": [list(key) if isinstance(key, tuple) else key for key in self.selected],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Sets the grid up as `state()` found it, there or in another notebook.
+
+        Raises TraitError, and changes nothing, where it is no such state.
+        """
+        if not isinstance(state, dict) or not state.keys() <= {"arrangement", "selected"}:
+            raise traitlets.TraitError(f"restore takes what state() gave: arrangement and selected, not {state!r:.200}")
+        arrangement = checked_arrangement(state.get("arrangement", self.arrangement))
+        selected = checked_keys(state.get("selected", self.selected))
+        with self.hold_sync():
+            self.arrangement, self.selected = arrangement, selected
+
+    @traitlets.validate("arrangement")
+    def _check_arrangement(self, proposal: Any) -> dict[str, Any]:
+        return checked_arrangement(proposal.value)
+
+    @traitlets.validate("selected")
+    def _check_selected(self, proposal: Any) -> list[Any]:
+        return checked_keys(proposal.value)
 
     def to_csv(self, path: Any = None, **options: Any) -> str | None:
         """The rows as CSV: into a file or, without a path, as text. Options as for `DataFrame.to_csv`."""
@@ -188,10 +223,15 @@ class Grid(RtWidget):
     def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
         if kind == "csv":
             self._write_csv(view, content.get("columns"))
-        elif kind == "select" and isinstance(content.get("keys"), list):
-            self.selected = content["keys"]
-        elif kind == "layout" and isinstance(content.get("layout"), dict):
-            self.arrangement = content["layout"]
+        elif kind in ("select", "layout"):
+            with contextlib.suppress(traitlets.TraitError):  # nothing that a page sends may raise here
+                if kind == "select":
+                    self.selected = content.get("keys")
+                else:
+                    self.arrangement = content.get("layout")
+
+    def _first_wants(self) -> dict[str, Any]:
+        return {name: self.arrangement[name] for name in ("sort", "search", "filters") if name in self.arrangement}
 
     def _write_csv(self, view: View, columns: Any) -> None:
         """Answers with the rows that the view is left with, in its order and columns, as CSV."""
@@ -225,6 +265,66 @@ class Grid(RtWidget):
         frame.head(HTML_ROWS).to_html(text, index=False, escape=True, na_rep="")
         more = f"<p>… {len(frame) - HTML_ROWS} more rows</p>" if len(frame) > HTML_ROWS else ""
         return f"<p><b>{html.escape(self._title())}</b></p>{text.getvalue()}{more}"
+
+
+NARROWEST, WIDEST = 40, 1200
+"""Pixels that a column may be wide."""
+
+
+def checked_arrangement(value: Any) -> dict[str, Any]:
+    """The arrangement, if it is one. Raises TraitError that says what is not."""
+    if not isinstance(value, dict):
+        raise traitlets.TraitError(f"arrangement is a dict, not {value!r:.200}")
+    for name, part in value.items():
+        if name in ("order", "hidden", "pinned"):
+            good, means = _texts(part), "a list of columns"
+        elif name == "widths":
+            good = isinstance(part, dict) and _texts(list(part)) and all(map(_is_width, part.values()))
+            means = f"a dict of pixels by column, each from {NARROWEST} to {WIDEST}"
+        elif name == "sort":
+            good = isinstance(part, list | tuple) and all(map(_is_sort, part))
+            means = "a list of pairs (column, whether descending)"
+        elif name == "filters":
+            good = isinstance(part, dict) and _texts([*part, *part.values()])
+            means = "a dict of texts by column"
+        elif name == "search":
+            good, means = isinstance(part, str), "a text"
+        else:
+            known = "order, hidden, pinned, widths, sort, search and filters"
+            raise traitlets.TraitError(f"arrangement has {known}, not {name!r:.200}")
+        if not good:
+            raise traitlets.TraitError(f"arrangement[{name!r}] is {means}, not {part!r:.200}")
+    return value
+
+
+def checked_keys(value: Any) -> list[Any]:
+    """The keys, if they are keys. Raises TraitError that says what is not."""
+    if not isinstance(value, list | tuple):
+        raise traitlets.TraitError(f"selected is a list of keys, not {value!r:.200}")
+    return [_checked_key(key) for key in value]
+
+
+def _checked_key(key: Any) -> Any:
+    if isinstance(key, list | tuple) and key:
+        return type(key)(_checked_key(part) for part in key)
+    # A key that was read off a DataFrame is a number of numpy's.
+    plain = key.item() if isinstance(key, np.generic) else key
+    if not isinstance(plain, str | int | float | bool):
+        means = "a row's key as the server writes it (a number, a text), or a tuple of them where the key has several"
+        raise traitlets.TraitError(f"selected holds keys: {means}; not {key!r:.200}")
+    return plain
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
+
+
+def _is_width(value: Any) -> bool:
+    return isinstance(value, int | float) and NARROWEST <= value <= WIDEST
+
+
+def _is_sort(pair: Any) -> bool:
+    return isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], bool)
 
 
 def _note(narrow: Narrow, rows: int) -> str:

@@ -62,8 +62,6 @@ export class Grid {
   readonly element: HTMLElement;
   readonly pane: HTMLElement;
   readonly selection = new Selection();
-  search = "";
-  filters: Record<string, string> = {};
   filtering = false;
   follow = false;
 
@@ -96,6 +94,7 @@ export class Grid {
 
   constructor(layout: unknown, private readonly asks: Asks, private readonly signal: AbortSignal) {
     this.layout = readLayout(layout);
+    this.showFilters();
     this.menu = new Menu(signal);
     this.head = new Head({
       sort: (column, add) => this.sortBy(nextSort(this.layout.sort, column, add)),
@@ -115,8 +114,8 @@ export class Grid {
 
   /** What the view shows, for the kernel. */
   get wants(): Wants {
-    const { search, filters, follow } = this;
-    return { ...this.asked, sort: this.layout.sort, search, filters, tail: follow, anchor: this.anchor };
+    const { sort, search, filters } = this.layout;
+    return { ...this.asked, sort, search, filters, tail: this.follow, anchor: this.anchor };
   }
 
   /** The row that must stay where it is while rows come above it: the first one seen, but at the very top. */
@@ -184,15 +183,23 @@ export class Grid {
 
   /** Arranges the columns, as the kernel wishes. */
   setLayout(given: unknown): void {
-    const sort = JSON.stringify(this.layout.sort);
+    const rows = (): string => JSON.stringify([this.layout.sort, this.layout.search, this.layout.filters]);
+    const before = rows();
     Object.assign(this.layout, readLayout(given));
-    if (JSON.stringify(this.layout.sort) !== sort) this.askAnew();
+    this.showFilters();
+    if (rows() !== before) this.askAnew();
     this.redraw();
   }
 
+  /** A filter that nobody sees would hide rows without a word. */
+  private showFilters(): void {
+    if (Object.keys(this.layout.filters).length) this.filtering = true;
+  }
+
   searchFor(text: string): void {
-    if (text === this.search) return;
-    this.search = text;
+    if (text === this.layout.search) return;
+    this.layout.search = text;
+    this.arranged();
     this.askAnew();
   }
 
@@ -205,8 +212,9 @@ export class Grid {
 
   setFiltering(on: boolean): void {
     this.filtering = on;
-    if (!on && Object.keys(this.filters).length) {
-      this.filters = {};
+    if (!on && Object.keys(this.layout.filters).length) {
+      this.layout.filters = {};
+      this.arranged();
       this.askAnew();
     }
     this.redraw();
@@ -230,10 +238,13 @@ export class Grid {
   }
 
   private filterBy(column: string, text: string): void {
-    const { [column]: _, ...others } = this.filters;
-    this.filters = text.trim() === "" ? others : { ...others, [column]: text };
+    const { [column]: _, ...others } = this.layout.filters;
+    this.layout.filters = text.trim() === "" ? others : { ...others, [column]: text };
     clearTimeout(this.typing);
-    this.typing = window.setTimeout(() => this.askAnew(), TYPED);
+    this.typing = window.setTimeout(() => {
+      this.arranged();
+      this.askAnew();
+    }, TYPED);
   }
 
   private resize(column: string, width: number, done: boolean): void {
@@ -513,7 +524,7 @@ export class Grid {
       width,
       sort: this.layout.sort,
       order: sheet.state.order,
-      filters: this.filters,
+      filters: this.layout.filters,
       filtering: this.filtering,
       active: active.index === HEADER ? active.column : undefined,
     });
@@ -559,7 +570,7 @@ export class Grid {
 
   private showEmpty(total: number): void {
     const { sheet } = this;
-    const narrowed = this.search !== "" || Object.keys(this.filters).length > 0;
+    const narrowed = this.layout.search !== "" || Object.keys(this.layout.filters).length > 0;
     this.empty.hidden = total > 0 || (!sheet.loaded && sheet.state.error !== "");
     setText(this.empty, !sheet.loaded ? "waiting for rows…" : narrowed ? "no rows match" : "no rows");
   }

@@ -1,4 +1,5 @@
-/** Which columns are shown, in which order and width, what is pinned and how rows are sorted: all that a person can arrange. */
+/** Which columns are shown, in which order and width, what is pinned, how rows are sorted and which are left: all that a person
+ * can arrange. */
 import type { Column, Sort } from "./sheet";
 import { kindOf } from "./format";
 
@@ -8,6 +9,10 @@ export interface Layout {
   widths: Record<string, number>;
   pinned: string[];
   sort: Sort;
+  /** Text that some column holds; empty for all rows. */
+  search: string;
+  /** What columns hold, by their names: a text, or a comparison such as `>5`. */
+  filters: Record<string, string>;
 }
 
 /** A column as it is drawn. `x` is where it begins. */
@@ -46,7 +51,12 @@ export function readLayout(given: unknown): Layout {
   if (Array.isArray(from.sort)) {
     for (const pair of from.sort) if (Array.isArray(pair) && typeof pair[0] === "string") sort.push([pair[0], Boolean(pair[1])]);
   }
-  return { order: names(from.order), hidden: names(from.hidden), widths, pinned: names(from.pinned), sort };
+  const filters: Record<string, string> = {};
+  if (typeof from.filters === "object" && from.filters !== null) {
+    for (const [name, text] of Object.entries(from.filters)) if (typeof text === "string" && text.trim() !== "") filters[name] = text;
+  }
+  const search = typeof from.search === "string" ? from.search : "";
+  return { order: names(from.order), hidden: names(from.hidden), widths, pinned: names(from.pinned), sort, search, filters };
 }
 
 /** The next sort after a click on a header: ascending, descending, none; with `add` beside the columns sorted already. */

@@ -4,6 +4,7 @@ import { Link, type Model } from "../core/link";
 import { StatusLine } from "../core/status";
 import { Grid } from "../grid/grid";
 import { Spark } from "../grid/spark";
+import { clamp } from "../grid/window";
 import type { TableFrame } from "../grid/sheet";
 
 const SEARCH_AFTER = 200;
@@ -14,6 +15,7 @@ const STALE = new Set(["stale", "error", "errored", "closed", "reconnecting"]);
 function render({ model, el, signal: given }: { model: Model; el: HTMLElement; signal?: AbortSignal }): () => void {
   const { signal, end } = lifetime(given);
   let gone = false;
+  let typing = 0;
   /** Says something. To a kernel that is gone JupyterLab throws: the rows must stay usable, and a person must know. */
   const tell = (send: () => void): void => {
     try {
@@ -54,6 +56,9 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   if (Array.isArray(before) && before.length) grid.setSelected(before);
   // Without the attribute JupyterLab would take keys pressed here for its own: two presses of D delete the cell.
   const root = h("div", { class: "rtw rtw-table", "data-lm-suppress-shortcuts": true }, status.element, status.problem, grid.pane);
+  // Few rows need little room; once shown, the room stays as it is.
+  const rows = model.get("count");
+  if (typeof rows === "number" && rows > 0) root.style.setProperty("--rtw-rows", String(clamp(rows + 2, 6, 12)));
   el.append(root);
 
   function take(frame: TableFrame): void {
@@ -72,6 +77,8 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     status.show(gone ? "closed" : state.status, gone ? GONE : state.error, facts());
     root.classList.toggle("rtw-old", gone || STALE.has(state.status));
     setText(pause, !state.paused ? "pause" : state.waiting ? `resume (${count(state.waiting)})` : "resume");
+    // The kernel searches too; while somebody types, theirs goes first.
+    if (!typing && !search.matches(":focus")) search.value = grid.layout.search;
     pause.title = state.paused ? "apply what waited and go on" : "hold changes back";
     setAttribute(pause, "aria-pressed", String(state.paused));
     setAttribute(follow, "aria-pressed", String(grid.follow));
@@ -93,10 +100,12 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     return said;
   }
 
-  let typing = 0;
   search.addEventListener("input", () => {
     clearTimeout(typing);
-    typing = window.setTimeout(() => grid.searchFor(search.value.trim()), SEARCH_AFTER);
+    typing = window.setTimeout(() => {
+      typing = 0;
+      grid.searchFor(search.value.trim());
+    }, SEARCH_AFTER);
   });
   filter.addEventListener("click", () => grid.setFiltering(!grid.filtering));
   pause.addEventListener("click", () => tell(() => link.send(grid.sheet.state.paused ? "resume" : "pause")));
