@@ -311,14 +311,26 @@ def test_columns_are_arranged_and_the_arrangement_is_a_trait(grid: Any, ask: Any
     )
 
 
-def test_two_views_of_one_table_scroll_and_sort_apart(page: Any, grid: Any) -> None:
+def test_two_views_of_one_table_share_what_is_arranged_and_scroll_apart(page: Any, grid: Any, ask: Any) -> None:
     second = page.locator(".rtw-table").nth(1)
     second.scroll_into_view_if_needed()
+    scroller(second).evaluate("element => { element.scrollTop = 2000 }")
+    second.locator('[role=row][aria-rowindex="90"]').first.wait_for()
+    assert column(grid, 1)[0] == "1"
     second.get_by_role("searchbox").fill("item 777")
     wait_first(second, 2, "item 777")
-    assert column(grid, 1)[0] == "1"
-    second.get_by_role("searchbox").fill("")
+    wait_first(grid, 2, "item 777")
+    assert grid.get_by_role("searchbox").input_value() == "item 777"
+    kept = ask("items.state()")
+    assert kept["arrangement"]["search"] == "item 777"
+    ask("items.restore({'arrangement': {'filters': {'name': 'item 778'}}})")
+    wait_first(second, 2, "item 778")
+    assert second.locator("input[aria-label='filter name']").input_value() == "item 778"
+    ask(f"items.restore({kept!r})")
+    wait_first(grid, 2, "item 777")
+    ask("items.restore({'arrangement': {}})")
     wait_first(second, 1, "1")
+    wait_first(grid, 1, "1")
     grid.scroll_into_view_if_needed()
 
 

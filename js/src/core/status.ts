@@ -29,9 +29,9 @@ export class StatusLine {
     this.problem = h("p", { class: "rtw-problem", role: "alert", hidden: true });
   }
 
-  show(status: string, error: string, facts: string[] = []): void {
+  show(status: string, error: string, facts: string[] = [], word = WORDS[status] ?? status): void {
     setAttribute(this.element, "data-status", status);
-    setText(this.word, WORDS[status] ?? status);
+    setText(this.word, word);
     setText(this.facts, facts.join(" · "));
     setText(this.problem, error);
     this.problem.hidden = error === "";

@@ -3,7 +3,7 @@ import { h, lifetime, setAttribute, setText } from "../core/dom";
 import { Lines } from "../core/lines";
 import { type Frame, Link, type Model } from "../core/link";
 import { StatusLine } from "../core/status";
-import { clock, plural } from "../core/words";
+import { exactClock, plural } from "../core/words";
 
 interface Line {
   at: number;
@@ -64,7 +64,7 @@ export default {
       const summary = h(
         "summary",
         {},
-        h("time", { datetime: at.toISOString(), title: at.toISOString() }, `${clock(line.at)}.${String(at.getMilliseconds()).padStart(3, "0")}`),
+        h("time", { datetime: at.toISOString(), title: at.toISOString() }, exactClock(line.at)),
         h("b", { title: line.way === "out" ? "sent" : "received", "aria-label": line.way === "out" ? "sent" : "received" }, arrow),
         h("code", {}, line.event),
         h("span", { class: "rtw-text", dir: "auto" }, line.text),

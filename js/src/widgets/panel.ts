@@ -25,7 +25,7 @@ export default {
     const payload = text("payload, a JSON object", '{"text": "hello"}');
     const trackForm = h("form", {}, h("b", {}, "presence"), state, button("track", "submit"), untrack);
     const sendForm = h("form", {}, h("b", {}, "broadcast"), event, payload, button("send", "submit"));
-    const log = h("ol", { class: "rtw-calls", role: "log", "aria-label": "calls", tabindex: 0 });
+    const log = h("ol", {});
     const root = h(
       "div",
       { class: "rtw rtw-panel", "data-lm-suppress-shortcuts": true },
@@ -34,7 +34,7 @@ export default {
       h("div", { class: "rtw-row" }, h("b", {}, "channel"), subscribe, unsubscribe),
       trackForm,
       sendForm,
-      log,
+      h("div", { class: "rtw-calls", role: "log", "aria-label": "calls", tabindex: 0 }, log),
     );
     el.append(root);
 
@@ -45,7 +45,8 @@ export default {
       const now = frame.state;
       if (now) {
         const facts = [now.topic, now.private ? "private" : "public", ...(now.ack ? ["ack"] : []), ...(now.key ? [`as ${now.key}`] : [])];
-        status.show(now.status, now.error, facts);
+        // Here people learn the protocol's own words.
+        status.show(now.status, now.error, facts, now.status);
         // All stay usable: what a call says on a channel that is not joined is worth seeing too.
         for (const one of root.querySelectorAll("button")) one.disabled = false;
       }
