@@ -15,6 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+FIRST_LEASE = 30.0
+"""Seconds, at least, for whoever started the server to take the first lease, however busy the machine is."""
+
 
 class LeaseBook:
     """The supervisor's side: counts the leases, and says when there have been none for a while.
@@ -34,7 +37,7 @@ class LeaseBook:
 
     async def listen(self, path: Path) -> None:
         self._server = await asyncio.start_unix_server(self._serve, path)
-        self._arm()
+        self._arm(max(self.idle_timeout, FIRST_LEASE))
 
     def close(self) -> None:
         if self._timer is not None:
@@ -42,12 +45,13 @@ class LeaseBook:
         if self._server is not None:
             self._server.close()
 
-    def _arm(self) -> None:
+    def _arm(self, patience: float | None = None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self.count == 0:
-            self._timer = asyncio.get_running_loop().call_later(self.idle_timeout, self.expired.set)
+            wait = self.idle_timeout if patience is None else patience
+            self._timer = asyncio.get_running_loop().call_later(wait, self.expired.set)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         leased = False
