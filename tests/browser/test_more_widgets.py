@@ -17,9 +17,13 @@ CELLS = [
     """
 import json, ipywidgets, rtwidgets as rt
 local = rt.local("more", idle_timeout=5)
-local.sql('drop table if exists prices; create table prices (id serial primary key, at timestamptz default clock_timestamp(), who text, price float)')
+local.sql("drop table if exists prices")
+local.sql("create table prices (id serial primary key, at timestamptz default clock_timestamp(), who text, price float)")
 local.publish("prices")
-local.sql("insert into prices (at, who, price) select now() - (120 - n) * interval '1 s', 'shop ' || n % 3, 10 + n % 7 from generate_series(1, 120) n")
+local.sql(
+    "insert into prices (at, who, price)"
+    " select now() - (120 - n) * interval '1 s', 'shop ' || n % 3, 10 + n % 7 from generate_series(1, 120) n"
+)
 XSS = """
     + json.dumps(XSS)
     + """
@@ -35,7 +39,8 @@ from pathlib import Path; Path("more.dsn").write_text(local.dsn)
     "connection = rt.ConnectionStatus()\nconnection",
     "inspector = rt.Inspector(room)\ninspector",
     "panel = rt.ChannelPanel(room)\npanel",
-    "cursors = rt.Cursors('board', key='ana')\nothers = rt.Cursors(rt.Channel('board', client=local.connect()), key=XSS[2])\n"
+    "cursors = rt.Cursors('board', key='ana')\n"
+    "others = rt.Cursors(rt.Channel('board', client=local.connect()), key=XSS[2])\n"
     "ipywidgets.HBox([cursors, others])",
     "number = ipywidgets.IntText(description='rows')\nlink = ipywidgets.jslink((prices, 'count'), (number, 'value'))\n"
     "ipywidgets.VBox([number, ipywidgets.Accordion([online], titles=['who'])])",
@@ -106,7 +111,8 @@ def test_the_panel_calls_and_the_inspector_tells(page: Any) -> None:
     inspector.get_by_role("searchbox").fill("accepted")
     inspector.locator(".rtw-line").first.wait_for()
     page.wait_for_function(
-        "[...document.querySelectorAll('.rtw-inspector .rtw-line summary')].every(line => /accepted/.test(line.textContent))"
+        """[...document.querySelectorAll('.rtw-inspector .rtw-line summary')]
+            .every(line => /accepted/.test(line.textContent))"""
     )
     inspector.get_by_role("searchbox").fill("")
     with page.expect_download() as download:
