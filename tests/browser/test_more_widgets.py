@@ -18,7 +18,7 @@ CELLS = [
 import json, ipywidgets, rtwidgets as rt
 local = rt.local("more", idle_timeout=5)
 local.sql("drop table if exists prices")
-local.sql("create table prices (id serial primary key, at timestamptz default clock_timestamp(), who text, price float)")
+local.sql("create table prices (id serial primary key, at timestamptz default clock_timestamp(), who text, price real)")
 local.publish("prices")
 local.sql(
     "insert into prices (at, who, price)"
