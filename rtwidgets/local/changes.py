@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -31,6 +32,7 @@ from .rls import Catalogue, Key, Projection, Table, become
 
 log = logging.getLogger(__name__)
 
+_REMEMBERED = 10_000  # transactions sent, to be seen by everybody before somebody new is told that what follows is all
 _CHUNK = 1000  # changes between two looks at other clients
 _EVENTS = frozenset({"INSERT", "UPDATE", "DELETE"})
 _MAX_IN = 100
@@ -126,6 +128,7 @@ class Changes:
         self._groups: dict[Any, Group] = {}
         self._targets: dict[int, tuple[Table, list[_Target]]] = {}
         self._ring = Ring()
+        self._sent: deque[int] = deque(maxlen=_REMEMBERED)
         self._turn = asyncio.Lock()
         """Held while a transaction goes out."""
 
@@ -150,17 +153,24 @@ class Changes:
                 await asyncio.sleep(0.5)
             if channel.closed:
                 return
-        async with self._turn:  # none is under way: the ring holds what was sent, and what follows comes by itself
-            self.unsubscribe(channel)
-            self._join(channel, tuple(bindings))
-            missed = None if channel.resume is None else self._ring.since(channel.resume)
-            if missed is not None and self._streaming().is_set():
-                self._subscribed(channel, resumed=True)
-                await self._catch_up(channel, missed)
-                return
-        await self._streaming().wait()
-        if not channel.closed:
-            self._subscribed(channel)
+        while not channel.closed:
+            try:
+                async with self._turn:  # what was sent is in the ring, and what follows comes by itself
+                    missed = None if channel.resume is None else self._ring.since(channel.resume)
+                    # A snapshot read from now on must hold all that was sent before: a commit is in the log, and sent,
+                    # a moment before others see it.
+                    if missed is None and not await self._catalogue.seen(self._sent):
+                        continue
+                    self.unsubscribe(channel)
+                    self._join(channel, tuple(bindings))
+                    if self._streaming().is_set():  # else `announce` tells it
+                        self._subscribed(channel, resumed=missed is not None)
+                        if missed is not None:
+                            await self._catch_up(channel, missed)
+                    return
+            except (psycopg.OperationalError, OSError) as error:
+                log.warning("a subscription waits for Postgres: %s", error)
+                await asyncio.sleep(0.5)
 
     def _subscribed(self, channel: Channel, *, resumed: bool = False) -> None:
         # Keys of our own: from which LSN a client may resume, and whether it has been.
@@ -313,6 +323,7 @@ class Changes:
                         await self._drain()
                     await self._deliver(transaction, transaction.changes[start : start + _CHUNK])
                 self._ring.add(transaction)
+                self._sent.append(transaction.xid)
 
     async def _deliver(self, transaction: Transaction, changes: list[RowChange], alone: Group | None = None) -> None:
         for wait in (0.05, 0.5, 2):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import LiteralString
 
 import msgspec
@@ -29,6 +29,8 @@ Key = tuple[str, ...]
 
 RETRY = 0.0005
 """Seconds until it is asked again whether a transaction is seen."""
+SOON = 20
+"""Times that `seen` asks."""
 PATIENCE = 5.0
 """Seconds after which such a wait is in the log."""
 
@@ -198,6 +200,18 @@ class Catalogue:
                 row = await cursor.fetchone()
             bypass = self._bypass[role] = bool(row and row[0])
         return not bypass
+
+    async def seen(self, xids: Collection[int]) -> bool:
+        """Whether everybody sees these transactions, whose commits are in the log; waits a little for those that are
+        on the way."""
+        async with self._pool.connection() as connection:
+            for _ in range(SOON):
+                cursor = await connection.execute("select pg_current_snapshot()::text")
+                row = await cursor.fetchone()
+                if row is not None and all(map(Snapshot.parse(row[0]).visible, xids)):
+                    return True
+                await asyncio.sleep(RETRY)
+        return False
 
     @staticmethod
     async def _end(connection: Connection, xid: int) -> None:

@@ -136,6 +136,7 @@ async def test_joins(server: Local, client: AsyncClient, writers: list[Writer]) 
                 await engine.channel.subscribe()  # type: ignore[attr-defined]
                 await engine.wait_live(20)
                 await until(lambda: audit.count > 20)
+                assert audit.faults == []
                 no_ghosts(engine, f"join {number}")
             await asyncio.sleep(0)
 

@@ -188,6 +188,36 @@ async def test_a_commit_that_others_do_not_see_yet_is_not_judged_by_the_rows_of_
         assert (await ask(ws, "phoenix", "heartbeat", {}))["status"] == "ok"
 
 
+async def test_whoever_is_told_that_all_follows_can_read_all_that_went_before(server: RealtimeServer, pg: str) -> None:
+    """What was sent before a subscription must be in a snapshot read after it, or a table would lack it for good."""
+    await sql(
+        pg,
+        "drop table if exists early; create table early (id int primary key);"
+        "alter publication supabase_realtime add table early",
+    )
+    early = {"event": "*", "schema": "public", "table": "early"}
+    async with connected(server) as ws, connected(server) as other, httpx.AsyncClient(base_url=server.url) as http:
+        await subscribed(ws, early)
+        await sql(pg, "insert into early values (0)", "delete from early")
+        assert [json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["type"] for _ in range(2)]
+        await sql(pg, "alter system set synchronous_standby_names = 'nobody'", "select pg_reload_conf()")
+        writing = asyncio.create_task(sql(pg, "set synchronous_commit = on", "insert into early values (1)"))
+        try:
+            assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"] == {"id": 1}
+            joining = asyncio.create_task(subscribed(other, early))
+            await asyncio.sleep(0.5)
+            headers = {"apikey": server.service_key}
+            assert (await http.get("/rest/v1/early", headers=headers)).json() == []
+            assert not joining.done()
+        finally:
+            await sql(pg, "alter system reset synchronous_standby_names", "select pg_reload_conf()")
+            await writing
+        await asyncio.wait_for(joining, 5)
+        assert (await http.get("/rest/v1/early", headers=headers)).json() == [{"id": 1}]
+        await sql(pg, "insert into early values (2)")
+        assert json.loads(await asyncio.wait_for(other.recv(), 5))[4]["data"]["record"] == {"id": 2}
+
+
 async def test_replication_ready_is_answered(server: RealtimeServer) -> None:
     async with connected(server) as ws:
         await ask(ws, "realtime:t", "phx_join", {"config": {"broadcast": {"replication_ready": True}}})
