@@ -23,6 +23,9 @@ async function sourceHash() {
   return hash.digest("hex").slice(0, 16);
 }
 
+/** Bytes: a page gets a widget's whole module with every instance. */
+const MOST = 150 * 1024;
+
 const stamp = `/* generated from js/src by js/build.mjs, sha256:${await sourceHash()}; do not edit */`;
 const built = new Map();
 for (const family of families) {
@@ -59,4 +62,11 @@ if (process.argv.includes("--check")) {
   await mkdir(target, { recursive: true });
   for (const [file, text] of built) await writeFile(join(target, file), text);
 }
-for (const [file, text] of built) console.log(`${file.padEnd(14)} ${(Buffer.byteLength(text) / 1024).toFixed(1).padStart(6)} kB`);
+for (const [file, text] of built) {
+  const size = Buffer.byteLength(text);
+  console.log(`${file.padEnd(14)} ${(size / 1024).toFixed(1).padStart(6)} kB`);
+  if (size > MOST) {
+    console.error(`${file} is larger than ${MOST / 1024} kB`);
+    process.exitCode = 1;
+  }
+}
