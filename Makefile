@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit bench js docs clean
+.PHONY: help demo test check lint types bundle unit bench js docs clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,11 +32,17 @@ demo: .make/demo  ## a live flight board in JupyterLab: real Postgres, real flig
 	@$(BIN)/rtwidgets demo $(ARGS) || [ $$? -eq 130 ]
 
 check: .make/dev  ## lint, types, bundle, unit tests: under a minute
+	@$(MAKE) --no-print-directory --output-sync=target -j2 unit bundle types lint
+
+lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types:
 	$(BIN)/pyright
+
+bundle:
 	$(PY) tools/js.py check
-	$(PY) -m pytest -q -m "not pg and not browser and not slow"
 
 test: check  ## everything: what check does, then real Postgres, real JupyterLab, real Chromium
 	$(PY) tools/browser.py
