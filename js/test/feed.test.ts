@@ -122,3 +122,16 @@ test("a screen reader is told what came, not what scrolled into view", async () 
   await new Promise((resolve) => setTimeout(resolve, 1100));
   expect(el.querySelector("[role=log]")!.textContent).toBe("bob: new");
 });
+
+test("without a kernel it says so, and what was typed is given back", () => {
+  model.hear({ seq: 1, whole: true, state: STATE, from: 0, held: 0, lines: [line("one")] });
+  model.dead = true;
+  enter("hello");
+  expect(el.querySelector("[role=alert]")!.textContent).toContain("kernel has stopped");
+  expect(texts()).toEqual(["one", "hello"]);
+  expect(el.textContent).toContain("not sent: there is no kernel");
+  expect(box().value).toBe("hello");
+  model.dead = false;
+  model.hear({ seq: 2, state: STATE });
+  expect(el.querySelector<HTMLElement>("[role=alert]")!.hidden).toBe(true);
+});

@@ -10,29 +10,8 @@ class TableModel extends FakeModel {
   constructor(private readonly traits: Record<string, unknown> = {}) {
     super();
   }
-  private others = new Map<string, (() => void)[]>();
-  dead = false;
   override get(name?: string): unknown {
     return this.traits[name ?? ""];
-  }
-  override on(event: string, handler: (...args: any[]) => void): void {
-    if (event === "msg:custom") super.on(event, handler);
-    else this.others.set(event, [...(this.others.get(event) ?? []), handler]);
-  }
-  override off(event: string, handler: (...args: any[]) => void): void {
-    if (event === "msg:custom") super.off(event, handler);
-    else this.others.set(event, (this.others.get(event) ?? []).filter((other) => other !== handler));
-  }
-  override get listening(): number {
-    return super.listening + [...this.others.values()].flat().length;
-  }
-  override send(content: unknown): void {
-    if (this.dead) throw new Error("Cannot send");
-    super.send(content);
-  }
-  async fire(event: string): Promise<void> {
-    for (const handler of this.others.get(event) ?? []) handler();
-    await painted();
   }
 }
 

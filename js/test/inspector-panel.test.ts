@@ -104,4 +104,8 @@ test("each button calls, and each call is told what became of it", async () => {
   expect(el.querySelector("li b, li i")).toBeNull();
   await hear({ state: { ...CHANNEL, status: "joined" } });
   expect(el.querySelector("[role=status]")!.textContent).toBe("joined");
+  model.dead = true;
+  button("unsubscribe").click();
+  expect(el.querySelector("li .rtw-result")!.textContent).toBe("not called: there is no kernel");
+  expect(el.querySelector("[role=alert]")!.textContent).toContain("kernel has stopped");
 });

@@ -5,9 +5,10 @@ import { FakeModel, painted } from "./fake";
 function open() {
   const model = new FakeModel();
   const taken: Frame[] = [];
+  const told: boolean[] = [];
   let now = 0;
-  const link = new Link<Frame>(model, (frame) => taken.push(frame), { start: 0 }, () => now);
-  return { model, taken, link, later: (ms: number) => (now += ms) };
+  const link = new Link<Frame>(model, (frame) => taken.push(frame), { setGone: (gone) => told.push(gone) }, { start: 0 }, () => now);
+  return { model, taken, told, link, later: (ms: number) => (now += ms) };
 }
 
 test("says hello with what it wants, and goodbye", () => {
@@ -74,4 +75,23 @@ test("a frame for anyone is shown until its own come; one for another view never
   model.hear({ seq: 1 });
   model.hear({ view: ANYONE, seq: 2 });
   expect(taken).toHaveLength(2);
+});
+
+test("a kernel that has gone is said once, and that there is one again", async () => {
+  const { model, told, link } = open();
+  expect(link.send("x")).toBe(true);
+  await model.fire("comm_live_update"); // cut and whole again
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  expect(told).toEqual([]);
+  model.dead = true;
+  await model.fire("comm_live_update");
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  expect(link.send("x")).toBe(false);
+  expect(told).toEqual([true]);
+  model.dead = false;
+  model.hear({ seq: 1 });
+  expect(told).toEqual([true, false]);
+  model.dead = true;
+  link.close();
+  expect(told).toEqual([true, false]);
 });

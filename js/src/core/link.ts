@@ -24,11 +24,19 @@ export interface Frame {
   whole?: boolean;
 }
 
+/** Who is told that the kernel has gone, or is there again. */
+export interface Listener {
+  setGone(gone: boolean): void;
+}
+
 /** Frames for any view that has not been heard yet: a page opened while a cell runs cannot say hello. */
 export const ANYONE = "*";
 
 /** A second hello is sent this many ms after one that brought nothing. */
 const HELLO_AGAIN = 1000;
+
+/** ms until it is tried whether a line that was cut is whole again. */
+const CUT = 300;
 
 export class Link<F extends Frame> {
   readonly view = newName();
@@ -39,15 +47,20 @@ export class Link<F extends Frame> {
   private greeted = 0;
   private wants: Record<string, unknown> = {};
   private painting = 0;
+  private gone = false;
+  private closed = false;
 
   constructor(
     private readonly model: Model,
     private readonly take: (frame: F, buffers: DataView[]) => void,
+    private readonly listener: Listener,
     wants: Record<string, unknown> = {},
     private readonly now: () => number = () => performance.now(),
   ) {
     this.wants = wants;
     model.on("msg:custom", this.hear);
+    // Jupyter's model has this event when the line to the kernel was cut, without saying whether it is whole again: trying tells.
+    model.on("comm_live_update", this.cut);
     this.hello();
   }
 
@@ -62,14 +75,31 @@ export class Link<F extends Frame> {
     this.hello();
   }
 
-  send(kind: string, fields: Record<string, unknown> = {}): void {
-    this.model.send({ ...fields, view: this.view, kind });
+  /** False where there is no kernel any more: JupyterLab throws then. */
+  send(kind: string, fields: Record<string, unknown> = {}): boolean {
+    try {
+      this.model.send({ ...fields, view: this.view, kind });
+      return true;
+    } catch {
+      this.setGone(true);
+      return false;
+    }
   }
 
   close(): void {
+    this.closed = true;
     this.model.off("msg:custom", this.hear);
+    this.model.off("comm_live_update", this.cut);
     this.send("bye");
   }
+
+  private setGone(gone: boolean): void {
+    if (gone === this.gone || this.closed) return;
+    this.gone = gone;
+    this.listener.setGone(gone);
+  }
+
+  private cut = (): void => void setTimeout(() => !this.closed && this.send("wants", { wants: this.wants }), CUT);
 
   private hello(): void {
     this.greeted = this.now();
@@ -77,6 +107,7 @@ export class Link<F extends Frame> {
   }
 
   private hear = (frame: F, buffers: DataView[] = []): void => {
+    if (frame?.view === ANYONE || frame?.view === this.view) this.setGone(false);
     if (frame?.view === ANYONE) {
       // Good until the view's own frames come.
       if (this.seq === 0) this.take(frame, buffers);

@@ -16,6 +16,8 @@ const WORDS: Record<string, string> = {
   paused: "paused",
 };
 
+const GONE = "The kernel has stopped: run the cell again. What is shown is the last that came.";
+
 export class StatusLine {
   readonly element: HTMLElement;
   readonly problem: HTMLElement;
@@ -23,13 +25,24 @@ export class StatusLine {
   private readonly word = h("span", { class: "rtw-word" });
   private readonly facts = h("span", { class: "rtw-facts" });
 
+  private gone = false;
+  private last: [status: string, error: string, facts?: string[], word?: string] = ["connecting", ""];
+
   constructor(...tools: HTMLElement[]) {
     // Only the word is announced: numbers that move several times a second would talk without end.
     this.element = h("div", { class: "rtw-status" }, h("span", { role: "status" }, this.light, this.word), this.facts, ...tools);
     this.problem = h("p", { class: "rtw-problem", role: "alert", hidden: true });
   }
 
-  show(status: string, error: string, facts: string[] = [], word = WORDS[status] ?? status): void {
+  /** Says, over all else, that there is no kernel any more. */
+  setGone(gone: boolean): void {
+    this.gone = gone;
+    this.show(...this.last);
+  }
+
+  show(...said: [status: string, error: string, facts?: string[], word?: string]): void {
+    this.last = said;
+    const [status, error, facts = [], word = WORDS[status] ?? status] = this.gone ? (["closed", GONE, said[2]] as const) : said;
     setAttribute(this.element, "data-status", status);
     setText(this.word, word);
     setText(this.facts, facts.join(" · "));

@@ -369,7 +369,7 @@ export default {
     themed.observe(document.documentElement, { attributes: true });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolor, { signal });
 
-    const link = new Link<ChartFrame>(model, take);
+    const link = new Link<ChartFrame>(model, take, status);
     signal.addEventListener("abort", () => {
       clearTimeout(saying);
       sized.disconnect();

@@ -105,7 +105,7 @@ export default {
 
     // Seconds go on while the kernel says nothing, also when there is none any more.
     const counting = window.setInterval(tell, 1000);
-    const link = new Link<ConnectionFrame>(model, take);
+    const link = new Link<ConnectionFrame>(model, take, status);
     signal.addEventListener("abort", () => {
       clearInterval(counting);
       link.close();

@@ -119,7 +119,7 @@ export default {
       pointers.delete(key);
     };
 
-    const link = new Link<CursorsFrame>(model, take);
+    const link = new Link<CursorsFrame>(model, take, status);
     const tell = () => {
       telling = 0;
       told = performance.now();

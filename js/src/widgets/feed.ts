@@ -155,7 +155,7 @@ export default {
       tellUnread();
     };
 
-    const link = new Link<FeedFrame>(model, take);
+    const link = new Link<FeedFrame>(model, take, status);
 
     /** A line goes when the kernel has sent it (its echo comes as a message); a refused one gives its text back. */
     const settle = (number: number, why: string) => {
@@ -184,7 +184,9 @@ export default {
       grow();
       show();
       lines.toEnd();
-      link.send("send", { text, number: sent });
+      if (link.send("send", { text, number: sent })) return;
+      settle(sent, "not sent: there is no kernel");
+      show();
     };
     const grow = () => {
       box.style.height = "auto";

@@ -50,7 +50,7 @@ export default {
     const save = button("export", "download the frames as JSON lines");
     const status = new StatusLine(search, kind, way, pause, clear, save);
     const lines = new Lines<Entry>({ id: ({ id }) => id, draw: (entry) => draw(entry) }, "frames", signal);
-    const root = h("div", { class: "rtw rtw-inspector", "data-lm-suppress-shortcuts": true }, status.element, lines.element);
+    const root = h("div", { class: "rtw rtw-inspector", "data-lm-suppress-shortcuts": true }, status.element, status.problem, lines.element);
     el.append(root);
 
     let all: Entry[] = [];
@@ -127,7 +127,7 @@ export default {
       if (frame.file !== undefined) download(frame.file);
     };
 
-    const link = new Link<InspectorFrame>(model, take);
+    const link = new Link<InspectorFrame>(model, take, status);
     for (const control of [search, kind, way]) control.addEventListener("input", show, { signal });
     pause.addEventListener("click", () => link.send(paused ? "resume" : "pause"), { signal });
     clear.addEventListener("click", () => link.send("clear"), { signal });

@@ -58,7 +58,7 @@ export default {
         setText(result, problem || `done in ${took} ms`);
       }
     };
-    const link = new Link<PanelFrame>(model, take);
+    const link = new Link<PanelFrame>(model, take, status);
 
     const call = (kind: string, said: string, fields: Record<string, unknown> = {}) => {
       calls += 1;
@@ -66,7 +66,7 @@ export default {
       waiting.set(calls, result);
       log.prepend(h("li", {}, h("time", {}, clock(Date.now())), h("code", { dir: "auto" }, said), result));
       while (log.childElementCount > LOGGED) log.lastElementChild!.remove();
-      link.send(kind, { ...fields, number: calls });
+      if (!link.send(kind, { ...fields, number: calls })) setText(result, "not called: there is no kernel");
     };
     subscribe.addEventListener("click", () => call("subscribe", "subscribe()"), { signal });
     unsubscribe.addEventListener("click", () => call("unsubscribe", "unsubscribe()"), { signal });

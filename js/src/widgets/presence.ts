@@ -84,7 +84,7 @@ export default {
       } else rest?.remove();
     };
 
-    const link = new Link<PresenceFrame>(model, take);
+    const link = new Link<PresenceFrame>(model, take, status);
     signal.addEventListener("abort", () => {
       link.close();
       root.remove();

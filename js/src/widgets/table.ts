@@ -8,26 +8,12 @@ import { clamp } from "../grid/window";
 import type { TableFrame } from "../grid/sheet";
 
 const SEARCH_AFTER = 200;
-const GONE = "The kernel has stopped: run the cell again. The rows are the last that came.";
-const CUT = 300;
 const STALE = new Set(["stale", "error", "errored", "closed", "reconnecting"]);
 
 function render({ model, el, signal: given }: { model: Model; el: HTMLElement; signal?: AbortSignal }): () => void {
   const { signal, end } = lifetime(given);
   let gone = false;
   let typing = 0;
-  /** Says something. To a kernel that is gone JupyterLab throws: the rows must stay usable, and a person must know. */
-  const tell = (send: () => void): void => {
-    try {
-      send();
-    } catch {
-      gone = true;
-      grid.redraw();
-    }
-  };
-  // Jupyter's model has this event when the line to the kernel was cut, without saying whether it is whole again: trying tells.
-  const cut = (): void => void setTimeout(() => !signal.aborted && tell(() => link.want({ ...grid.wants })), CUT);
-  model.on("comm_live_update", cut);
   const search = h("input", { type: "search", placeholder: "search", "aria-label": "search all columns", spellcheck: "false" });
   const button = (text: string, title: string): HTMLButtonElement => h("button", { type: "button", title }, text);
   const filter = button("filter", "filter by column");
@@ -44,14 +30,19 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     // Not "layout": that trait is the CSS of ipywidgets.
     model.get("arrangement"),
     {
-      want: (wants) => tell(() => link.want({ ...wants })),
-      select: (keys) => tell(() => link.send("select", { keys: selected.said(keys) })),
-      layout: (layout) => tell(() => link.send("layout", { layout: arrangement.said(layout) })),
+      want: (wants) => link.want({ ...wants }),
+      select: (keys) => link.send("select", { keys: selected.said(keys) }),
+      layout: (layout) => link.send("layout", { layout: arrangement.said(layout) }),
       drawn: () => show(),
     },
     signal,
   );
-  const link = new Link<TableFrame>(model, take, { ...grid.wants });
+  const setGone = (is: boolean): void => {
+    gone = is;
+    status.setGone(is);
+    grid.redraw();
+  };
+  const link = new Link<TableFrame>(model, take, { setGone }, { ...grid.wants });
   const before = model.get("selected");
   if (Array.isArray(before) && before.length) grid.setSelected(before);
   // Without the attribute JupyterLab would take keys pressed here for its own: two presses of D delete the cell.
@@ -62,7 +53,6 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   el.append(root);
 
   function take(frame: TableFrame): void {
-    gone = false;
     grid.take(frame);
     if (!frame.csv) return;
     csv.disabled = false;
@@ -74,7 +64,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
 
   function show(): void {
     const { state } = grid.sheet;
-    status.show(gone ? "closed" : state.status, gone ? GONE : state.error, facts());
+    status.show(state.status, state.error, facts());
     root.classList.toggle("rtw-old", gone || STALE.has(state.status));
     setText(pause, !state.paused ? "pause" : state.waiting ? `resume (${count(state.waiting)})` : "resume");
     // The kernel searches too; while somebody types, theirs goes first.
@@ -108,12 +98,12 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     }, SEARCH_AFTER);
   });
   filter.addEventListener("click", () => grid.setFiltering(!grid.filtering));
-  pause.addEventListener("click", () => tell(() => link.send(grid.sheet.state.paused ? "resume" : "pause")));
+  pause.addEventListener("click", () => link.send(grid.sheet.state.paused ? "resume" : "pause"));
   follow.addEventListener("click", () => grid.setFollow(!grid.follow));
   copy.addEventListener("click", () => void toClipboard(grid.copiedRows).then((done) => said(copy, done ? "copied" : "not allowed")));
   csv.addEventListener("click", () => {
-    csv.disabled = true; // until the kernel, which may be busy, has written it
-    tell(() => link.send("csv", { columns: grid.columns.map((column) => column.name) }));
+    // Until the kernel, which may be busy, has written it.
+    csv.disabled = link.send("csv", { columns: grid.columns.map((column) => column.name) });
   });
   root.addEventListener("keydown", (event) => event.stopPropagation());
 
@@ -129,10 +119,9 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     end();
     clearInterval(clock);
     clearTimeout(typing);
-    model.off("comm_live_update", cut);
     selected.close();
     arrangement.close();
-    tell(() => link.close());
+    link.close();
     root.remove();
   }
   signal.addEventListener("abort", close, { once: true });
