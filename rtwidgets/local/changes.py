@@ -20,13 +20,14 @@ import psycopg
 from psycopg import sql
 
 from ..protocol import codec, filters
+from ..protocol.errors import RealtimeError
 from ..protocol.messages import Vsn
 from . import frames
 from .auth import Identity
 from .hub import Channel, Hub
 from .limits import Limits
-from .pgoutput import UNCHANGED, Row, RowChange, Transaction
-from .pool import Pool
+from .pgoutput import Row, RowChange, Transaction
+from .pool import Connection, Pool
 from .ring import Ring
 from .rls import Catalogue, Key, Projection, Table, become
 
@@ -36,6 +37,8 @@ _REMEMBERED = 10_000  # transactions sent, to be seen by everybody before somebo
 _CHUNK = 1000  # changes between two looks at other clients
 _EVENTS = frozenset({"INSERT", "UPDATE", "DELETE"})
 _MAX_IN = 100
+_COMPARED = ("eq", "neq", "lt", "lte", "gt", "gte", "in", "isdistinct")
+_UNABLE = "Unable to subscribe to changes with given parameters."
 
 
 class SubscribeError(Exception):
@@ -49,7 +52,8 @@ class Binding(msgspec.Struct, frozen=True):
     events: frozenset[str]
     schema: str
     table: str
-    filter: str
+    filter: filters.Filter
+    """Its values as Postgres writes them."""
     select: tuple[str, ...] | None
 
 
@@ -64,10 +68,8 @@ class _Target:
         for binding in group.bindings:
             if binding.schema in ("*", relation.schema) and binding.table in ("*", relation.name):
                 test, columns = None, ()
-                if binding.filter:
-                    parsed = filters.parse(binding.filter)
-                    test = parsed.compile(table.base_types)
-                    columns = tuple(parsed.columns)
+                if binding.filter.conditions:
+                    test, columns = _compiled(binding.filter, table), tuple(binding.filter.columns)
                 self.bindings.append((binding, test, columns))
                 selects.append(binding.select)
         # Where several entries of one channel match, it gets one frame: with the columns that any of them asked for.
@@ -92,12 +94,22 @@ class _Target:
         return self._suffix(ids)
 
 
+def _compiled(wanted: filters.Filter, table: Table) -> Callable[[Mapping[str, Any]], bool]:
+    try:
+        return wanted.compile(table.base_types)
+    except RealtimeError as error:
+        # The column's type is another since the subscription was made: that must not keep changes from the others.
+        log.warning("a filter on %s.%s matches nothing: %s", table.relation.schema, table.relation.name, error)
+        return lambda row: False
+
+
 def _values(table: Table, row: Row, columns: tuple[str, ...]) -> dict[str, Any]:
+    """As Postgres writes them, like those of the filter."""
     values: dict[str, Any] = {}
     for name in columns:
         i = table.position.get(name)
         value = None if i is None else row[i]
-        values[name] = None if value is None or value is UNCHANGED else codec.loads(table.converters[i](value))  # type: ignore[arg-type,index]
+        values[name] = value.decode() if isinstance(value, bytes) else None
     return values
 
 
@@ -151,6 +163,9 @@ class Changes:
             except (psycopg.OperationalError, OSError) as error:
                 log.warning("a subscription waits for Postgres: %s", error)
                 await asyncio.sleep(0.5)
+            except psycopg.Error as error:  # such as a name that no table can have
+                channel.system("postgres_changes", "error", f"{_UNABLE} An exception happened. Exception: {error}")
+                return
             if channel.closed:
                 return
         while not channel.closed:
@@ -167,6 +182,8 @@ class Changes:
                         self._subscribed(channel, resumed=missed is not None)
                         if missed is not None:
                             await self._catch_up(channel, missed)
+                    # Of this join; when a new token subscribes again, other rows may be visible: to be read anew.
+                    channel.resume = None
                     return
             except (psycopg.OperationalError, OSError) as error:
                 log.warning("a subscription waits for Postgres: %s", error)
@@ -219,6 +236,7 @@ class Changes:
 
     def announce(self) -> None:
         """After the stream was lost and is back: everybody is told again, since changes may have been missed."""
+        self._ring.clear()  # what went out after the loss came before the gap
         for group in self._groups.values():
             for channel in group.members:
                 self._subscribed(channel)
@@ -238,31 +256,36 @@ class Changes:
         select = entry.get("select")
         if select is not None and not (isinstance(select, list) and all(isinstance(name, str) for name in select)):
             raise SubscribeError("Error parsing `select` params: it must be a list of column names")
+        if not isinstance(text, str):
+            raise SubscribeError("Error parsing `filter` params: it must be text")
         try:
-            parsed = filters.parse(text) if text else None
-        except Exception:
+            conditions = list(filters.parse(text).conditions)
+        except RealtimeError:
             too_many = _long_list(text)
-            if too_many is not None:
-                parsed = filters.Filter((too_many,))  # refused below, in the words that Postgres has for it
-            else:
+            if too_many is None:
                 raise SubscribeError(f"Error parsing `filter` params: [{_inspect(text)}]") from None
-        conditions = list(parsed.conditions) if parsed else []
+            conditions = [too_many]  # refused below, in the words that Postgres has for it
         shown = f"[event: {event if event in _EVENTS else '*'}, schema: {schema}, table: {table}, "
         shown += f"filters: {_inspect_filters(conditions)}, "
         shown += f"select: {'nil' if select is None else '[' + ', '.join(_inspect(name) for name in select) + ']'}]"
         if select is not None and "*" in (schema, table):
             raise SubscribeError(
-                "Unable to subscribe to changes with given parameters. "
-                "Column selection is not supported for wildcard subscriptions, "
+                f"{_UNABLE} Column selection is not supported for wildcard subscriptions, "
                 f"please check your connect parameters: {shown}"
             )
-        await self._check_table(schema, table, conditions, select, identity, shown)
-        return Binding(_id(entry), events, schema, table, text, None if select is None else tuple(select))
+        wanted = await self._check_table(schema, table, conditions, select, identity, shown)
+        return Binding(_id(entry), events, schema, table, wanted, None if select is None else tuple(select))
 
     async def _check_table(
-        self, schema: str, table: str, conditions: list[Any], select: list[str] | None, identity: Identity, shown: str
-    ) -> None:
-        unable = "Unable to subscribe to changes with given parameters."
+        self,
+        schema: str,
+        table: str,
+        conditions: list[filters.Condition],
+        select: list[str] | None,
+        identity: Identity,
+        shown: str,
+    ) -> filters.Filter:
+        """The filter with its values as Postgres writes them; SubscribeError for what it refuses."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
                 "select c.oid::int8 from pg_catalog.pg_publication_tables p "
@@ -275,21 +298,25 @@ class Changes:
             oids = [row[0] for row in await cursor.fetchall()]
             if not oids:
                 raise SubscribeError(
-                    f"{unable} Please check Realtime is enabled for the given connect parameters: {shown}"
+                    f"{_UNABLE} Please check Realtime is enabled for the given connect parameters: {shown}"
                 )
             failed = (
-                f"{unable} An exception happened so please check your connect parameters: {shown}. Exception: ERROR "
+                f"{_UNABLE} An exception happened so please check your connect parameters: {shown}. Exception: ERROR "
             )
             if not conditions and select is None:
-                return
+                return filters.Filter()
+            # The type without its length, since a cast to that would cut the value.
             cursor = await connection.execute(
-                "select a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod) "
+                "select a.attname::text, pg_catalog.format_type(a.atttypid, -1), coalesce(b.typname, y.typname)::text "
                 "from pg_catalog.pg_attribute a join pg_catalog.pg_roles r on r.rolname = %s "
+                "join pg_catalog.pg_type y on y.oid = a.atttypid "
+                "left join pg_catalog.pg_type b on b.oid = y.typbasetype "
                 "where a.attrelid = any(%s) and a.attnum > 0 and not a.attisdropped "
                 "and pg_catalog.has_column_privilege(r.oid, a.attrelid, a.attnum, 'SELECT')",
                 (identity.role, oids),
             )
-            columns = dict(await cursor.fetchall())
+            columns = {name: (kind, base) for name, kind, base in await cursor.fetchall()}
+            written: list[filters.Condition] = []
             for condition in conditions:
                 if condition.column not in columns:
                     raise SubscribeError(
@@ -299,19 +326,23 @@ class Changes:
                     raise SubscribeError(
                         f"{failed}P0001 (raise_exception) too many values for `in` filter. Maximum {_MAX_IN}"
                     )
-                if condition.op in ("eq", "neq", "lt", "lte", "gt", "gte", "in", "isdistinct"):
-                    values = condition.value if condition.op == "in" else [condition.value]
-                    # The type's name comes from the catalogue, never from the client.
-                    query = sql.SQL("select %s::text[]::{}[]").format(sql.SQL(columns[condition.column]))
-                    try:
-                        await connection.execute(query, ([None if value is None else str(value) for value in values],))
-                    except psycopg.Error as error:
-                        message = error.diag.message_primary or str(error)
-                        name = _condition_name(error)
-                        raise SubscribeError(f"{failed}{error.sqlstate} ({name}) {message}") from None
+                try:
+                    written.append(await _written(connection, condition, columns[condition.column][0]))
+                except psycopg.OperationalError:
+                    raise
+                except psycopg.Error as error:
+                    message = error.diag.message_primary or str(error)
+                    name = _condition_name(error)
+                    raise SubscribeError(f"{failed}{error.sqlstate} ({name}) {message}") from None
+            wanted = filters.Filter(tuple(written))
+            try:
+                wanted.compile({name: base for name, (_, base) in columns.items()})
+            except RealtimeError as error:
+                raise SubscribeError(f"{failed}0A000 (feature_not_supported) {error.message}") from None
             for name in select or []:
                 if name not in columns:
                     raise SubscribeError(f"{failed}P0001 (raise_exception) invalid column for select {name}")
+            return wanted
 
     # --- delivery
 
@@ -502,6 +533,23 @@ class Changes:
             await become(connection, identity)
 
 
+async def _written(connection: Connection, condition: filters.Condition, kind: str) -> filters.Condition:
+    """The condition with its value as Postgres writes one of the column's type, so that all that it reads (`today`) is
+    understood. Raises psycopg.Error for what it does not read."""
+    if condition.op in ("match", "imatch"):
+        await connection.execute("select '' ~ %s", (condition.value,))
+    if condition.op not in _COMPARED:
+        return condition
+    values = [condition.value] if isinstance(condition.value, str) else list(condition.value)
+    # The type's name comes from the catalogue, never from the client.
+    query = sql.SQL("select format('%%s', v::{}) from unnest(%s::text[]) with ordinality as u(v, n) order by n")
+    cursor = await connection.execute(query.format(sql.SQL(kind.replace("%", "%%"))), (values,))
+    found = tuple([row[0] for row in await cursor.fetchall()])
+    return filters.Condition(
+        condition.column, condition.op, found if condition.op == "in" else found[0], condition.negated
+    )
+
+
 def _targets(groups: Iterable[Group], table: Table) -> list[_Target]:
     targets = [_Target(group, table) for group in groups]
     return [target for target in targets if target.bindings]
@@ -604,5 +652,7 @@ def _condition_name(error: psycopg.Error) -> str:
         "22P02": "invalid_text_representation",
         "22007": "invalid_datetime_format",
         "22003": "numeric_value_out_of_range",
+        "22008": "datetime_field_overflow",
+        "2201B": "invalid_regular_expression",
     }
     return names.get(error.sqlstate or "", "data_exception")

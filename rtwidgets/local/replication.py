@@ -51,7 +51,8 @@ class Stream:
         self._on_back = on_back
         self._pending: deque[Transaction] = deque()
         self._arrived = asyncio.Event()
-        self._idle = True
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._done_lsn = 0
         self._last_ack = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,7 +74,7 @@ class Stream:
             while self._pending:
                 batch = list(self._pending)
                 self._pending.clear()
-                self._idle = False
+                self._idle.clear()
                 try:
                     await self._on_batch(batch)
                 except Exception:
@@ -82,7 +83,7 @@ class Stream:
                     if self.streaming.is_set():
                         self._on_back()
                 self._done_lsn = max(self._done_lsn, batch[-1].end_lsn)
-                self._idle = True
+                self._idle.set()
 
     async def _run(self) -> None:
         lost, wait = False, 0.05
@@ -91,6 +92,7 @@ class Stream:
                 connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)
                 try:
                     await self._open(connection)
+                    await self._idle.wait()  # what came before the gap goes out before it is said to be over
                     self.streaming.set()
                     wait = 0.05
                     if lost:
@@ -102,6 +104,7 @@ class Stream:
                     if self.streaming.is_set():
                         self.streaming.clear()
                         lost = True
+                        self._pending.clear()
                         self._on_lost()
             except (psycopg.Error, OSError) as error:
                 if wait <= 0.05:  # not at each try
@@ -146,7 +149,7 @@ class Stream:
                             self._arrived.set()
                     elif kind == 107:  # k: keepalive
                         (wal_end,) = struct.unpack_from(">Q", data, 1)
-                        if self._idle and not pending and not decoder.in_transaction:
+                        if self._idle.is_set() and not pending and not decoder.in_transaction:
                             self._done_lsn = max(self._done_lsn, wal_end)
                         if data[17]:
                             self._acknowledge(pgconn)

@@ -232,6 +232,11 @@ def _as_text(value: Any) -> Any:
     return value if isinstance(value, str) else str(value)
 
 
+def _unpadded(value: Any) -> Any:
+    # Blanks at its end do not count in char(n).
+    return str(value).rstrip(" ")
+
+
 def _lower(value: Any) -> Any:
     return str(value).lower()
 
@@ -243,6 +248,8 @@ def _reader(kind: str) -> Callable[[Any], Any]:
         return _moment
     if kind == "bool":
         return _truth
+    if kind == "bpchar":
+        return _unpadded
     return _lower if kind == "uuid" else _as_text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -16,6 +17,12 @@ from .client import ask, connected, sql, subscribed
 from .conftest import SECRET
 
 pytestmark = pytest.mark.pg
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_two_tables_in_one_transaction_arrive_in_order_with_one_position(server: RealtimeServer, pg: str) -> None:
@@ -99,6 +106,151 @@ async def test_a_stream_that_broke_is_opened_again_and_everybody_told(server: Re
         assert json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"]["record"] == {"id": 1}
         answer = await ask(ws, "realtime:other", "phx_join", {"config": {"private": True}})
         assert answer["response"]["reason"].startswith("Unauthorized")
+
+
+async def test_a_stream_that_broke_leaves_no_hole_that_a_resumed_client_would_not_hear_of(
+    server: RealtimeServer, pg: str
+) -> None:
+    """What still waits to go out when the stream breaks came before the gap, and nobody may go on from there."""
+    await sql(
+        pg,
+        "drop table if exists holed; create table holed (id int primary key);"
+        "alter publication supabase_realtime add table holed",
+    )
+    holed = {"event": "*", "schema": "public", "table": "holed"}
+    stream = server._stream
+    assert stream is not None
+    opened, gate = stream._open, asyncio.Event()
+
+    async def held(connection: Any) -> None:
+        await gate.wait()
+        await opened(connection)
+
+    async with connected(server) as ws, connected(server) as other:
+        await subscribed(ws, holed)
+        async with server._changes._turn:
+            await sql(pg, "insert into holed values (1)")
+            await until(lambda: not stream._idle.is_set())
+            stream._open = held  # type: ignore[method-assign]
+            await sql(
+                pg, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rtwidgets stream'"
+            )
+            await until(lambda: not stream.streaming.is_set())
+            await sql(pg, "insert into holed values (2)")  # which nobody is told of
+        gate.set()
+        frames: list[Any] = []
+        while not frames or frames[-1].get("status") != "ok":
+            frames.append(json.loads(await asyncio.wait_for(ws.recv(), 10))[4])
+        lsn = next(frame["data"]["lsn"] for frame in frames if "data" in frame)
+        config = {"postgres_changes": [holed], "resume": {"lsn": lsn}}
+        await ask(other, "realtime:t", "phx_join", {"config": config})
+        assert "resumed" not in json.loads(await asyncio.wait_for(other.recv(), 5))[4]
+
+
+async def test_a_new_token_does_not_send_again_what_came_since_the_join(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists anew; create table anew (id int primary key);"
+        "alter publication supabase_realtime add table anew",
+    )
+    anew = {"event": "*", "schema": "public", "table": "anew"}
+    async with connected(server) as ws:
+        await subscribed(ws, anew)
+        await sql(pg, "insert into anew values (1)", "insert into anew values (2)")
+        lsn = [json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["lsn"] for _ in range(2)][1]
+    async with connected(server) as ws:
+        config = {"postgres_changes": [anew], "resume": {"lsn": lsn}}
+        await ask(ws, "realtime:t", "phx_join", {"config": config})
+        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["resumed"] is True
+        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"] == {"id": 2}
+        token = mint(SECRET, "authenticated", sub="11111111-1111-1111-1111-111111111111")
+        await ws.send(json.dumps(["1", None, "realtime:t", "access_token", {"access_token": token}]))
+        again = json.loads(await asyncio.wait_for(ws.recv(), 5))[4]
+        assert (again["message"], again.get("resumed")) == ("Subscribed to PostgreSQL", None)
+        await sql(pg, "insert into anew values (3)")
+        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"] == {"id": 3}
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "d=eq.2026-1-5",
+        "d=lt.Jan 6 2026",
+        "at=gte.20260105T000000Z",
+        "at=lt.tomorrow",
+        "n=eq.1e1",
+        'a=eq."{1, 2}"',
+        'j=eq."{\\"b\\":1}"',
+        "raw=eq.\\xDEAD",
+        "c=eq.ab",
+        "v=neq.abcdef",
+        "ok=eq.yes",
+        "span=eq.60 minutes",
+        "name=match.^a[0-9]?$",
+    ],
+)
+async def test_a_filter_reads_its_value_as_postgres_does(server: RealtimeServer, pg: str, condition: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists read; create table read (id int primary key, d date, at timestamptz, n numeric, a int[],"
+        "j jsonb, raw bytea, c char(4), v varchar(3), ok bool, span interval, name text);"
+        "alter publication supabase_realtime add table read",
+    )
+    async with connected(server) as ws:
+        await subscribed(ws, {"event": "*", "schema": "public", "table": "read", "filter": condition})
+        await sql(
+            pg,
+            "insert into read values (1)",
+            """insert into read values (2, '2026-01-05', '2026-01-05 12:00+00', 10.0, '{1,2}', '{"b": 1}', '\\xdead',
+            'ab', 'abc', true, '1 hour', 'a1')""",
+        )
+        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"]["id"] == 2
+
+
+async def test_a_filter_that_fits_no_more_keeps_nothing_from_the_others(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists changed; create table changed (id int primary key, v text);"
+        "alter publication supabase_realtime add table changed",
+    )
+    changed = {"event": "*", "schema": "public", "table": "changed"}
+    async with connected(server) as ws, connected(server) as filtered:
+        await subscribed(ws, changed)
+        await subscribed(filtered, {**changed, "filter": "v=eq.abc"})
+        await sql(pg, "alter table changed alter v type int using 0", "insert into changed values (1, 5)")
+        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"] == {"id": 1, "v": 5}
+        assert (await ask(filtered, "phoenix", "heartbeat", {}))["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"filter": 5}, "Error parsing `filter` params: it must be text"),
+        ({"filter": {"id": 1}}, "Error parsing `filter` params: it must be text"),
+        ({"select": "id"}, "Error parsing `select` params: it must be a list of column names"),
+        ({"table": "a\x00b"}, "Unable to subscribe to changes with given parameters. An exception happened."),
+        ({"filter": "name=match.["}, "Exception: ERROR 2201B (invalid_regular_expression) invalid regular expression:"),
+        (
+            {"filter": "d=eq.soon"},
+            "Exception: ERROR 22007 (invalid_datetime_format) invalid input syntax for type date",
+        ),
+        ({"filter": "d=eq.2026-13-01"}, "Exception: ERROR 22008 (datetime_field_overflow) "),
+    ],
+)
+async def test_a_subscription_that_cannot_be_is_answered(
+    server: RealtimeServer, pg: str, entry: dict[str, Any], said: str
+) -> None:
+    await sql(
+        pg,
+        "drop table if exists odd; create table odd (id int primary key, name text, d date);"
+        "alter publication supabase_realtime add table odd",
+    )
+    async with connected(server) as ws:
+        config = {"postgres_changes": [{"event": "*", "schema": "public", "table": "odd", **entry}]}
+        await ask(ws, "realtime:t", "phx_join", {"config": config})
+        answer = json.loads(await asyncio.wait_for(ws.recv(), 5))[4]
+    assert answer["status"] == "error"
+    assert said in answer["message"]
 
 
 async def test_a_policy_that_fails_keeps_nothing_from_the_others(server: RealtimeServer, pg: str) -> None:
