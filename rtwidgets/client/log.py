@@ -7,7 +7,9 @@ import logging
 from ..protocol.errors import redact
 
 
-class _Redacting(logging.Filter):
+class Redacting(logging.Filter):
+    """Takes secrets out of what passes; on a handler, of whatever logger."""
+
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redact(record.getMessage()), None
         if record.exc_info and not record.exc_text:
@@ -18,8 +20,8 @@ class _Redacting(logging.Filter):
 def child(name: str) -> logging.Logger:
     """The logger of this name with the filter that takes secrets out: a logger's filters do not bind its children."""
     found = logging.getLogger(name)
-    if not any(isinstance(known, _Redacting) for known in found.filters):
-        found.addFilter(_Redacting())
+    if not any(isinstance(known, Redacting) for known in found.filters):
+        found.addFilter(Redacting())
     return found
 
 

@@ -7,7 +7,6 @@ change is framed once a group, and all changes of a batch go to each member in o
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import zlib
 from collections import deque
@@ -19,6 +18,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from ..client.log import child
 from ..protocol import codec, filters
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Vsn
@@ -31,7 +31,7 @@ from .pool import Connection, Pool
 from .ring import Ring
 from .rls import Catalogue, Key, Projection, Table, become
 
-log = logging.getLogger(__name__)
+log = child(__name__)
 
 _REMEMBERED = 10_000  # transactions sent, to be seen by everybody before somebody new is told that what follows is all
 _CHUNK = 1000  # changes between two looks at other clients

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import logging
 import os
 import time
 import uuid
 from typing import Any
 
+from ..client.log import child
 from ..protocol import codec
 from ..protocol.messages import Vsn
 from . import frames
@@ -17,7 +17,7 @@ from .auth import Identity
 from .limits import Limits
 from .rls import PUBLIC, Permissions
 
-log = logging.getLogger(__name__)
+log = child(__name__)
 
 OK = b'{"response":{},"status":"ok"}'
 ERROR = b'{"response":{},"status":"error"}'

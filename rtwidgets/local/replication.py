@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import struct
 import time
@@ -14,9 +13,10 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from ..client.log import child
 from .pgoutput import PG_EPOCH, Decoder, Transaction
 
-log = logging.getLogger(__name__)
+log = child(__name__)
 
 PUBLICATIONS = ("supabase_realtime", "supabase_realtime_messages_publication")
 

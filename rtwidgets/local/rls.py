@@ -7,7 +7,6 @@ Supabase asks Postgres for every change and every subscription. Here one questio
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Collection, Iterable
 from typing import LiteralString
@@ -16,6 +15,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from rtwidgets.client.log import child
 from rtwidgets.client.rest import Snapshot
 
 from .auth import Identity
@@ -23,7 +23,7 @@ from .pgoutput import UNCHANGED, Relation, Row
 from .pool import Connection, Pool, identifier
 from .render import TYPES_QUERY, Converter, Types
 
-log = logging.getLogger(__name__)
+log = child(__name__)
 
 Key = tuple[str, ...]
 

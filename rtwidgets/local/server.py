@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import psycopg
 from aiohttp import WSMsgType, web
 
+from ..client.log import child
 from ..protocol import codec
 from ..protocol.errors import RealtimeError
 from . import frames
@@ -29,7 +29,7 @@ from .replication import Stream
 from .rest import Rest
 from .rls import Catalogue, Permissions
 
-log = logging.getLogger(__name__)
+log = child(__name__)
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 _REALTIME = "realtime:"

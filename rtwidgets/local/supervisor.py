@@ -17,10 +17,12 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import filelock
 
+from rtwidgets.client.log import Redacting, child
 from rtwidgets.local import preflight
 from rtwidgets.local.auth import mint
 from rtwidgets.local.home import Home, read_json, write_json
@@ -31,7 +33,7 @@ from rtwidgets.local.server import RealtimeServer
 from rtwidgets.local.sockets import SocketFolder
 from rtwidgets.protocol.errors import RealtimeError
 
-log = logging.getLogger("rtwidgets.local")
+log = child("rtwidgets.local")
 
 RESTARTS = 7
 """How often in a row a Postgres that has gone is started again: within half a minute."""
@@ -173,6 +175,15 @@ class Supervisor:
         await asyncio.get_running_loop().run_in_executor(self._keeper, work)
 
 
+def log_to(path: Path) -> None:
+    """Everything that this process logs, other libraries' words too, and no secret."""
+    handler = logging.FileHandler(path)
+    handler.addFilter(Redacting())
+    logging.basicConfig(
+        handlers=[handler], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m rtwidgets.local.supervisor")
     parser.add_argument("name")
@@ -186,9 +197,7 @@ def main() -> None:
     home = Home(arguments.name)
     home.make()
     os.umask(0o077)
-    logging.basicConfig(
-        filename=home.log_file, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log_to(home.log_file)
     home.error_file.unlink(missing_ok=True)
     try:
         # Held for life and let go by the kernel whatever ends this process: never two owners of one data folder.

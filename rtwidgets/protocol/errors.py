@@ -37,6 +37,7 @@ def _rebuild(message: str, code: str, retryable: bool, hint: str) -> RealtimeErr
 
 _SECRETS = re.compile(
     r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*|sb_(?:secret|publishable)_[\w-]+|(?<=apikey=)[^&\s\"']+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"|(?<=\bpassword=)(?:'(?:[^'\\]|\\.)*'|[^\s&\"']+)"
 )
 
 
