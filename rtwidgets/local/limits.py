@@ -35,10 +35,19 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Broadcasts in a second that clients send, all together, over sockets and HTTP."""
     presence: int = 0
     """Presence calls in a second, all together."""
+    max_rows: int = 0
+    """Rows in one answer over HTTP, whatever is asked for; 0 for any number."""
 
 
 SUPABASE = Limits(
-    error_delay=5.0, handshake_delay=2.0, max_users=200, joins=100, messages=100, presence=20, max_payload=256_000
+    error_delay=5.0,
+    handshake_delay=2.0,
+    max_users=200,
+    joins=100,
+    messages=100,
+    presence=20,
+    max_payload=256_000,
+    max_rows=1000,
 )
 """A project on Supabase's free plan: what runs within these limits here runs there."""
 

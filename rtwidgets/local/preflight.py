@@ -19,7 +19,9 @@ select current_setting('server_version_num')::int / 10000, current_setting('wal_
   r.rolname::text, r.rolsuper, r.rolreplication or r.rolsuper,
   current_setting('max_replication_slots')::int - (select count(*) from pg_replication_slots),
   current_setting('max_wal_senders')::int
-    - (select count(*) from pg_stat_get_activity(null) where backend_type = 'walsender')
+    - (select count(*) from pg_stat_get_activity(null) where backend_type = 'walsender'),
+  (select string_agg(nspname, ' and ' order by nspname) from pg_namespace where nspname in ('auth', 'realtime')
+    and obj_description(oid, 'pg_namespace') is distinct from 'made by rtwidgets')
 from pg_roles r where r.rolname = current_user
 """
 
@@ -39,7 +41,7 @@ async def check(dsn: str) -> None:
     parts.setdefault("connect_timeout", TIMEOUT)
     patient = make_conninfo("", **parts)
     facts = await _ask(patient, _FACTS, parts)
-    version, wal_level, standby, role, superuser, replication, slots, senders = facts
+    version, wal_level, standby, role, superuser, replication, slots, senders, taken = facts
     name = sql.Identifier(role).as_string()
     if version < OLDEST:
         raise RealtimeError(
@@ -67,6 +69,13 @@ async def check(dsn: str) -> None:
             "speak as them.",
             code="RoleNotSuperuser",
             hint=f"As a superuser: `alter role {name} superuser;`, or give the DSN of a role that is one.",
+        )
+    if taken:
+        raise RealtimeError(
+            f"This database has a schema {taken} of its own, which the server would write into.",
+            code="SchemaTaken",
+            hint="Give the DSN of another database: `create database realtime;`. A Supabase project's own needs no "
+            "server beside it: rt.connect(url, key).",
         )
     for setting, left in (("max_replication_slots", slots), ("max_wal_senders", senders)):
         if left < 1:

@@ -36,6 +36,7 @@ _OPERATORS = {
 _IS = {"null": "null", "not_null": "not null", "true": "true", "false": "false", "unknown": "unknown"}
 _RESERVED = {"select", "order", "limit", "offset", "and", "or", "apikey", "columns"}
 _CASTS = {"text", "int", "int4", "int8", "float8", "numeric", "json", "jsonb", "date", "timestamptz", "bool"}
+_SINGLE = "application/vnd.pgrst.object+json"
 _RANGE = re.compile(r"(\d+)-(\d*)$")
 
 Composed = sql.Composable
@@ -51,14 +52,17 @@ class RestError(Exception):
 
 
 class Rest:
-    def __init__(self, pool: Pool, secret: str) -> None:
+    def __init__(self, pool: Pool, secret: str, max_rows: int = 0) -> None:
         self._pool = pool
         self._secret = secret
+        self._max_rows = max_rows
 
     def routes(self, app: web.Application) -> None:
         app.router.add_get("/rest/v1/rpc/rtwidgets_describe", self._describe)
         app.router.add_post("/rest/v1/rpc/rtwidgets_describe", self._describe)
         app.router.add_get("/rest/v1/{table}", self._select)
+        app.router.add_route("*", "/rest/v1/{table}", self._read_only)
+        app.router.add_route("*", "/rest/v1/rpc/{function}", self._no_function)
 
     def _caller(self, request: web.Request) -> Identity:
         key = request.headers.get("apikey") or request.query.get("apikey")
@@ -72,6 +76,17 @@ class Rest:
                 raise RestError(401, "PGRST303", "JWT expired") from None
             raise RestError(401, "PGRST301", error.message) from None
 
+    async def _read_only(self, request: web.Request) -> web.Response:
+        hint = "The local server reads; write with SQL, such as local.sql(...)"
+        error = RestError(405, "PGRST117", f"Unsupported HTTP method: {request.method}", hint=hint)
+        return web.json_response(error.body, status=error.status)
+
+    async def _no_function(self, request: web.Request) -> web.Response:
+        name = request.match_info["function"]
+        hint = "The local server calls no functions; call them with SQL, such as local.sql(...)"
+        error = RestError(404, "PGRST202", f"Could not find the function {name} in the schema cache", hint=hint)
+        return web.json_response(error.body, status=error.status)
+
     async def _select(self, request: web.Request) -> web.Response:
         try:
             identity = self._caller(request)
@@ -80,6 +95,8 @@ class Rest:
             return web.json_response(error.body, status=error.status)
         except psycopg.errors.InsufficientPrivilege as error:
             return _database_error(error, 401 if identity.role == "anon" else 403)
+        except psycopg.errors.UndefinedFunction as error:  # such as an operator that the column's type lacks
+            return _database_error(error, 404)
         except psycopg.OperationalError as error:
             return _database_error(error, 503)
         except psycopg.Error as error:
@@ -87,20 +104,26 @@ class Rest:
 
     async def _answer(self, request: web.Request, identity: Identity) -> web.Response:
         schema = request.headers.get("Accept-Profile") or "public"
+        if schema.startswith("pg_") or schema == "information_schema":
+            raise RestError(406, "PGRST106", f"Invalid schema: {schema}", hint="Postgres' own schemas are not served")
         table = request.match_info["table"]
         offset, limit = _bounds(request)
+        if self._max_rows:
+            limit = self._max_rows if limit is None else min(limit, self._max_rows)
         values: list[str] = []
         where = _where(request, values)
         columns = _columns(request.query.get("select", "*"))
         order = _order(request.query.get("order", ""))
-        count = "count=exact" in request.headers.get("Prefer", "")
+        # What PostgREST would estimate is counted as well: at this size that is as cheap.
+        count = re.search("count=(exact|planned|estimated)", request.headers.get("Prefer", "")) is not None
         name = identifier(schema, table)
         parts: list[Composed] = [sql.SQL("select "), columns, sql.SQL(" from "), name, sql.SQL(" t"), where, order]
         if limit is not None:
             parts.append(sql.SQL(" limit {}").format(sql.Literal(limit)))
         if offset:
             parts.append(sql.SQL(" offset {}").format(sql.Literal(offset)))
-        as_csv = _accepts_csv(request)
+        accepts = request.headers.get("Accept", "")
+        as_csv, single = _accepts_csv(accepts), accepts.startswith(_SINGLE)
         # A row as text is its CSV line in parentheses: so does PostgREST write it.
         shape = "substring(r::text from 2 for length(r::text) - 2)" if as_csv else "row_to_json(r)::text"
         rows = sql.SQL("select " + shape + " from ({}) r").format(sql.Composed(parts))
@@ -138,8 +161,11 @@ class Rest:
             detail = f"An offset of {offset} was requested, but there are only {total} rows."
             raise RestError(416, "PGRST103", "Requested range not satisfiable", detail)
         status = 206 if total is not None and len(found) < total else 200
-        text = "\n".join([heading, *found]) if as_csv else "[" + ",\n ".join(found) + "]"
-        kind = "text/csv" if as_csv else "application/json"
+        if single and len(found) != 1:
+            detail = f"The result contains {len(found)} rows"
+            raise RestError(406, "PGRST116", "Cannot coerce the result to a single JSON object", detail)
+        text = "\n".join([heading, *found]) if as_csv else found[0] if single else "[" + ",\n ".join(found) + "]"
+        kind = "text/csv" if as_csv else _SINGLE if single else "application/json"
         return web.Response(status=status, text=text, content_type=kind, charset="utf-8", headers=headers)
 
     async def _describe(self, request: web.Request) -> web.Response:
@@ -169,9 +195,9 @@ class Rest:
             return _database_error(error, 400)
 
 
-def _accepts_csv(request: web.Request) -> bool:
+def _accepts_csv(accepts: str) -> bool:
     """Whether CSV is wanted before JSON: by the first of the two that is named."""
-    kinds = [part.split(";")[0].strip() for part in request.headers.get("Accept", "").split(",")]
+    kinds = [part.split(";")[0].strip() for part in accepts.split(",")]
     known = [kind for kind in kinds if kind in ("text/csv", "application/json", "application/*", "*/*")]
     return bool(known) and known[0] == "text/csv"
 

@@ -119,6 +119,7 @@ class Permissions(msgspec.Struct, frozen=True):
 
 
 PUBLIC = Permissions()
+NOTHING = Permissions(False, False, False, False)
 
 
 async def become(connection: Connection, identity: Identity, topic: str | None = None) -> str:

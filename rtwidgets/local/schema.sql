@@ -61,6 +61,9 @@ create table if not exists realtime.messages (
   inserted_at timestamp not null default now(),
   binary_payload bytea
 );
+-- In UTC, whatever the time zone of the session that sends.
+alter table realtime.messages alter column inserted_at set default now() at time zone 'utc',
+  alter column updated_at set default now() at time zone 'utc';
 create index if not exists messages_replay on realtime.messages (topic, inserted_at desc) where extension = 'broadcast' and private;
 alter table realtime.messages enable row level security;
 grant select, insert, update on realtime.messages to anon, authenticated, service_role;
@@ -122,9 +125,6 @@ begin
   );
 end
 $$;
-
--- Kept three days, as Supabase keeps them.
-delete from realtime.messages where inserted_at < now() - interval '3 days';
 
 do $$
 begin

@@ -27,12 +27,14 @@ from .limits import Limits, Rate
 from .pool import Pool
 from .replication import Stream
 from .rest import Rest
-from .rls import Catalogue, Permissions
+from .rls import NOTHING, Catalogue, Permissions
 
 log = child(__name__)
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 _REALTIME = "realtime:"
+_AWAY = "Realtime was unable to connect to the project database"
+_FORGET = 3600.0  # seconds from one look for stored messages that are too old to the next
 _NEVER = 10**9  # seconds; a timer beyond what a loop can count
 
 
@@ -63,7 +65,9 @@ class RealtimeServer:
         self._runner: web.AppRunner | None = None
         self._stream: Stream | None = None
         self._changes = Changes(self._pool, self._catalogue, self._hub, self.limits, self._streaming)
-        self._rest = Rest(self._pool, jwt_secret)
+        # Connections of their own: tables that take long to read must not keep changes from going out.
+        self._reading = Pool(dsn)
+        self._rest = Rest(self._reading, jwt_secret, self.limits.max_rows)
         self._tasks: set[asyncio.Task[None]] = set()
         self._joins, self._messages = Rate(self.limits.joins), Rate(self.limits.messages)
         self._presence = Rate(self.limits.presence)
@@ -81,6 +85,12 @@ class RealtimeServer:
     async def start(self, host: str | None = None, port: int = 0) -> None:
         """Prepares the database and listens. Port 0 takes a free one; `.port` tells which."""
         self.host = host or self.host
+        if not self._loopback(self.host):
+            raise RealtimeError(
+                f"The local server does not listen on {self.host}, where others could reach it.",
+                code="NotLoopback",
+                hint="Leave the host out; for others to reach it, put a proxy with a login of yours before it.",
+            )
         await install(self.dsn)
         self._stream = Stream(self.dsn, self._changes.deliver, self._changes.lost, self._changes.announce)
         self._stream.start()
@@ -99,6 +109,7 @@ class RealtimeServer:
         await site.start()
         self.port = self._runner.addresses[0][1]
         self._spawn(self._sweep())
+        self._spawn(self._forget_messages())
         # A slot waits for the end of every transaction that writes now: a long one must not hold up the start.
         try:
             await asyncio.wait_for(self._stream.streaming.wait(), 5)
@@ -117,6 +128,7 @@ class RealtimeServer:
         if self._stream is not None:
             await self._stream.stop()
         await self._pool.close()
+        await self._reading.close()
 
     async def _sweep(self) -> None:
         """Closes sockets that fell silent: a laptop that went to sleep says no goodbye."""
@@ -125,6 +137,18 @@ class RealtimeServer:
             late = time.monotonic() - self.limits.idle
             for socket in [socket for socket in self._sockets if socket.last_heard < late]:
                 socket.drop("no heartbeat")
+
+    async def _forget_messages(self) -> None:
+        """Stored messages are kept three days, as Supabase keeps them."""
+        while True:
+            try:
+                async with self._pool.connection() as connection:
+                    await connection.execute(
+                        "delete from realtime.messages where inserted_at < now() at time zone 'utc' - interval '3 days'"
+                    )
+            except (psycopg.Error, OSError) as error:
+                log.warning("old messages could not be removed: %s", error)
+            await asyncio.sleep(_FORGET)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)
@@ -142,7 +166,7 @@ class RealtimeServer:
     def _loopback(self, name: str | None) -> bool:
         if name is None:
             return False
-        if name == self.host or name == "localhost" or name.endswith(".localhost"):
+        if name == "localhost" or name.endswith(".localhost"):
             return True
         try:
             return ipaddress.ip_address(name).is_loopback
@@ -248,8 +272,15 @@ class RealtimeServer:
     async def _broadcast(
         self, identity: Identity, sub: str, event: str, body: bytes, *, private: bool, raw: bool = False
     ) -> None:
-        if private and not (await self._catalogue.permissions(identity, sub)).write_broadcast:
-            return  # Supabase answers 202 all the same
+        if private:
+            try:
+                permissions = await self._permissions(identity, sub)
+            except Refused:
+                raise web.HTTPServiceUnavailable(
+                    text=f'{{"message":"{_AWAY}"}}', content_type="application/json"
+                ) from None
+            if not permissions.write_broadcast:
+                return  # Supabase answers 202 all the same
         message = frames.Broadcast(f"{_REALTIME}{sub}", event, body, raw=raw, binary=raw)
         self._hub.broadcast(sub, private, message)
 
@@ -411,11 +442,15 @@ class RealtimeServer:
         return channel
 
     async def _permissions(self, identity: Identity, sub: str) -> Permissions:
+        """What the policies grant that caller; Refused while Postgres is away."""
         try:
             return await self._catalogue.permissions(identity, sub)
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.OperationalError, OSError) as error:
             log.warning("the policies of %r could not be asked: %s", sub, error)
-            raise Refused("UnableToConnectToProject: Realtime was unable to connect to the project database") from None
+            raise Refused(f"UnableToConnectToProject: {_AWAY}") from None
+        except psycopg.Error as error:  # a policy that fails grants nothing, and a role that does not exist has nothing
+            log.warning("the policies of %r failed: %s", sub, error)
+            return NOTHING
 
     async def _replay(self, channel: Channel) -> list[frames.Broadcast]:
         if not channel.private:
@@ -476,9 +511,12 @@ class RealtimeServer:
         if channel.private:
             try:
                 permissions = await self._permissions(identity, channel.sub)
-            except Refused:
-                permissions = channel.permissions  # Postgres is away: the database decides when it is back
+            except Refused:  # nobody can tell what the new token may do: the client joins again
+                permissions = None
             if channel.closed:
+                return
+            if permissions is None:
+                self._close_for(channel, _AWAY)
                 return
             if not (permissions.read_broadcast or permissions.read_presence):
                 self._close_for(

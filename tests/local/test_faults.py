@@ -146,6 +146,16 @@ async def test_a_schema_that_is_in_the_way(theirs: Postgres) -> None:
     assert caught.value.code == "SchemaNotInstalled"
 
 
+async def test_schemas_of_somebody_else_are_left_alone(theirs: Postgres) -> None:
+    with psycopg.connect(theirs.dsn, autocommit=True) as connection:
+        connection.execute("drop schema if exists auth cascade; create schema auth")
+        connection.execute("create function auth.uid() returns uuid language sql as 'select null::uuid'")
+        with pytest.raises(RealtimeError) as caught:
+            await preflight.check(theirs.dsn)
+        connection.execute("drop schema auth cascade")
+    assert caught.value.code == "SchemaTaken"
+
+
 def test_a_postgres_of_ones_own_serves(theirs: Postgres, home: Path) -> None:
     server = local("own", postgres=theirs.dsn, idle_timeout=1)
     try:

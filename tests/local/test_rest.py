@@ -12,7 +12,9 @@ import httpx
 import psycopg
 import pytest
 
+from rtwidgets.client.rest import RestClient
 from rtwidgets.local.auth import mint
+from rtwidgets.local.limits import Limits
 from rtwidgets.local.server import RealtimeServer
 
 from .client import USER, connected, sql, subscribed
@@ -106,6 +108,59 @@ async def test_count_and_range(people: RealtimeServer) -> None:
     answer = await get(people, "people", {"order": "id"}, Prefer="count=exact", Range="1-1")
     assert (answer.status_code, answer.headers["content-range"], len(answer.json())) == (206, "1-1/3", 1)
     assert (await get(people, "people", {"offset": "9"}, Prefer="count=exact")).status_code == 416
+    for way in ("planned", "estimated"):
+        assert (await get(people, "people", Prefer=f"count={way}")).headers["content-range"] == "0-2/3"
+
+
+async def test_one_row_as_an_object(people: RealtimeServer) -> None:
+    single = "application/vnd.pgrst.object+json"
+    answer = await get(people, "people", {"id": "eq.1", "select": "id,name"}, accept=single)
+    assert (answer.status_code, answer.json()) == (200, {"id": 1, "name": "ana"})
+    assert answer.headers["content-type"].startswith(single)
+    for params, count in (({}, 3), ({"id": "eq.9"}, 0)):
+        answer = await get(people, "people", params, accept=single)
+        assert answer.status_code == 406
+        assert answer.json() == {
+            "code": "PGRST116",
+            "details": f"The result contains {count} rows",
+            "hint": None,
+            "message": "Cannot coerce the result to a single JSON object",
+        }
+
+
+async def test_what_is_not_served_says_so(people: RealtimeServer) -> None:
+    headers = {"apikey": people.anon_key}
+    async with httpx.AsyncClient(base_url=people.url, headers=headers) as http:
+        for method in ("POST", "PATCH", "PUT", "DELETE"):
+            answer = await http.request(method, "/rest/v1/people", content=b"{}")
+            assert (answer.status_code, answer.json()["code"]) == (405, "PGRST117")
+            assert "SQL" in answer.json()["hint"]
+        answer = await http.post("/rest/v1/rpc/anything", json={})
+        assert (answer.status_code, answer.json()["code"]) == (404, "PGRST202")
+        assert (await http.head("/rest/v1/people", headers={"Prefer": "count=exact"})).headers[
+            "content-range"
+        ] == "0-2/3"
+    for schema in ("pg_catalog", "information_schema"):
+        answer = await get(people, "tables", Accept_Profile=schema)
+        assert (answer.status_code, answer.json()["code"]) == (406, "PGRST106")
+
+
+async def test_the_rows_of_one_answer_are_bounded_as_on_a_plan(people: RealtimeServer, pg: str) -> None:
+    running = RealtimeServer(pg, jwt_secret=SECRET, anon_key=people.anon_key, limits=Limits(max_rows=2))
+    await running.start()
+    try:
+        client = RestClient(running.url, running.anon_key, token)
+        pages = [page async for page in client.select("people", key=("id",))]
+        assert [row["id"] for page in pages for row in page.rows] == [1, 2, 3]
+        assert max(len(page.rows) for page in pages) == 2
+        assert [row["id"] for row in (await get(running, "people", {"order": "id", "limit": "9"})).json()] == [1, 2]
+        await client.close()
+    finally:
+        await running.stop()
+
+
+async def token() -> None:
+    return None
 
 
 @pytest.mark.parametrize(
@@ -115,6 +170,8 @@ async def test_count_and_range(people: RealtimeServer) -> None:
         ("people", {"id": "eq.abc"}, 400, "22P02"),
         ("people", {"nope": "eq.1"}, 400, "42703"),
         ("people", {"id": "frob.1"}, 400, "PGRST100"),
+        ("people", {"id": "cs.1"}, 404, "42883"),
+        ("people", {"name": "match.["}, 400, "2201B"),
         ("locked", {}, 401, "42501"),
     ],
 )

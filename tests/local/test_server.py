@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
+from rtwidgets.local import server as module
 from rtwidgets.local.auth import mint
 from rtwidgets.local.server import RealtimeServer
+from rtwidgets.protocol.errors import RealtimeError
 
 from .client import ask, connected, sql, subscribed
 from .conftest import SECRET
@@ -368,6 +372,122 @@ async def test_whoever_is_told_that_all_follows_can_read_all_that_went_before(se
         assert (await http.get("/rest/v1/early", headers=headers)).json() == [{"id": 1}]
         await sql(pg, "insert into early values (2)")
         assert json.loads(await asyncio.wait_for(other.recv(), 5))[4]["data"]["record"] == {"id": 2}
+
+
+async def test_a_new_token_is_asked_of_the_policies_again(
+    server: RealtimeServer, pg: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sql(
+        pg,
+        "drop policy if exists team on realtime.messages;"
+        "create policy team on realtime.messages for select to authenticated"
+        " using (realtime.topic() = 'red' and 6 / length(auth.jwt() ->> 'team') = 2)",
+    )
+    red = mint(SECRET, "authenticated", team="red")
+
+    async def after(token: str) -> list[Any]:
+        async with connected(server) as ws:
+            join = {"config": {"private": True}, "access_token": red}
+            assert (await ask(ws, "realtime:red", "phx_join", join))["status"] == "ok"
+            await ws.send(json.dumps(["1", None, "realtime:red", "access_token", {"access_token": token}]))
+            heard = [json.loads(await asyncio.wait_for(ws.recv(), 5))[3:] for _ in range(2)]
+            assert heard[1] == ["phx_close", {}]
+            return heard[0][1]["message"]
+
+    gone = "You no longer have permission to read from this Channel topic: red"
+    assert await after(mint(SECRET, "authenticated", team="orange")) == gone
+    assert await after(mint(SECRET, "authenticated", team="")) == gone, "the policy fails: a division by zero"
+    assert await after(mint(SECRET, "no_such_role")) == gone
+
+    async def away(*_: Any) -> Any:
+        raise psycopg.OperationalError("gone")
+
+    permissions = server._catalogue.permissions
+    async with connected(server) as ws:
+        join = {"config": {"private": True}, "access_token": mint(SECRET, "authenticated", team="")}
+        answer = await ask(ws, "realtime:red", "phx_join", join)
+        reason = "Unauthorized: You do not have permissions to read from this Channel topic: red"
+        assert answer["response"]["reason"] == reason
+        join["access_token"] = red
+        assert (await ask(ws, "realtime:red", "phx_join", join))["status"] == "ok"
+        monkeypatch.setattr(server._catalogue, "permissions", away)
+        await ws.send(
+            json.dumps(["1", None, "realtime:red", "access_token", {"access_token": mint(SECRET, "authenticated")}])
+        )
+        said = json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["message"]
+        assert said == "Realtime was unable to connect to the project database"
+    async with httpx.AsyncClient(base_url=server.url, headers={"apikey": red}) as http:
+        message = {"topic": "red", "event": "e", "payload": {}, "private": True}
+        answer = await http.post("/realtime/v1/api/broadcast", json={"messages": [message]})
+        assert (answer.status_code, answer.json()["message"]) == (503, said)
+    monkeypatch.setattr(server._catalogue, "permissions", permissions)
+
+
+async def test_messages_are_kept_three_days_also_while_it_runs(pg: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FORGET", 0.05)
+    running = RealtimeServer(pg, jwt_secret=SECRET)
+    await running.start()
+    try:
+        add = "insert into realtime.messages (topic, extension, inserted_at) values "
+        await sql(
+            pg,
+            f"{add} ('aged', 'broadcast', now() at time zone 'utc' - interval '73 hours')",
+            f"{add} ('aged', 'broadcast', now() at time zone 'utc' - interval '71 hours')",
+        )
+        async with await psycopg.AsyncConnection.connect(pg) as connection:
+            async with asyncio.timeout(5):
+                left = 2
+                while left != 1:
+                    cursor = await connection.execute(
+                        "select count(*)::int from realtime.messages where topic = 'aged'"
+                    )
+                    (left,) = await cursor.fetchone() or (0,)
+                    await connection.rollback()
+                    await asyncio.sleep(0.02)
+        await sql(pg, "delete from realtime.messages where topic = 'aged'")
+    finally:
+        await running.stop()
+
+
+async def test_a_session_in_another_time_zone_is_replayed_all_the_same(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop policy if exists west on realtime.messages;"
+        "create policy west on realtime.messages for select to anon using (realtime.topic() = 'west');"
+        "set timezone = 'America/Los_Angeles'; select realtime.send('{}', 'e', 'west')",
+    )
+    async with connected(server) as ws:
+        since = int(time.time() * 1000) - 60_000
+        config = {"private": True, "broadcast": {"replay": {"since": since}}}
+        assert (await ask(ws, "realtime:west", "phx_join", {"config": config}))["status"] == "ok"
+        assert b'"replayed":true' in await asyncio.wait_for(ws.recv(), 5)
+
+
+async def test_it_listens_to_this_machine_alone(pg: str) -> None:
+    for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
+        with pytest.raises(RealtimeError) as caught:
+            await RealtimeServer(pg, jwt_secret=SECRET, host=host).start()
+        assert caught.value.code == "NotLoopback"
+
+
+async def test_reading_slowly_keeps_no_changes_from_going_out(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop view if exists slow; create view slow as select n, pg_sleep(2)::text from generate_series(1, 1) n;"
+        "drop table if exists quick; create table quick (id int primary key);"
+        "alter table quick enable row level security;"
+        "create policy all_of_it on quick for select using (true); alter publication supabase_realtime add table quick",
+    )
+    async with connected(server) as ws, httpx.AsyncClient(base_url=server.url) as http:
+        await subscribed(ws, {"event": "*", "schema": "public", "table": "quick"})
+        headers = {"apikey": server.anon_key}
+        reading = [asyncio.create_task(http.get("/rest/v1/slow", headers=headers)) for _ in range(8)]
+        await asyncio.sleep(0.3)
+        await sql(pg, "insert into quick values (1)")
+        assert json.loads(await asyncio.wait_for(ws.recv(), 1))[4]["data"]["record"] == {"id": 1}
+        assert not any(task.done() for task in reading)
+        for task in reading:
+            task.cancel()
 
 
 async def test_replication_ready_is_answered(server: RealtimeServer) -> None:
