@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+import websockets
 
 from rtwidgets.local import server as module
 from rtwidgets.local.auth import mint
@@ -61,6 +64,216 @@ async def test_toast_and_large_rows(server: RealtimeServer, pg: str) -> None:
     assert (second["record"], second["old_record"]) == ({"id": 1, "k": "k", "small": "s2"}, {"id": 1})
     assert third["errors"] == ["Error 413: Payload Too Large"]
     assert third["record"] == {"id": 2, "k": "k2", "small": "s"}
+
+
+async def test_only_the_columns_asked_for_and_the_key(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists chosen; create table chosen (id int primary key, a text, b text, c text);"
+        "alter table chosen replica identity full; alter publication supabase_realtime add table chosen",
+    )
+    table = {"event": "*", "schema": "public", "table": "chosen"}
+    async with connected(server) as ws:
+        entries = [{**table, "select": ["a"], "filter": "c=eq.open"}, {**table, "event": "DELETE", "select": ["b"]}]
+        await ask(ws, "realtime:t", "phx_join", {"config": {"postgres_changes": entries}})
+        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["status"] == "ok"
+        await sql(
+            pg,
+            "insert into chosen values (1, 'a', 'b', 'open'), (2, 'a', 'b', 'shut')",
+            "update chosen set a = 'z' where id = 1",
+            "delete from chosen where id = 1",
+            "delete from chosen where id = 2",
+        )
+        got = [json.loads(await asyncio.wait_for(ws.recv(), 5))[4] for _ in range(4)]
+    # Of a channel with several entries each change comes once, with what any of them asked for on that table.
+    columns = [{"name": "id", "type": "int4"}, {"name": "a", "type": "text"}, {"name": "b", "type": "text"}]
+    assert [frame["data"]["columns"] for frame in got] == [columns] * 4
+    assert [(frame["data"].get("record"), frame["data"].get("old_record")) for frame in got] == [
+        ({"id": 1, "a": "a", "b": "b"}, None),
+        ({"id": 1, "a": "z", "b": "b"}, {"id": 1, "a": "a", "b": "b"}),
+        (None, {"id": 1, "a": "z", "b": "b"}),
+        (None, {"id": 2, "a": "a", "b": "b"}),
+    ]
+    assert [len(frame["ids"]) for frame in got] == [1, 1, 2, 1]
+    async with connected(server) as ws:
+        await subscribed(ws, {**table, "select": ["a"]})  # type: ignore[dict-item]
+        await sql(pg, "insert into chosen values (3, 'a', 'b', 'c')")
+        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"] == {"id": 3, "a": "a"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"table": "chosen", "select": ["nope"]}, "P0001 (raise_exception) invalid column for select nope"),
+        ({"table": "chosen", "select": ["hidden"]}, "P0001 (raise_exception) invalid column for select hidden"),
+        ({"table": "chosen", "filter": "hidden=eq.x"}, "P0001 (raise_exception) invalid column for filter hidden"),
+        (
+            {"schema": "*", "table": "*", "select": ["id"]},
+            "Column selection is not supported for wildcard subscription",
+        ),
+        ({"table": "*", "select": ["id"]}, "Column selection is not supported for wildcard subscriptions"),
+        ({"schema": None, "table": None}, "No subscription params provided."),
+    ],
+)
+async def test_columns_that_cannot_be_asked_for(
+    server: RealtimeServer, pg: str, entry: dict[str, Any], said: str
+) -> None:
+    await sql(
+        pg,
+        "drop table if exists chosen; create table chosen (id int primary key, hidden text);"
+        "revoke select on chosen from anon; grant select (id) on chosen to anon;"
+        "alter publication supabase_realtime add table chosen",
+    )
+    async with connected(server) as ws:
+        entry = {"event": "*", "schema": "public", **entry}
+        await ask(ws, "realtime:t", "phx_join", {"config": {"postgres_changes": [entry]}})
+        answer = json.loads(await asyncio.wait_for(ws.recv(), 5))[4]
+    assert answer["status"] == "error"
+    assert said in answer["message"]
+
+
+async def test_every_table_of_every_schema_as_it_comes_and_goes(server: RealtimeServer, pg: str) -> None:
+    """Wildcards take in what is published after the join; and a table made anew under its old name is another one."""
+    await sql(pg, "drop schema if exists side cascade; create schema side; grant usage on schema side to anon")
+    await sql(pg, "drop table if exists here; create table here (id int primary key)")
+    await sql(pg, "alter publication supabase_realtime add table here")
+    async with connected(server) as ws:
+        await subscribed(ws, {"event": "INSERT", "schema": "*", "table": "*"})
+
+        async def heard() -> tuple[str, str, Any, Any]:
+            data = json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]
+            return data["schema"], data["table"], data.get("record"), data["errors"]
+
+        await sql(pg, "insert into here values (1)")
+        assert await heard() == ("public", "here", {"id": 1}, None)
+        await sql(pg, "create table side.there (id int primary key); grant select on side.there to anon")
+        await sql(pg, "alter publication supabase_realtime add table side.there", "insert into side.there values (2)")
+        assert await heard() == ("side", "there", {"id": 2}, None)
+        await sql(pg, "drop table here; create table here (name text primary key, n int)")
+        await sql(pg, "alter publication supabase_realtime add table here", "insert into here values ('x', 3)")
+        assert await heard() == ("public", "here", {"name": "x", "n": 3}, None)
+        await sql(pg, "alter table here drop constraint here_pkey", "alter table here replica identity full")
+        await sql(pg, "insert into here values ('y', 4)")
+        assert await heard() == ("public", "here", {}, ["Error 400: Bad Request, no primary key"])
+        await sql(pg, "alter table here add primary key (n)", "revoke select on here from anon")
+        await sql(pg, "grant select (name) on here to anon", "insert into here values ('z', 5)")
+        assert await heard() == ("public", "here", {}, ["Error 401: Unauthorized"])
+        await sql(pg, "alter publication supabase_realtime drop table here", "insert into here values ('-', 6)")
+        await sql(pg, "truncate side.there", "insert into side.there values (7)")
+        assert await heard() == ("side", "there", {"id": 7}, None), "and of a TRUNCATE nobody is told, as in Supabase"
+
+
+async def test_a_broadcast_between_the_serializers(server: RealtimeServer) -> None:
+    """Bytes reach 2.0.0 alone; what is JSON reaches both, each in its own form, whoever sends it and in whichever."""
+    name, long = "realtime:mixed", "realtime:" + "x" * 300
+    async with connected(server) as two, connected(server) as other, connected(server, "1.0.0") as one:
+        for topic in (name, long):
+            for ws in (two, other):
+                assert (await ask(ws, topic, "phx_join", {"config": {}}))["status"] == "ok"
+            await one.send(json.dumps({"topic": topic, "event": "phx_join", "payload": {"config": {}}, "ref": "1"}))
+            assert json.loads(await one.recv())["payload"]["status"] == "ok"
+
+        def push(encoding: int, body: bytes) -> bytes:
+            names = [b"1", b"", name.encode(), b"e", b""]
+            return bytes([3, *map(len, names), encoding]) + b"".join(names) + body
+
+        kind4 = bytes([4, len(name), 1, 0])
+        await two.send(push(0, b"\x00\xff"))
+        assert await asyncio.wait_for(other.recv(), 5) == kind4 + b"\x00" + name.encode() + b"e\x00\xff"
+        await two.send(push(1, b'{"n":1}'))
+        assert await asyncio.wait_for(other.recv(), 5) == kind4 + b"\x01" + name.encode() + b'e{"n":1}'
+        said = {"event": "e", "payload": {"n": 1}, "type": "broadcast"}
+        assert json.loads(await asyncio.wait_for(one.recv(), 5))["payload"] == said
+        await one.send(json.dumps({"topic": name, "event": "broadcast", "payload": said, "ref": None, "join_ref": "1"}))
+        for ws in (two, other):
+            assert json.loads(await asyncio.wait_for(ws.recv(), 5)) == [None, None, name, "broadcast", said]
+        # A name that is too long for a binary frame travels as text.
+        await two.send(json.dumps(["1", None, long, "broadcast", said]))
+        assert json.loads(await asyncio.wait_for(other.recv(), 5))[2:] == [long, "broadcast", said]
+        assert json.loads(await asyncio.wait_for(one.recv(), 5))["topic"] == long
+
+
+async def test_a_frame_that_makes_no_sense_ends_nothing(
+    server: RealtimeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd: list[Any] = [
+        None,
+        True,
+        5,
+        -1.5,
+        "x",
+        "",
+        "\x00",
+        [],
+        [1],
+        {},
+        {"type": 1},
+        {"config": 1},
+        {"access_token": 7},
+    ]
+    odd += [{"type": "presence", "event": event, "payload": value} for event in ("track", 5, None) for value in odd[:6]]
+    odd += [{"type": "broadcast", "event": event, "payload": value} for event in ("e", 5) for value in odd[:6]]
+    config = ["postgres_changes", "broadcast", "presence", "private", "resume"]
+    odd += [{"config": {name: value}} for name in config for value in odd[:12]]
+    odd += [{"config": {"broadcast": {"replay": value}, "private": True}} for value in odd[:12]]
+    odd += [{"config": {"resume": {"lsn": value}}} for value in (10**30, -1, True, "x")]
+    odd += [{"config": {"postgres_changes": [{"schema": a, "table": b}]}} for a in odd[:9] for b in odd[:9]]
+    odd += [
+        {"config": {"postgres_changes": [{"schema": "public", name: a}]}}
+        for name in ("filter", "event")
+        for a in odd[:9]
+    ]
+    events = ["phx_join", "broadcast", "presence", "access_token", "phx_leave", "heartbeat", "", "else"]
+    async with connected(server, "1.0.0") as one, connected(server) as two:
+        for ws in (one, two):
+            heard = asyncio.create_task(answered(ws))
+            for number, (event, payload) in enumerate(itertools.product(events, odd)):
+                topic = ["realtime:t", "realtime:", "phoenix", ""][number % 4]
+                frame = {"topic": topic, "event": event, "payload": payload, "ref": str(number), "join_ref": "1"}
+                await ws.send(json.dumps(frame if ws is one else ["1", str(number), topic, event, payload]))
+            for text in ("", "[", "{}", "[]", "null", '{"topic":1}', "[1,2,3,4,5]", '["1","2","realtime:t"]'):
+                await ws.send(text)
+            beat = {"topic": "phoenix", "event": "heartbeat", "payload": {}, "ref": "beat"}
+            await ws.send(json.dumps(beat if ws is one else [None, "beat", "phoenix", "heartbeat", {}]))
+            await asyncio.wait_for(heard, 20)
+    assert [record.message for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
+
+
+async def answered(ws: Any) -> None:
+    while True:
+        frame = json.loads(await ws.recv())
+        if "beat" in (frame["ref"] if isinstance(frame, dict) else frame[1],):
+            return
+
+
+async def test_requests_have_a_size(server: RealtimeServer) -> None:
+    async with httpx.AsyncClient(base_url=server.url, headers={"apikey": server.anon_key}) as http:
+        for path in ("/realtime/v1/api/broadcast", "/realtime/v1/api/broadcast/t/events/e", "/rest/v1/rpc/any"):
+            answer = await http.post(path, content=b"x" * 5_000_001, headers={"Content-Type": "application/json"})
+            assert answer.status_code in (404, 413), path
+        assert (await http.get("/rest/v1/any?id=eq." + "x" * 10_000)).status_code == 400
+    async with connected(server) as ws:
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await ws.send(b"x" * 5_000_001)
+        with pytest.raises(websockets.ConnectionClosed) as caught:
+            await asyncio.wait_for(ws.recv(), 5)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1009
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}], ids=str
+)
+async def test_a_page_from_elsewhere_opens_no_socket(server: RealtimeServer, headers: dict[str, str]) -> None:
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "x" * 22 + "==",
+    }
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        path = f"/realtime/v1/websocket?apikey={server.anon_key}&vsn=2.0.0"
+        assert (await http.get(path, headers=upgrade | headers)).status_code == 403
 
 
 async def test_a_page_from_elsewhere_is_refused(server: RealtimeServer) -> None:
