@@ -17,6 +17,7 @@ import psutil
 import pytest
 from websockets.sync.client import connect
 
+from rtwidgets.cli import main
 from rtwidgets.client.sync import Channel, close_all
 from rtwidgets.local.handle import Local, local, running_default
 from rtwidgets.local.home import Home, read_json
@@ -71,8 +72,27 @@ def test_sql_publish_and_the_same_handle_again(server: Local, monkeypatch: pytes
 def test_what_it_writes_is_its_owners_alone(server: Local) -> None:
     folder = Home("t").folder
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    for name in ("secrets.json", "state.json"):
+    for name in ("secrets.json", "state.json", "port.json", "supervisor.log"):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+    assert stat.S_IMODE((folder / "data").stat().st_mode) == 0o700
+
+
+def test_status_and_stop(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out == "No local server runs.\n"
+    server = local("t", idle_timeout=60)
+    try:
+        assert main(["status"]) == 0
+        line = capsys.readouterr().out
+        assert line.startswith(f"t  {server.url}  used by 1  up ")
+        assert server.service_key not in line
+        assert main(["stop", "t"]) == 0
+        assert capsys.readouterr().out == "Stopped 't'.\n"
+        assert not server.alive()
+        assert main(["stop", "t"]) == 1
+        assert capsys.readouterr().out == "No local server runs under the name 't'.\n"
+    finally:
+        server.stop()
 
 
 def test_two_processes_share_one_server_and_killed_ones_let_go(home: Path) -> None:
