@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -18,6 +19,7 @@ import filelock
 import psycopg
 from psycopg import sql
 
+from rtwidgets.client.log import child
 from rtwidgets.client.sync import Client, set_default_client
 from rtwidgets.local.auth import mint
 from rtwidgets.local.home import Home, read_json
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 START_TIMEOUT = 90.0
 """Seconds within which a new supervisor must listen; initdb on a slow disk is most of it."""
+
+log = child(__name__)
 
 _open: dict[str, Local] = {}
 
@@ -63,7 +67,7 @@ def local(
     """
     name = name or os.environ.get("RTWIDGETS_LOCAL") or "default"
     handle = _open.get(name)
-    if handle is None or not handle.alive():
+    if handle is None or handle.over():
         handle = _open[name] = Local(name, postgres=postgres, idle_timeout=idle_timeout, port=port, limits=limits)
     else:
         handle._refuse_another(handle.dsn, handle.url, postgres, port)
@@ -117,11 +121,9 @@ class Local:
         self._clients: list[Client] = []
         self._network: Network | None = None
         self._simulations: list[Simulation] = []
-        with filelock.FileLock(self._home.start_lock, timeout=START_TIMEOUT + 10):
-            state, lease = self._join(postgres, port) or self._start(postgres, port, limits)
-        self._lease: socket.socket | None = lease
-        self.url, self.anon_key, self.service_key = state["url"], state["anon_key"], state["service_key"]
-        self.dsn, self._secret, self._control = state["dsn"], state["jwt_secret"], state["control"]
+        self._lease: socket.socket | None = None
+        self._entering = threading.Lock()
+        self._enter(postgres, port, limits)
         self.client = self._connect(None)
 
     def __repr__(self) -> str:
@@ -255,6 +257,18 @@ class Local:
 
     def alive(self) -> bool:
         """Whether the server answers and this process still holds its lease."""
+        with self._entering:  # while it is started again, that is waited for
+            return self._answers()
+
+    def over(self) -> bool:
+        """As `not alive()`; one that is over stays so."""
+        with self._entering:
+            if self._answers():
+                return False
+            self._release()
+            return True
+
+    def _answers(self) -> bool:
         if self._lease is None:
             return False
         try:
@@ -262,6 +276,13 @@ class Local:
         except OSError:
             return False
         return True
+
+    def _release(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            with contextlib.suppress(OSError):
+                lease.shutdown(socket.SHUT_RDWR)  # close() alone would not wake who waits for its end
+            lease.close()
 
     def close(self) -> None:
         """Lets go: closes this process's clients and its lease. The server stops when nobody else holds one. Safe to
@@ -275,9 +296,8 @@ class Local:
         if self._network is not None:
             self._network.stop()
             self._network = None
-        if self._lease is not None:
-            self._lease.close()
-            self._lease = None
+        with self._entering:
+            self._release()
         if _open.get(self.name) is self:
             del _open[self.name]
 
@@ -305,6 +325,36 @@ class Local:
         client = Client(self._network.url if self._network else self.url, self.anon_key, token=token)
         self._clients.append(client)
         return client
+
+    def _enter(self, postgres: str | None, port: int, limits: str | None) -> None:
+        with filelock.FileLock(self._home.start_lock, timeout=START_TIMEOUT + 10):
+            state, lease = self._join(postgres, port) or self._start(postgres, port, limits)
+        self.url, self.anon_key, self.service_key = state["url"], state["anon_key"], state["service_key"]
+        self.dsn, self._secret, self._control = state["dsn"], state["jwt_secret"], state["control"]
+        self._lease = lease
+        work = threading.Thread(target=self._watch, args=(lease, postgres, port, limits), daemon=True)
+        work.name = f"rtwidgets lease of {self.name}"
+        work.start()
+
+    def _watch(self, lease: socket.socket, postgres: str | None, port: int, limits: str | None) -> None:
+        """Waits for the supervisor's end. One that was killed is followed by a new one, in the same place, where the
+        clients of before find it by themselves."""
+        try:
+            said = lease.recv(1)
+        except OSError:
+            said = b""
+        if said:
+            return  # goodbye: it was stopped
+        with self._entering:
+            if self._lease is not lease:
+                return  # it is we who let go
+            lease.close()
+            self._lease = None
+            log.warning("the supervisor of %r has gone; starting another", self.name)
+            try:
+                self._enter(postgres, port, limits)
+            except (RealtimeError, OSError, filelock.Timeout) as error:
+                log.warning("the local server %r did not come back: %s", self.name, error)
 
     def _join(self, postgres: str | None, port: int) -> tuple[dict[str, Any], socket.socket] | None:
         state = read_json(self._home.state_file)

@@ -2,7 +2,7 @@
 it by itself.
 
 The control socket speaks JSON lines: `{"do": "lease"}`, `{"do": "status"}`, `{"do": "stop"}`, each answered by one
-line.
+line. A supervisor that stops says `{"bye": true}` to every lease; one that was killed says nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class LeaseBook:
         self._status = status
         self._timer: asyncio.TimerHandle | None = None
         self._server: asyncio.Server | None = None
+        self._leases: set[asyncio.StreamWriter] = set()
 
     async def listen(self, path: Path) -> None:
         self._server = await asyncio.start_unix_server(self._serve, path)
@@ -42,6 +43,8 @@ class LeaseBook:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        for lease in self._leases:
+            lease.write(b'{"bye": true}\n')
         if self._server is not None:
             self._server.close()
 
@@ -66,6 +69,7 @@ class LeaseBook:
                     case "lease":
                         if not leased:
                             leased = True
+                            self._leases.add(writer)
                             self.count += 1
                         # The most patient of those who share the server decides.
                         self.idle_timeout = max(self.idle_timeout, float(wish.get("idle_timeout", 0)))
@@ -82,6 +86,7 @@ class LeaseBook:
             pass
         finally:
             if leased:
+                self._leases.discard(writer)
                 self.count -= 1
                 self._arm()
             writer.close()

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,20 +147,33 @@ def test_postgres_comes_back_in_the_same_place(server: Local) -> None:
 
 
 def test_a_killed_supervisor_is_followed_by_a_new_one(home: Path) -> None:
+    """Without a word from anybody, in the same place: what a notebook shows goes on by itself."""
     first = local("t", idle_timeout=1)
-    first.sql("create table kept (id int primary key)")
-    found = status()
-    psutil.Process(found["pid"]).kill()
-    until(lambda: not psutil.pid_exists(found["postgres_pid"]))
-    second = local("t", idle_timeout=1)
     try:
-        assert second is not first
-        assert second.anon_key == first.anon_key
-        frame = second.sql("select count(*) as n from kept")
-        assert frame is not None
-        assert frame["n"].item() == 0
+        url, key = first.url, first.anon_key
+        first.sql("create table kept (id int primary key)")
+        channel = Channel("c", client=first.client)
+        channel.subscribe()
+        until(lambda: channel.status == "joined")
+        for number in (1, 2):
+            found = status()
+            psutil.Process(found["pid"]).kill()
+            until(lambda: not psutil.pid_exists(found["postgres_pid"]))  # noqa: B023
+            until(first.alive)
+            assert status()["pid"] != found["pid"]
+            assert (first.url, first.anon_key) == (url, key)
+            until(lambda: first.client.aio.reconnects >= number and channel.status == "joined")  # noqa: B023
+            assert local("t", idle_timeout=1) is first
+            frame = first.sql("select count(*) as n from kept")
+            assert frame is not None
+            assert frame["n"].item() == 0
+            assert status()["leases"] == 1
     finally:
-        second.stop()
+        first.stop()
+    # One that was stopped stays so.
+    until(lambda: not any(thread.name.startswith("rtwidgets lease") for thread in threading.enumerate()))
+    assert not first.alive()
+    assert not Home("t").state_file.exists()
 
 
 def test_a_port_that_is_taken(home: Path) -> None:

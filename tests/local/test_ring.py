@@ -15,6 +15,7 @@ from rtwidgets.data.engine import LiveTableEngine
 from rtwidgets.local.handle import Local, local
 from rtwidgets.local.pgoutput import Transaction
 from rtwidgets.local.ring import Ring
+from rtwidgets.protocol.backoff import Backoff
 from tests.data.live import in_order, rows_of, selected, until
 
 
@@ -69,7 +70,8 @@ async def test_a_table_goes_on_where_it_was(home: Path) -> None:
         server.publish("t", "other")
         server.sql("insert into t select n, 0 from generate_series(1, 200) n")
         network = server.network
-        client = AsyncClient(network.url, server.anon_key)
+        # Else the pauses between tries grow with each cut.
+        client = AsyncClient(network.url, server.anon_key, backoff=Backoff(0.05, 0.2))
         reads = Reads(client.rest)
         channel = client.channel("ring")
         engine = LiveTableEngine(channel, reads, "t", verify_every=None)
