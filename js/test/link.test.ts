@@ -33,6 +33,13 @@ test("takes frames in order and acknowledges after the paint, once for all of th
   await painted();
   expect(taken.map((frame) => frame.seq)).toEqual([1, 2]);
   expect(model.of("ack").map((message) => message.seq)).toEqual([2]);
+  model.hear({ seq: 3 });
+  await painted();
+  model.hear({ seq: 4 });
+  await painted();
+  expect(model.of("ack").map((message) => message.seq)).toEqual([2]);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect(model.of("ack").map((message) => message.seq)).toEqual([2, 4]);
 });
 
 test("a hole makes it say hello again, and nothing is shown on top of a hole", () => {

@@ -24,8 +24,9 @@ T = TypeVar("T")
 
 STATIC = Path(__file__).parent.parent / "static"
 
-CREDIT = 4
-"""Frames that a view may have under way unacknowledged before the pace changes."""
+CREDIT = 8
+"""Frames that a view may have under way unacknowledged before the pace changes: a page acknowledges each fourth or
+so."""
 BUSY_PACE, SLOW_PACE = 0.1, 0.5
 """Seconds between frames while no acknowledgement comes: because a cell runs (the page is well), or because the page
 is slow."""
@@ -35,6 +36,9 @@ ANYONE = "*"
 """The view of frames for any page that could not say hello yet, because the kernel has been busy since the widget was
 displayed."""
 ANYONE_FOR, ANYONE_PACE = 120.0, 0.5
+SYNC_EVERY = 0.25
+"""Seconds between two messages with the synced traits that the I/O thread sets: sent at each tick, they would hold up
+the next frame (see `pump`)."""
 VIEWS = 8
 """Views remembered a widget; a reloaded page says no goodbye, so the one not heard of longest goes."""
 
@@ -71,6 +75,8 @@ class RtWidget(anywidget.AnyWidget):
         self._lock = threading.Lock()
         self._closed = False
         self._alerts: set[Alert] = set()
+        self._unsent: set[str] = set()
+        self._synced_at = 0.0
         pump.follow_kernel()
         super().__init__(**traits)
         self.on_msg(self._heard)
@@ -116,9 +122,27 @@ class RtWidget(anywidget.AnyWidget):
         """What the view lacks; None where it lacks nothing. `view.shown` is the widget's to keep."""
         raise NotImplementedError
 
+    def send_state(self, key: Any = None) -> None:
+        """What the I/O thread sets is told to pages with the next tick that is due; Python's observers know at once."""
+        if key is None or self._closed or not on_io_thread():
+            super().send_state(key)
+            return
+        self._unsent |= {key} if isinstance(key, str) else set(key)
+        pump.mark(self)
+
     def _tick(self, now: float) -> bool:
         if self._closed:
             return False
+        again = self._send_frames(now)
+        if not self._unsent:
+            return again
+        if now - self._synced_at < SYNC_EVERY:
+            return True
+        unsent, self._unsent, self._synced_at = self._unsent, set(), now
+        super().send_state(unsent)
+        return again
+
+    def _send_frames(self, now: float) -> bool:
         again = False
         with self._lock:
             views = list(self._views.values())

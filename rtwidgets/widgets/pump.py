@@ -1,4 +1,4 @@
-"""The tick: one message a view and tick, 60 ms apart, for all widgets of this kernel.
+"""The tick: one message a view and tick, 50 ms apart, for all widgets of this kernel.
 
 Closer messages cost 27 to 44 ms each (Nagle and delayed acknowledgement in jupyter_server), and above 1000 a
 second the server drops them silently. Nothing pushes back, so the pace is kept here. Everything in this module
@@ -14,7 +14,7 @@ from typing import Protocol
 from ..client.log import logger
 from ..client.thread import io_loop, on_io_thread
 
-TICK = 0.06
+TICK = 0.05
 """Seconds between two rounds."""
 
 

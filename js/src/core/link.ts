@@ -35,6 +35,9 @@ export const ANYONE = "*";
 /** A second hello is sent this many ms after one that brought nothing. */
 const HELLO_AGAIN = 1000;
 
+/** ms between two acknowledgements: the kernel answers each with two messages (busy, idle), which hold up the next frame. */
+const ACK_EVERY = 250;
+
 /** ms until it is tried whether a line that was cut is whole again. */
 const CUT = 300;
 
@@ -47,6 +50,7 @@ export class Link<F extends Frame> {
   private greeted = 0;
   private wants: Record<string, unknown> = {};
   private painting = 0;
+  private acked = -Infinity;
   private gone = false;
   private closed = false;
 
@@ -129,14 +133,15 @@ export class Link<F extends Frame> {
     }
   };
 
-  /** After the next paint, so that the kernel's pace is that of the eye. One for all frames of one paint. */
+  /** After the next paint, so that the kernel's pace is that of the eye. One for all frames since the last. */
   private acknowledge(): void {
     if (this.painting) return;
     this.painting = requestAnimationFrame(() => {
       setTimeout(() => {
         this.painting = 0;
-        this.send("ack", { seq: this.seq });
-      }, 0);
+        this.acked = this.now();
+        if (!this.closed) this.send("ack", { seq: this.seq });
+      }, Math.max(0, this.acked + ACK_EVERY - this.now()));
     });
   }
 }
