@@ -77,11 +77,11 @@ class Alert:
             try:
                 holds, frame = await asyncio.to_thread(self._ask)
             except Exception as error:
-                self.failed += 1
-                callbacks.callback_errors += 1
                 if self.error is None:  # once, and not ten times a second
                     logger.exception("the condition of an alert failed")
                 self.error = error
+                callbacks.callback_errors += 1
+                self.failed += 1
             else:
                 self.error = None
                 if holds and not self.holds:

@@ -171,7 +171,7 @@ def test_a_killed_supervisor_is_followed_by_a_new_one(home: Path) -> None:
     finally:
         first.stop()
     # One that was stopped stays so.
-    until(lambda: not any(thread.name.startswith("rtwidgets lease") for thread in threading.enumerate()))
+    until(lambda: not any(thread.name == "rtwidgets lease of t" for thread in threading.enumerate()))
     assert not first.alive()
     assert not Home("t").state_file.exists()
 
