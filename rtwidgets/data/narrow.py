@@ -89,7 +89,8 @@ class Narrow:
     @property
     def pending(self) -> int:
         """Rows of which it is not known whether they pass."""
-        return len(self._dirty) + len(self._rest) + self._under_way
+        with self.store.lock:  # a thread that takes rows up moves them from one number to another
+            return len(self._dirty) + len(self._rest) + self._under_way
 
     def work(self) -> bool:
         """Looks at a chunk of the rows that it has not; returns whether more are left."""

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import traitlets
 
+from ..client.log import logger
 from ..client.thread import io_loop
 from ..data.narrow import AT_ONCE, Narrow
 from ..data.store import Store
@@ -114,14 +115,16 @@ class Grid(RtWidget):
         store, shown = self.store, view.shown
         frame: dict[str, Any] = {}
         narrow = self._narrowed(view)
-        asked = (store.revision, repr(view.wants), narrow and narrow.pending)
-        if store.columns and asked != shown.get("asked"):
-            shown["asked"] = asked
-            self._window(view, frame, narrow)
+        with store.lock:  # what is known of the rows and the window are those of one moment, also while a thread looks
+            pending = 0 if narrow is None else narrow.pending
+            asked = (store.revision, repr(view.wants), narrow is None, pending)
+            if store.columns and asked != shown.get("asked"):
+                self._window(view, frame, narrow)
+                shown["asked"] = asked
         state = {**self._state(), "total": len(store), "order": [list(pair) for pair in store.order]}
         if narrow is not None:
             state["shown"] = shown.get("rows", 0)
-            state["note"] = "; ".join(filter(None, [state["note"], _note(narrow, len(store))]))
+            state["note"] = "; ".join(filter(None, [state["note"], _note(narrow, pending, len(store))]))
         if state != shown.get("state"):
             shown["state"] = frame["state"] = state
         if view.outbox:
@@ -130,16 +133,16 @@ class Grid(RtWidget):
 
     def _narrowed(self, view: View) -> Narrow | None:
         """The rows that the view's search and filters leave; None where it has none."""
-        search, filters = view.wants.get("search"), view.wants.get("filters")
-        text = search if isinstance(search, str) else ""
-        by_column = {name: str(text) for name, text in filters.items()} if isinstance(filters, dict) else {}
+        text, by_column = _narrowing(view.wants)
         store, known = self.store, self._narrows.get(view.name)
         asked = (store, [(column.name, column.type) for column in store.columns], text, by_column)
         if known is None or known[0] != asked:
             if known is not None:
                 known[1].stopped = True
-            for gone in self._narrows.keys() - self._views.keys():
-                del self._narrows[gone]
+            with self._lock:
+                gone = self._narrows.keys() - self._views.keys()
+            for name in gone:
+                del self._narrows[name]
             known = self._narrows[view.name] = (asked, Narrow(store, text, by_column))
         narrow = known[1]
         if not narrow:
@@ -161,8 +164,10 @@ class Grid(RtWidget):
             while narrow.work() and not narrow.stopped and not self._closed:
                 pump.mark(self)
 
-        def done(_: Any) -> None:
+        def done(looked: Any) -> None:
             self._looking.discard(narrow)
+            if not looked.cancelled() and looked.exception() is not None:
+                logger.error("a grid could not search its rows", exc_info=looked.exception())
             pump.mark(self)
 
         io_loop().run_in_executor(None, look).add_done_callback(done)
@@ -238,10 +243,15 @@ class Grid(RtWidget):
 
         def write() -> dict[str, str]:
             store = self.store
-            known = self._narrows.get(view.name)
-            narrow = known[1] if known is not None and known[1] else None
             sort = _sort(view.wants.get("sort"), {column.name for column in store.columns})
-            frame = store.shown(sort=sort or None, narrow=narrow)
+            # Not the view's own, which may not have looked at all rows yet: a file has all that match.
+            narrow = Narrow(store, *_narrowing(view.wants))
+            while narrow.pending > AT_ONCE:
+                narrow.work()
+            with store.lock:
+                while narrow.work():
+                    pass
+                frame = store.shown(sort=sort or None, narrow=narrow if narrow else None)
             wanted = [name for name in columns if name in frame] if isinstance(columns, list) else []
             text = frame[wanted or list(frame)].to_csv(index=False)
             if len(text) > CSV_MOST:
@@ -250,9 +260,14 @@ class Grid(RtWidget):
             return {"name": f"{self._title()}.csv", "text": text}
 
         def done(written: Any) -> None:
-            if not written.cancelled() and written.exception() is None:
-                view.outbox.append(written.result())
-                pump.mark(self)
+            if written.cancelled():
+                return
+            problem = written.exception()
+            if problem is not None:
+                logger.error("a grid could not write its rows", exc_info=problem)
+            answer = {"problem": f"not written: {problem}"} if problem is not None else written.result()
+            view.outbox.append(answer)
+            pump.mark(self)
 
         def go() -> None:
             io_loop().run_in_executor(None, write).add_done_callback(done)
@@ -327,10 +342,17 @@ def _is_sort(pair: Any) -> bool:
     return isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], bool)
 
 
-def _note(narrow: Narrow, rows: int) -> str:
+def _narrowing(wants: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """Search and filters, as far as they are ones."""
+    search, filters = wants.get("search"), wants.get("filters")
+    by_column = {name: str(text) for name, text in filters.items()} if isinstance(filters, dict) else {}
+    return search if isinstance(search, str) else "", by_column
+
+
+def _note(narrow: Narrow, pending: int, rows: int) -> str:
     parts = list(narrow.problems)
-    if narrow.pending > AT_ONCE:
-        parts.append(f"looking, {100 - round(100 * narrow.pending / max(rows, narrow.pending))} % done")
+    if pending > AT_ONCE:
+        parts.append(f"looking, {100 - round(100 * pending / max(rows, pending))} % done")
     return "; ".join(parts)
 
 

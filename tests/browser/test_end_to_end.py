@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ BOARD = [
     "orders = rt.LiveTable('orders', order='id')\norders",
     "room = rt.Channel('support-chat')\nonline = rt.Presence(room, key='ana', state={'team': 'support'})\nonline",
     "chat = rt.BroadcastFeed(room, 'message', sender='ana')\nchat",
-    "import pathlib, time\nif pathlib.Path('block').exists(): time.sleep(5)",
+    "import pathlib, time\nwhile pathlib.Path('block').exists(): time.sleep(0.1)",
     "pathlib.Path('seen.txt').write_text(f'{orders.df.to_dict(\"records\")}|{chat.messages}|{online.count}')",
 ]
 
@@ -83,15 +82,15 @@ def test_a_row_appears_changes_and_vanishes(board: Any, database: Any, shots: Pa
 
 def test_the_table_moves_while_a_cell_blocks(board: Any, database: Any, lab: Lab) -> None:
     (lab.root / "block").touch()
-    run_cell(board, 4)
-    started = time.monotonic()
-    board.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="busy"]', state="attached")
-    for number in range(5):
-        database.execute("insert into orders values (%s, %s, 1, true)", (100 + number, f"during-{number}"))
-        cell(board, f"during-{number}").wait_for(timeout=2_500)
-    assert time.monotonic() - started < 5, "the rows must be painted before the cell ends"
-    assert is_busy(board)
-    (lab.root / "block").unlink()
+    try:
+        run_cell(board, 4)
+        board.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="busy"]', state="attached")
+        for number in range(5):
+            database.execute("insert into orders values (%s, %s, 1, true)", (100 + number, f"during-{number}"))
+            cell(board, f"during-{number}").wait_for(timeout=10_000)
+        assert is_busy(board), "the rows are painted before the cell ends"
+    finally:
+        (lab.root / "block").unlink()
     wait_idle(board)
     database.execute("delete from orders where id >= 100")
     cell(board, "during-4").wait_for(state="detached", timeout=10_000)
@@ -103,14 +102,12 @@ def wait_count(page: Any, count: int) -> None:
 
 
 def test_presence_goes_one_two_one(board: Any, guest: Any, lab: Lab) -> None:
-    count = board.locator(".rtw-presence .rtw-count")
     wait_count(board, 2)
-    assert guest.locator(".rtw-presence .rtw-count").inner_text().strip() == "2"
+    wait_count(guest, 2)
     (lab.root / "leave").touch()
     run_cell(guest, 3)
     wait_idle(guest)
     wait_count(board, 1)
-    assert count.inner_text().strip() == "1"
     (lab.root / "leave").unlink()
     run_all(guest)
     wait_count(board, 2)

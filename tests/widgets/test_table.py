@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 import rtwidgets as rt
+from rtwidgets.client.thread import on_io_thread
+from rtwidgets.data.narrow import Narrow
+from rtwidgets.data.store import Store
+from rtwidgets.widgets.grid import Grid
 
 from .page import Page, until
 
@@ -202,6 +206,44 @@ def test_a_page_searches_filters_and_follows_the_tail(table: Any, orders: Any) -
     assert "amount" in page.state["note"]
     orders.sql("insert into orders values (501, 'last', 1, true)")
     until(lambda: page.keys == [*range(497, 502)])
+
+
+def test_rows_that_a_thread_has_just_taken_up_count_as_not_looked_at(
+    table: Any, orders: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame built in that moment holds no row that matches: it must not be taken for the answer."""
+    orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 3008) n")
+    until(lambda: table.count == 3002)
+    taken_up, shown = threading.Event(), threading.Event()
+    grow, test, look, window = Narrow._grow, Narrow._test, Grid._look, Store.window
+
+    def slow_grow(narrow: Narrow) -> None:
+        if not on_io_thread() and not narrow._under_way:
+            taken_up.set()
+            time.sleep(0.02)
+        grow(narrow)
+
+    def slow_test(narrow: Narrow, *values: Any) -> Any:
+        shown.wait(5)
+        return test(narrow, *values)
+
+    def look_until_taken_up(grid: Grid, narrow: Narrow) -> None:
+        look(grid, narrow)
+        taken_up.wait(5)
+
+    def slow_window(store: Store, *args: Any, **options: Any) -> Any:
+        found = window(store, *args, **options)
+        if on_io_thread() and options["narrow"] is not None:
+            shown.set()
+            time.sleep(0.05)
+        return found
+
+    monkeypatch.setattr(Narrow, "_grow", slow_grow)
+    monkeypatch.setattr(Narrow, "_test", slow_test)
+    monkeypatch.setattr(Grid, "_look", look_until_taken_up)
+    monkeypatch.setattr(Store, "window", slow_window)
+    page = Page(table, start=0, stop=20, search="item 299")
+    until(lambda: page.state.get("shown") == 11)
 
 
 def test_a_page_gets_what_it_shows_as_csv(table: Any, orders: Any) -> None:
