@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -11,8 +12,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 
@@ -90,9 +92,10 @@ class Lab:
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, self.root / name)
 
-    def open(self, browser: Browser, name: str, *, color_scheme: str = "light") -> Page:
-        """A page of its own with the notebook open and its kernel ready; no cell has run."""
-        page = browser.new_context(viewport={"width": 1400, "height": 2000}, color_scheme=color_scheme).new_page()  # type: ignore[arg-type]
+    def open(self, browser: Browser, name: str, **options: Any) -> Page:
+        """A page of its own with the notebook open and its kernel ready; no cell has run. Options as for
+        `Browser.new_context`."""
+        page = browser.new_context(viewport={"width": 1400, "height": 2000}, **options).new_page()
         workspace = name.removesuffix(".ipynb")
         page.goto(f"{self.url}/lab/workspaces/{workspace}/tree/{name}?token={self.token}")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
@@ -127,6 +130,21 @@ def run_cell(page: Page, index: int) -> None:
     """Starts a cell (counted from 0) and returns at once."""
     page.locator(".jp-Notebook .jp-CodeCell .jp-InputArea-editor").nth(index).click()
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-cell')")
+
+
+@contextlib.contextmanager
+def blocked(page: Page, lab: Lab, index: int) -> Iterator[None]:
+    """The kernel runs a cell (counted from 0) for as long as this lasts; the cell has to wait while there is a file
+    `block`."""
+    (lab.root / "block").touch()
+    try:
+        run_cell(page, index)
+        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="busy"]', state="attached")
+        yield
+        assert is_busy(page), "the cell ended before what was to be seen meanwhile"
+    finally:
+        (lab.root / "block").unlink()
+    wait_idle(page)
 
 
 def is_busy(page: Page) -> bool:

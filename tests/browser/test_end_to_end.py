@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .lab import Lab, is_busy, run_all, run_cell, wait_idle
+from .lab import Lab, blocked, run_all, run_cell, wait_idle
 
 SETUP = """
 import rtwidgets as rt
@@ -81,17 +81,10 @@ def test_a_row_appears_changes_and_vanishes(board: Any, database: Any, shots: Pa
 
 
 def test_the_table_moves_while_a_cell_blocks(board: Any, database: Any, lab: Lab) -> None:
-    (lab.root / "block").touch()
-    try:
-        run_cell(board, 4)
-        board.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="busy"]', state="attached")
+    with blocked(board, lab, 4):
         for number in range(5):
             database.execute("insert into orders values (%s, %s, 1, true)", (100 + number, f"during-{number}"))
             cell(board, f"during-{number}").wait_for(timeout=10_000)
-        assert is_busy(board), "the rows are painted before the cell ends"
-    finally:
-        (lab.root / "block").unlink()
-    wait_idle(board)
     database.execute("delete from orders where id >= 100")
     cell(board, "during-4").wait_for(state="detached", timeout=10_000)
 
