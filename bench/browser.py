@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import bisect
 import json
+import math
 import os
 import random
 import statistics
@@ -207,7 +208,7 @@ class Bench:
         for number, at in batches.items():
             if start <= at <= end - 2000:
                 place = bisect.bisect_left(numbers, number)
-                late.append(seen[place][1] - at if place < len(seen) else 1e6)
+                late.append(seen[place][1] - at if place < len(seen) else math.inf)
         late.sort()
         sent = sum(start <= at <= end for at in batches.values())
         figures = {
@@ -222,7 +223,7 @@ class Bench:
         }
         print(
             f"{name:>12}: {figures['changes/s']:7,.0f} changes/s   {figures['frames/s']:4.0f} frames/s   "
-            f"painted after p50 {figures['p50']:6.0f} ms, p99 {figures['p99']:6.0f} ms   "
+            f"painted after p50 {figures['p50']:6.0f} ms, p99 {figures['p99']:6.0f} ms (inf: not before the end)   "
             f"kernel {figures['cpu']:3.0f} % of a core   {figures['kB/s']:6,.0f} kB/s to the page   "
             f"page's heap {heap_before:4.0f} MB, {took / 60:.1f} min later {heap_after:4.0f} MB",
             flush=True,
