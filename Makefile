@@ -29,7 +29,7 @@ $(PY):
 	@touch $@
 
 demo: .make/demo  ## a live flight board in JupyterLab: real Postgres, real flights (ctrl-C stops all of it)
-	@$(BIN)/rtwidgets demo $(ARGS) || [ $$? -eq 130 ]
+	@$(BIN)/rtwidgets demo $(ARGS)
 
 check: .make/dev  ## lint, types, bundle, unit tests: under a minute
 	@$(MAKE) --no-print-directory --output-sync=target -j2 unit bundle types lint

@@ -72,8 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     doctor.set_defaults(run=_doctor)
 
     arguments = parser.parse_args(argv)
-    # `kill` and ctrl-C end a command in the same way, so that what it started is stopped.
+    # `kill` and ctrl-C end a command in the same way, so that what it started is stopped. A script's background job
+    # inherits that SIGINT is ignored; it would hear none.
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt:
@@ -153,6 +155,8 @@ def _demo(arguments: argparse.Namespace) -> int:
             webbrowser.open(url)
         lab.wait()
         raise RealtimeError("JupyterLab has ended.", code="JupyterLabEnded", hint=f"See {folder / 'jupyterlab.log'}.")
+    except KeyboardInterrupt:
+        return 0  # there is no other way to end it
     finally:
         # A second ctrl-C must not cut the clean-up short.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
