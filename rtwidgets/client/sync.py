@@ -153,6 +153,18 @@ def _wait(coro: Coroutine[Any, Any, T], timeout: float) -> T:
     return run(coro, timeout)
 
 
+def _checked(client: Client | None) -> Client:
+    if client is None:
+        return default_client()
+    # What `rt.local()` and `rt.replay()` return is easily taken for one: each has its client.
+    if not isinstance(client, Client):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"client={type(client).__name__}(...) is not a client: pass what rt.connect() or local.connect() returns, "
+            "or local.client, or the client of a replay"
+        )
+    return client
+
+
 class Channel(HasTraits):
     """A channel: `Channel("support-chat")`. The same topic and options on the same client give the same object, so
     re-running a cell is safe.
@@ -182,7 +194,7 @@ class Channel(HasTraits):
         client: Client | None = None,
         **more: Any,
     ) -> Channel:
-        client = client or default_client()
+        client = _checked(client)
         options = ChannelOptions(private, ack, broadcast_self, presence_key, **more)
         name = topic.removeprefix("realtime:")
         with _lock:
@@ -205,7 +217,7 @@ class Channel(HasTraits):
         if self._made:
             return
         super().__init__()
-        self.client = client or default_client()
+        self.client = _checked(client)
         self.options = ChannelOptions(private, ack, broadcast_self, presence_key, **more)
         self.topic = topic.removeprefix("realtime:")
         fields = {name: getattr(self.options, name) for name in self.options.__struct_fields__}

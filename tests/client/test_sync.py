@@ -250,3 +250,9 @@ def test_nothing_is_left_on_the_io_thread(server: FakeServer) -> None:
     left = {name for name in thread.run(running(), 5) - before if "rtwidgets" in name}
     assert left == set()
     assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("given", ["http://127.0.0.1", object()])
+def test_what_is_no_client_is_refused_by_name(given: Any) -> None:
+    with pytest.raises(TypeError, match=rf"client={type(given).__name__}\(\.\.\.\) is not a client: pass what rt.conn"):
+        sync.Channel("chat", client=given)
