@@ -170,8 +170,8 @@ class Channel(HasTraits):
     re-running a cell is safe.
 
     Callbacks run on the kernel's main thread between cells where there is a kernel, else on the I/O thread; what they
-    raise is logged. `.aio` is its
-    asyncio twin. Raises `RealtimeError` where the topic is in use with other options.
+    raise is logged. `.aio` is its asyncio twin. Raises `RealtimeError` where the topic is in use with other options,
+    `TypeError` where `client` is something else.
     """
 
     status = Enum(("closed", "joining", "joined", "leaving", "errored"), "closed")
