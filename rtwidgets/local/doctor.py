@@ -161,9 +161,9 @@ class _Doctor:
             self._headers["Authorization"] = f"Bearer {project.token or project.key}"
 
     async def reach(self) -> Finding:
-        began = time.monotonic()
         try:
             async with httpx.AsyncClient(timeout=10) as http:
+                began = time.monotonic()  # making a client takes longer than most answers
                 answer = await http.get(f"{self.client.url}/rest/v1/", headers=self._headers)
         except httpx.HTTPError as error:
             raise _Failed(
