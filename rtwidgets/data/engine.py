@@ -246,6 +246,11 @@ class LiveTableEngine:
                         raise RealtimeError("the table was closed", code="Closed", hint="make a new one")
                     changed.clear()
                     await changed.wait()
+        except TimeoutError:
+            raise TimeoutError(
+                f"{self.schema}.{self.table} is not live after {timeout} s, it is {self.status}"
+                + (f": {self.error}" if self.error else "")
+            ) from None
         finally:
             unregister()
 

@@ -197,7 +197,11 @@ class Local:
                 f"Postgres cannot be reached: {' '.join(str(error).split())}",
                 code="PostgresGone",
                 retryable=True,
-                hint=f"It is started again by itself within seconds: try again. Else see {self._home.log_file}.",
+                hint=(
+                    f"It is started again by itself within seconds: try again. Else see {self._home.log_file}."
+                    if self._answers()
+                    else f"The server was stopped: rt.local({self.name!r}) starts it again, with its tables."
+                ),
             ) from None
 
     def token(

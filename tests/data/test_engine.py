@@ -86,6 +86,12 @@ def held(engine: LiveTableEngine) -> dict[int, tuple[int, str]]:
     return {int(r.id): (int(r.v), r.status) for r in engine.store.df().itertuples()}
 
 
+async def test_waiting_in_vain_says_for_what() -> None:
+    engine, _ = await started(Rest([row(1)]))
+    with pytest.raises(TimeoutError, match=r"is not live after 0\.05 s, it is \w+"):
+        await engine.wait_live(0.05)
+
+
 async def test_a_gap_leaves_the_rows_and_is_mended_as_a_difference() -> None:
     rest = Rest([row(1), row(2)])
     engine, channel = await started(rest)

@@ -238,6 +238,14 @@ def test_a_name_that_is_none(home: Path) -> None:
     assert said.startswith("BadName: ")
 
 
+def test_sql_after_a_stop_says_how_to_go_on(home: Path) -> None:
+    server = local("t", idle_timeout=1)
+    server.stop()
+    with pytest.raises(RealtimeError, match=r"rt\.local\('t'\) starts it again") as caught:
+        server.sql("select 1")
+    assert caught.value.code == "PostgresGone"
+
+
 def test_sql_while_postgres_is_away(home: Path) -> None:
     server = local("t", idle_timeout=1)
     try:
@@ -248,6 +256,7 @@ def test_sql_while_postgres_is_away(home: Path) -> None:
         with pytest.raises(RealtimeError) as caught:
             server.sql("select 1")
         assert caught.value.code == "PostgresGone"
+        assert "by itself" in caught.value.hint
         assert caught.value.retryable
         (folder / "away").rename(folder / ".s.PGSQL.5432")
         with pytest.raises(psycopg.errors.SyntaxError):
