@@ -31,6 +31,9 @@ class FakeServer:
         self.deaf = False
         """Answers no heartbeat."""
         self.mute_joins = 0
+        self.mute_presence = 0
+        self.answer_after = 0.0
+        """Seconds until a broadcast is acknowledged."""
         self.system: tuple[str, str] = ("ok", "Subscribed to PostgreSQL")
         self.on_request: Callable[[str], Any] = lambda path: None
         self.sockets: list[ServerConnection] = []
@@ -39,7 +42,7 @@ class FakeServer:
         self.configs: dict[tuple[ServerConnection, str], Any] = {}
         self.vsn: dict[ServerConnection, Any] = {}
         self._server: Server | None = None
-        self._ref = 0
+        self._later: set[asyncio.Future[None]] = set()
 
     async def __aenter__(self) -> FakeServer:
         self._server = await serve(self._serve, "127.0.0.1", 0, process_request=self._request, ping_interval=None)
@@ -125,6 +128,10 @@ class FakeServer:
             socket, Message(message.topic, "phx_reply", {"status": status, "response": response}, message.ref)
         )
 
+    async def _reply_later(self, socket: ServerConnection, message: Message) -> None:
+        await asyncio.sleep(self.answer_after)
+        await self._reply(socket, message, "ok", {})
+
     async def _answer(self, socket: ServerConnection, message: Message) -> None:
         topic, key = message.topic, (socket, message.topic)
         if message.event == "heartbeat":
@@ -147,9 +154,17 @@ class FakeServer:
                 if joined == topic and (other is not socket or self._config(socket, topic)["broadcast"]["self"]):
                     await self.send(other, Message(topic, "broadcast", message.payload))
             if self._config(socket, topic)["broadcast"]["ack"]:
-                await self._reply(socket, message, "ok", {})
+                if self.answer_after:
+                    later = asyncio.ensure_future(self._reply_later(socket, message))
+                    self._later.add(later)
+                    later.add_done_callback(self._later.discard)
+                else:
+                    await self._reply(socket, message, "ok", {})
         elif message.event == "presence":
-            await self._reply(socket, message, "ok", {})
+            if self.mute_presence:
+                self.mute_presence -= 1
+            else:
+                await self._reply(socket, message, "ok", {})
 
     def _config(self, socket: ServerConnection, topic: str) -> Any:
         return self.configs[socket, topic]

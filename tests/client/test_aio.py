@@ -289,7 +289,7 @@ async def test_pain_26_track_calls_are_joined_into_few(server: FakeServer) -> No
             await channel.track({"n": n})
         await asyncio.sleep(0.1)
         assert len([m for m in server.received if m.event == "presence"]) <= 5
-        assert channel._state == {"n": 49}
+        assert channel.tracked == {"n": 49}
 
 
 async def test_pain_27_presence_is_tracked_again_after_a_rejoin(server: FakeServer) -> None:

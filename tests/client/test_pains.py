@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rtwidgets.client import aio, dispatch
+from rtwidgets.client import dispatch, tracking
 from rtwidgets.client.aio import ChangesBinding
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
@@ -300,7 +300,7 @@ async def test_no_task_and_no_timer_is_left_after_close(server: FakeServer, mome
     assert {
         task for task in asyncio.all_tasks() - before if "rtwidgets" in repr(task) and "fake" not in repr(task)
     } == set()
-    assert (channel._timer, channel._join_timer, channel._track_timer) == (None, None, None)
+    assert (channel._timer, channel._join_timer, channel._tracking._timer) == (None, None, None)
     assert (client.status, channel.status) == ("closed", "closed")
 
 
@@ -402,7 +402,7 @@ async def test_pain_26_the_last_state_is_sent_when_the_server_allows_it(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """31 s at a sixtieth: never over 4 calls in one window, and the last one wins."""
-    monkeypatch.setattr(aio, "TRACK_WINDOW", 0.5)
+    monkeypatch.setattr(tracking, "WINDOW", 0.5)
     async with client_of(server) as client:
         channel = client.channel("t", presence_key="ana")
         await channel.subscribe()
@@ -446,3 +446,98 @@ async def test_a_client_that_is_moved_goes_on_at_the_other_url(server: FakeServe
         assert len(server.joins("t")) == 1
         with pytest.raises(ValueError, match="URL"):
             client.move("nonsense")
+
+
+# --- the order of what is sent, and a state as it was when it was tracked ---
+
+
+async def test_pain_32_what_is_sent_later_does_not_overtake_what_waits(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        channel = client.channel("t", ack=True)
+        late: list[asyncio.Future[None]] = []
+
+        def joined(status: str, error: Any) -> None:
+            if status == "joined":
+                late.extend(asyncio.ensure_future(channel.send("m", n)) for n in (3, 4))
+
+        channel.on_status(joined)
+        channel.start()
+        await asyncio.gather(*(channel.send("m", n) for n in range(3)))
+        await asyncio.gather(*late)
+        assert [m.payload["payload"] for m in server.received if m.event == "broadcast"] == [0, 1, 2, 3, 4]
+
+
+async def test_pain_32_what_waits_is_written_at_once_and_not_one_an_answer(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        channel = client.channel("t", ack=True)
+        server.answer_after = 0.1
+        channel.start()
+        start = time.monotonic()
+        await asyncio.gather(*(channel.send("m", n) for n in range(20)))
+        assert time.monotonic() - start < 1.5, "20 answers of 0.1 s each, waited for together"
+
+
+async def test_pain_32_what_is_not_yet_written_when_the_channel_ends_waits_for_the_next_join(
+    server: FakeServer,
+) -> None:
+    async with client_of(server) as client:
+        channel = client.channel("t")
+        channel.start()
+        channel._backoff = Backoff(0.01, 0.02)
+        sending = [asyncio.ensure_future(channel.send("m", n)) for n in range(3)]
+        await asyncio.sleep(0)
+        write, ended = channel._outbox._write, asyncio.Event()
+
+        async def one_then_the_end(body: Any) -> Any:
+            answer = await write(body)
+            if not ended.is_set():
+                ended.set()
+                await server.close_channel("t")
+                await until(lambda: channel.status != "joined")
+            return answer
+
+        channel._outbox._write = one_then_the_end
+        await asyncio.wait_for(asyncio.gather(*sending), 5)
+        assert [m.payload["payload"] for m in server.received if m.event == "broadcast"] == [0, 1, 2]
+        assert len(server.joins("t")) == 2
+
+
+async def test_pain_27_the_same_state_again_after_a_failure_is_sent_again(server: FakeServer) -> None:
+    async with client_of(server, timeout=0.2) as client:
+        channel = client.channel("t", presence_key="ana")
+        await channel.subscribe()
+        server.mute_presence = 1
+        with pytest.raises(RealtimeError, match="no answer to presence"):
+            await channel.track({"n": 1})
+        await channel.track({"n": 1})
+        assert len([m for m in server.received if m.event == "presence"]) == 2
+        assert not channel._replies
+
+
+async def test_a_state_that_is_changed_in_place_is_another_state(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        channel = client.channel("t", presence_key="ana")
+        await channel.subscribe()
+        state: dict[str, Any] = {"at": [1, 2]}
+        await channel.track(state)
+        state["at"][0] = 5
+        assert channel.tracked == {"at": [1, 2]}
+        await channel.track(state)
+        sent = [m.payload["payload"] for m in server.received if m.event == "presence"]
+        assert sent == [{"at": [1, 2]}, {"at": [5, 2]}]
+
+
+@pytest.mark.parametrize("state", [5, "ana", None, [("a", 1)], {"f": object()}, {"n": float("nan")}])
+async def test_a_state_that_cannot_be_shown_is_refused_in_words(server: FakeServer, state: Any) -> None:
+    async with client_of(server) as client:
+        channel = client.channel("t", presence_key="ana")
+        await channel.subscribe()
+        if isinstance(state, dict) and "n" in state:  # JSON has no NaN: null, as everywhere
+            await channel.track(state)
+            assert channel.tracked == {"n": None}
+            return
+        with pytest.raises(RealtimeError) as caught:
+            await channel.track(state)
+        assert caught.value.code == "InvalidPresencePayload"
+        assert "track" in caught.value.hint
+        assert not [m for m in server.received if m.event == "presence"]
