@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bundle unit bench js docs clean
+.PHONY: help demo test check lint types bundle unit oldest bench js docs clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,6 +50,11 @@ test: check  ## everything: what check does, then real Postgres, real JupyterLab
 
 unit: .make/dev
 	$(PY) -m pytest -q -m "not pg and not browser and not slow"
+
+oldest:  ## the tables' tests on the oldest pandas that we support, in a venv of its own
+	@test -x build/oldest/bin/python || $(PYTHON) -m venv build/oldest
+	@build/oldest/bin/python -m pip install -q --disable-pip-version-check -e '.[local]' 'pandas==2.2.*' hypothesis psutil pytest pytest-asyncio pytest-timeout
+	build/oldest/bin/python -m pytest -q -m "not slow" tests/data tests/widgets
 
 bench: .make/bench  ## side-by-side measurements, printed as ratios and percentiles
 	$(PY) -m bench

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .types import MASKED, Array, Kind, blank, null_of, to_pandas
+from .lent import lend
+from .types import MASKED, Array, Kind, blank, null_of
 
 
 class _Probe:
@@ -120,19 +121,13 @@ class ColumnData:
 
     def copied(self, where: Array) -> Any:
         """A read-only pandas array of the values at `where`, for many to share."""
-        return self._frozen(self.data[where], None if self.mask is None else self.mask[where])
-
-    def _frozen(self, data: Array, mask: Array | None) -> Any:
-        data.flags.writeable = False
-        if mask is not None:
-            mask.flags.writeable = False
-        return to_pandas(self.kind, data, mask)
+        return lend(self.kind, self.data[where], None if self.mask is None else self.mask[where])
 
     def show(self, start: int, end: int) -> Any:
         """A read-only pandas array over [start, end), without copying."""
         if self.shown is None:
             mask = None if self.mask is None else self.mask[start:end]
-            self.shown = self._frozen(self.data[start:end], mask)
+            self.shown = lend(self.kind, self.data[start:end], mask)
             self.lent = max(self.lent, end)
         return self.shown
 

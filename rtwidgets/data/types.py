@@ -308,7 +308,7 @@ def _plain(value: Any) -> Any:
 
 
 def to_pandas(kind: Kind, data: Array, mask: Array | None) -> Any:
-    """A pandas array over the same memory (no copy). The caller makes `data` and `mask` read-only first."""
+    """A pandas array over the same memory (no copy)."""
     arrays: Any = pd.arrays
     series: Any = pd.Series
     if kind in MASKED and mask is None:
