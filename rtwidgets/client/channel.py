@@ -296,7 +296,9 @@ class AsyncChannel:
         The channel rejoins where the server does not serve that binding yet.
         """
         unregister = self._sinks.put(binding, sink)
-        if self.status in ("joined", "joining") and self._wanted:
+        if self.status == "joined" and self._wanted and binding in self._machine.bindings:
+            self._sinks.join(sink)
+        elif self.status in ("joined", "joining") and self._wanted:
             self._rejoin_soon()
         return unregister
 

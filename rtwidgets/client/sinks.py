@@ -69,6 +69,8 @@ class Sinks:
         self._served: Mapping[int, tuple[ChangesBinding, ...]] = {}
         self._routes: dict[int, list[_Bound]] = {}
         self._dirty: dict[_Bound, None] = {}
+        self._listening = False
+        """Whether the server has said that it listens, and nothing was lost since."""
 
     def __bool__(self) -> bool:
         return bool(self._all)
@@ -79,6 +81,22 @@ class Sinks:
     def put(self, binding: ChangesBinding, sink: ChangesSink) -> Unregister:
         """Adds a sink; what it returns takes it out again."""
         return self._all.put(_Bound(binding, sink), lambda: self.route(self._served))
+
+    def join(self, sink: ChangesSink) -> None:
+        """Has a sink that was put later receive what the server sends for others already: they go on undisturbed."""
+        self.route(self._served)
+        if self._listening:
+            asyncio.get_running_loop().call_soon(self._begin, sink)
+
+    def _begin(self, sink: ChangesSink) -> None:
+        if not self._listening or all(bound.sink is not sink for bound in self._bound()):
+            return
+        self.flush()
+        if isinstance(sink, ResumingSink):
+            # It reads the table now, so it may go on from wherever the others may.
+            points = [getattr(bound.sink, "resume_lsn", None) for bound in self._bound() if bound.sink is not sink]
+            sink.resume_lsn = min([point for point in points if point is not None], default=None)
+        guarded(sink.on_ready)
 
     @property
     def bindings(self) -> tuple[ChangesBinding, ...]:
@@ -95,6 +113,7 @@ class Sinks:
     def route(self, served: Mapping[int, tuple[ChangesBinding, ...]]) -> None:
         """From now on the server sends these bindings' changes, under these ids."""
         self._served, self._routes = served, {}
+        self._listening = self._listening and bool(served)
         for number, bindings in served.items():
             to = [bound for bound in self._bound() if bound.binding in bindings]
             if to:
@@ -124,6 +143,7 @@ class Sinks:
     def ready(self, event: Ready, served: Iterable[ChangesBinding]) -> None:
         """The server listens to the database for these bindings."""
         self.flush()
+        self._listening = True
         known = set(served)
         for bound in self._bound():
             sink = bound.sink
@@ -140,10 +160,12 @@ class Sinks:
     def gap(self, reason: str) -> None:
         """Changes may be missing from here on."""
         self.flush()
+        self._listening = False
         for bound in self._bound():
             guarded(bound.sink.on_gap, reason)
 
     def fail(self, error: RealtimeError) -> None:
         """The server refused, or the channel has ended for good."""
+        self._listening = False
         for bound in self._bound():
             guarded(bound.sink.on_error, error)

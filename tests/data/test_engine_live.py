@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from rtwidgets.client.aio import AsyncClient
+from rtwidgets.data.engine import LiveTableEngine
 from rtwidgets.local.handle import Local
 from rtwidgets.local.home import Home, read_json
 from rtwidgets.local.leases import ask
@@ -381,3 +382,31 @@ async def test_every_type_arrives_by_snapshot_and_by_change_as_select_has_it(
         server.sql("update types set t = 'again', pos = 8 where id in (3, 4)")
         await until(lambda: engine.store.df()["t"].tolist() == ["again"] * 4)
         assert rows_of(engine.store.df().drop(columns="id"))[:2] == rows_of(engine.store.df().drop(columns="id"))[2:]
+
+
+async def test_a_second_table_over_the_same_rows_disturbs_the_first_in_nothing(
+    server: Local, client: AsyncClient
+) -> None:
+    make(server, "shared", "id int primary key, n int", "select i, 0 from generate_series(1, 5) i")
+    async with table(server, "shared", client=client) as first:
+        channel = first.channel
+        seen: list[str] = []
+        first.on_status(lambda status, error: seen.append(status))
+        second = LiveTableEngine(channel, client.rest, "shared", filter="n=gt.0", verify_every=None)
+        await second.start()
+        await second.wait_live(10)
+        server.sql("update shared set n = id - 3")
+        await same(first, server, "select * from shared")
+        await same(second, server, "select * from shared where n > 0")
+        assert seen == []
+        assert channel.rejoins == 0  # type: ignore[attr-defined]
+        assert client._ws is not None
+        client._ws.transport.abort()
+        server.sql("update shared set n = n + 1")
+        await until(lambda: "live" in seen)
+        await same(first, server, "select * from shared")
+        await same(second, server, "select * from shared where n > 0")
+        assert seen == ["stale", "live"], "both go on where they were"
+        await second.stop()
+        server.sql("delete from shared where id = 1")
+        await same(first, server, "select * from shared")
