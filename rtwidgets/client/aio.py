@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
 import msgspec
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from ..protocol import errors
 from ..protocol.backoff import Backoff
@@ -45,6 +45,7 @@ __all__ = [
 
 ClientStatus = Literal["closed", "connecting", "connected", "reconnecting", "error"]
 
+SLEEP_SLICE, SLEEP_SEEN = 2.0, 5.0  # seconds: how often it is looked whether the machine slept, and for how long
 MAX_FRAME = 8 * 1024 * 1024  # a paid project may send 3 MB; the library's default of 1 MiB would end the connection
 
 
@@ -80,7 +81,7 @@ class AsyncClient:
         backoff: Backoff | None = None,
     ) -> None:
         self.url = base_url(url)
-        self._key = key
+        self._key = key.strip()  # as read from a file
         self.vsn: Vsn = vsn
         self.timeout = timeout
         self.heartbeat_interval = heartbeat_interval
@@ -96,10 +97,10 @@ class AsyncClient:
         self.reconnects = 0
         self.bad_frames = 0
         self.channels: dict[str, AsyncChannel] = {}
-        self.tokens = TokenHolder(token)
-        self.rest = RestClient(self.url, key, self.tokens.get)
         self.clock_ahead = 0.0
         """Seconds that the server's clock is ahead of ours, as it told when the socket opened."""
+        self.tokens = TokenHolder(token, lambda: self.clock_ahead)
+        self.rest = RestClient(self.url, self._key, self.tokens.get)
         self._backoff = backoff or Backoff()
         self._statuses, self._frames, self._beats = Callbacks(), Callbacks(), Callbacks()
         self._ws: Wire | None = None
@@ -108,14 +109,20 @@ class AsyncClient:
         self._closed = False
         self._supervisor: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._first: asyncio.Future[None] | None = None
+        self._connecting: set[asyncio.Future[None]] = set()
+        """Those who wait for an open socket."""
+        self._was_open = False
         self._beat: tuple[str, float] | None = None
 
     def __repr__(self) -> str:
         return f"<AsyncClient {self.url} {self.status}, {len(self.channels)} channels>"
 
     async def __aenter__(self) -> Self:
-        await self.connect()
+        try:
+            await self.connect()
+        except BaseException:
+            await self.close()  # there will be no `__aexit__`
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -132,19 +139,24 @@ class AsyncClient:
         """
         self._closed = False
         self._start()
-        if self.status == "connected":
+        if self.connected:
             return
-        first = self._first
-        assert first is not None
+        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._connecting.add(opened)
         try:
-            await asyncio.wait_for(asyncio.shield(first), self.timeout)
+            await asyncio.wait_for(opened, self.timeout)
         except TimeoutError:
-            text = f"no connection within {self.timeout} s" + (f": {self.error.message}" if self.error else "")
-            raise errors.make("ConnectionLost", text) from None
+            text, why = f"no connection within {self.timeout} s", self.error
+            if why is None:
+                raise errors.make("ConnectionLost", text) from None
+            raise RealtimeError(f"{text}: {why.message}", code=why.code, retryable=True, hint=why.hint) from None
+        finally:
+            self._connecting.discard(opened)
 
     async def close(self) -> None:
         """Leaves every channel, closes the socket, and frees what the client holds. Safe to call twice."""
         self._closed = True
+        self._tell_connecting(errors.make("Closed", "the client was closed"))
         supervisor, self._supervisor = self._supervisor, None
         for channel in list(self.channels.values()):
             channel.drop()
@@ -156,8 +168,10 @@ class AsyncClient:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        self.tokens.close()
         await self.rest.close()
-        self._set_status("closed", None)
+        if self._closed:  # and nobody has connected again meanwhile
+            self._set_status("closed", None)
 
     def channel(self, topic: str, **options: Any) -> AsyncChannel:
         """The channel of a topic: the same object for the same topic and options (`private`, `ack`, `broadcast_self`,
@@ -275,8 +289,7 @@ class AsyncClient:
     def _start(self) -> None:
         if self._supervisor is not None and not self._supervisor.done():
             return
-        self._first = asyncio.get_running_loop().create_future()
-        self._first.add_done_callback(lambda future: future.cancelled() or future.exception())  # nobody may be waiting
+        self._was_open = False
         self._set_status("connecting", None)
         self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
 
@@ -286,8 +299,12 @@ class AsyncClient:
             self.last_error = error or self.last_error
             self._statuses.call(status, error)
 
+    def _tell_connecting(self, error: RealtimeError | None) -> None:
+        for opened in list(self._connecting):
+            if not opened.done():
+                opened.set_exception(error) if error is not None else opened.set_result(None)
+
     async def _supervise(self) -> None:
-        assert self._first is not None
         refused = 0
         while True:
             wait = 0.0
@@ -315,6 +332,10 @@ class AsyncClient:
                     if refused > 1 or not expired:
                         self._give_up(error)
                         return
+            except (InvalidHandshake, InvalidURI) as found:
+                # Wrong address or a portal in between, so it may pass: "did not receive a valid HTTP response", ...
+                text = f"what answers at {self.url} does not speak WebSocket ({found})"
+                error = errors.make("ConnectionLost", text, hint=errors.make("HandshakeRefused", "").hint)
             except (OSError, TimeoutError, EOFError) as found:
                 error = errors.make("ConnectionLost", f"cannot connect: {found or type(found).__name__}")
             except Exception as found:
@@ -329,8 +350,7 @@ class AsyncClient:
     def _give_up(self, error: RealtimeError) -> None:
         logger.error("%s", error)
         self._set_status("error", error)
-        if self._first is not None and not self._first.done():
-            self._first.set_exception(error)
+        self._tell_connecting(error)
         for channel in list(self.channels.values()):
             channel.fail(error)
 
@@ -341,8 +361,8 @@ class AsyncClient:
         uri = f"{scheme}:{host}/realtime/v1/websocket?apikey={quote(self._key, safe='')}&vsn={self.vsn}"
         receiver = self._receiver = Receiver(self.vsn)
         ws = await open_wire(uri, partial(self._take, receiver), max_size=MAX_FRAME, timeout=self.timeout)
-        if self._first is not None and self._first.done():
-            self.reconnects += 1
+        self.reconnects += self._was_open
+        self._was_open = True
         self.clock_ahead = _clock_ahead(ws)
         self._ws, self._beat = ws, None
         opened = time.monotonic()
@@ -350,8 +370,7 @@ class AsyncClient:
         try:
             self.last_frame_at = time.time()
             self._set_status("connected", None)
-            if self._first is not None and not self._first.done():
-                self._first.set_result(None)
+            self._tell_connecting(None)
             for channel in list(self.channels.values()):
                 channel.connected()
             await ws.wait_closed()
@@ -411,20 +430,29 @@ class AsyncClient:
             logger.exception("a frame of %s could not be handled", channel.topic)
 
     async def _heartbeats(self, ws: Wire) -> None:
-        while True:
-            ref = self.next_ref()
-            self._beat = (ref, time.monotonic())
-            try:
-                await self.push(Message("phoenix", "heartbeat", {}, ref))
-            except RealtimeError:
-                return
-            patience = min(self.timeout, self.heartbeat_interval)
-            await asyncio.sleep(patience)
-            if self._unanswered(ref):
-                logger.warning("no answer to the heartbeat within %.1f s: connecting anew", patience)
-                ws.transport.abort()  # a close handshake would wait for the same silent peer
-                return
-            await asyncio.sleep(self.heartbeat_interval - patience)
+        try:
+            while not await self._beat_once(ws):
+                pass
+        except RealtimeError:
+            pass  # the socket is gone already
+        except Exception:
+            logger.exception("the heartbeat failed")
+        # A close handshake would wait for the same silent peer; and without a heartbeat a dead line would look alive.
+        ws.transport.abort()
+
+    async def _beat_once(self, ws: Wire) -> bool:
+        """One heartbeat, and the wait for the next; whether it found the connection dead."""
+        ref = self.next_ref()
+        self._beat = (ref, time.monotonic())
+        await self.push(Message("phoenix", "heartbeat", {}, ref))
+        patience = min(self.timeout, self.heartbeat_interval)
+        if await sleep_unless_asleep(patience):
+            return False  # the machine was asleep: asked again at once, and answered or not
+        if self._unanswered(ref):
+            logger.warning("no answer to the heartbeat within %.1f s: connecting anew", patience)
+            return True
+        await sleep_unless_asleep(self.heartbeat_interval - patience)
+        return False
 
     def _unanswered(self, ref: str) -> bool:
         return self._beat is not None and self._beat[0] == ref
@@ -432,39 +460,58 @@ class AsyncClient:
     # --- tokens ---
 
     async def _ask_token(self, *, fresh: bool = False) -> str | None:
+        patience = 0.8 * self.timeout  # whoever waits for the connection or the join is to hear the reason
         try:
-            return await self.tokens.get(fresh=fresh)
+            return await asyncio.wait_for(self.tokens.get(fresh=fresh), patience)
+        except TimeoutError:
+            text = f"the token function has not returned within {patience:g} s"  # it is waited for again, not called
         except Exception as error:
             text = f"the token function raised {type(error).__name__}: {error}"
-            raise RealtimeError(
-                text, code="TokenSourceFailed", retryable=True, hint="mend the function given as token="
-            ) from error
+        hint = "mend the function given as token="
+        raise RealtimeError(text, code="TokenSourceFailed", retryable=True, hint=hint)
 
     async def _renewals(self) -> None:
+        """Has a new token before the old one expires, and tells every joined channel of each."""
         while True:
+            self.tokens.changed.clear()
+            await self._push_token()
             wait = self.tokens.renew_in()
-            if wait is None:
-                return
-            await asyncio.sleep(max(wait, 1.0))
+            try:
+                # A function may return the same token until shortly before its end, or for ever.
+                least = 1.0 if (self.tokens.left() or 0) > 0 else 10.0
+                await asyncio.wait_for(self.tokens.changed.wait(), None if wait is None else max(wait, least))
+                continue
+            except TimeoutError:
+                pass
             try:
                 await self._ask_token(fresh=True)
-                await self._push_token()
             except RealtimeError as error:
                 logger.warning("the token was not renewed: %s", error)
                 await asyncio.sleep(5)
 
     async def _push_token(self) -> None:
-        token = self.tokens.current
         for channel in list(self.channels.values()):
-            if token and channel.status == "joined":
-                try:
-                    await channel.push("access_token", {"access_token": token})
-                except RealtimeError:
-                    return  # the rejoin takes the new token with it
+            try:
+                await channel.push_token()
+            except RealtimeError:
+                return  # the rejoin takes the new token with it
 
     async def token_for_join(self, *, fresh: bool) -> str | None:
         """The token to put into a join."""
         return await self._ask_token(fresh=fresh)
+
+
+async def sleep_unless_asleep(seconds: float) -> bool:
+    """Sleeps; returns True, and at once, where the machine was asleep meanwhile.
+
+    The clock that timers follow stands still while a laptop sleeps (on Linux and macOS), the wall clock does not.
+    """
+    end, apart = time.monotonic() + seconds, time.time() - time.monotonic()
+    while (left := end - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, SLEEP_SLICE))
+        if time.time() - time.monotonic() - apart > SLEEP_SEEN:
+            return True
+    return False
 
 
 def _clock_ahead(ws: Wire) -> float:

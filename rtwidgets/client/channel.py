@@ -80,6 +80,7 @@ class AsyncChannel:
         self._replay = Replay(options.replay) if options.replay else None
         self._replay_failed = self._was_joined = False
         self._refusals = 0
+        self._token_told: str | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._join_timer: asyncio.TimerHandle | None = None
         self._rejoin_due = False
@@ -346,13 +347,15 @@ class AsyncChannel:
             token = await self.client.token_for_join(fresh=fresh)
         except RealtimeError as error:
             self._machine.status = "errored"
-            self._handle_down(Down(error, retry=True, wait=1.0))
+            # Still a fresh one next time: the token at hand is the one that the server has refused.
+            self._handle_down(Down(error, retry=True, fresh_token=fresh))
             return
         if not self._wanted or not self.client.connected:
             return
         ref = self.client.next_ref()
         presence = bool(self._presences) or self.tracked is not None or self.options.presence_key is not None
         replay = self._replay.params() if self._replay is not None and not self._replay_failed else None
+        self._token_told = token
         message = self._machine.join(
             ref, token, self._sinks.bindings, presence=presence, replay=replay, resume=self._sinks.resume_lsn
         )
@@ -434,9 +437,10 @@ class AsyncChannel:
         self._cancel_timers()
         self._sinks.gap(down.error.message)
         self._replies.drop(down.error)
-        retry = down.retry and self._wanted and not (down.fresh_token and not self.client.tokens.renewable)
+        retry = down.retry and self._wanted and (self.client.tokens.renewable or not down.fresh_token)
         if retry:
-            delay = 0.0 if down.fresh_token else self._backoff.next(down.wait)
+            at_once = down.fresh_token and down.error.code != "TokenSourceFailed"
+            delay = 0.0 if at_once else self._backoff.next(down.wait)
             logger.info("channel %s is down (%s), joining again in %.1f s", self.topic, down.error, delay)
             if self.client.connected:
                 self._timer = asyncio.get_running_loop().call_later(delay, self._rejoin_now, down.fresh_token)
@@ -458,6 +462,8 @@ class AsyncChannel:
         self._tell()
         if self._there():
             self._wake_waiters(None)
+        if self.client.tokens.current != self._token_told:
+            self.client.spawn(self._push_token_quietly())  # it was renewed while the join was under way
         if self._outbox:
             self.client.spawn(self._outbox.flush(self._open))
         if self.tracked is not None:
@@ -538,11 +544,27 @@ class AsyncChannel:
         """Sends a message on the joined channel; with `answer`, waits for the server's. Raises `RealtimeError`."""
         await settle(await self._write(event, payload, answer=answer))
 
+    async def push_token(self) -> None:
+        """Tells the server of the client's token of now, where the channel is joined with another.
+
+        Raises `RealtimeError`.
+        """
+        token = self.client.tokens.current
+        if token and token != self._token_told and self._open():
+            self._token_told = token
+            await self.push("access_token", {"access_token": token})
+
     async def _write_broadcast(self, body: dict[str, Any]) -> Answer | None:
         return await self._write("broadcast", body, answer=self.options.ack)
 
     async def _push_presence(self, body: dict[str, Any]) -> None:
         await self.push("presence", body, answer=True)
+
+    async def _push_token_quietly(self) -> None:
+        try:
+            await self.push_token()
+        except RealtimeError:
+            pass  # the socket is gone: the next join has it
 
     def _retrack(self) -> None:
         if self.status == "joined":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import inspect
 import os
@@ -24,6 +25,8 @@ from .thread import io_loop, on_io_thread, run, submit
 from .tokens import TokenSource
 
 T = TypeVar("T")
+HOME_PATIENCE = 0.3
+"""Seconds until a loop is taken for busy."""
 Unregister = Callable[[], None]
 
 _default: Client | None = None
@@ -431,11 +434,44 @@ def _from_supabase(source: Any, key: str | None, token: TokenSource) -> tuple[st
     def now() -> str | None:
         return getattr(get_session(), "access_token", None)
 
+    home = _running_loop()
+
     async def soon() -> str | None:
-        return getattr(await get_session(), "access_token", None)
+        session = await _at_home(get_session, home)
+        return getattr(session, "access_token", None)
 
     session_token: TokenSource = soon if inspect.iscoroutinefunction(get_session) else now
     return str(url), key or str(found), token or (session_token if get_session is not None else None)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()  # a notebook's cells run on one
+    except RuntimeError:
+        return None
+
+
+async def _at_home(fn: Callable[[], Coroutine[Any, Any, Any]], home: asyncio.AbstractEventLoop | None) -> Any:
+    """What `fn()` gives on its own loop: a connection that is used on two breaks, for its owner too.
+
+    A loop that is not free (a cell that computes, or one that waits for us to subscribe) is not waited for: most
+    often what is asked for is in memory and needs no connection.
+    """
+    if home is None or home.is_closed() or home is asyncio.get_running_loop():
+        return await fn()
+    here, started = asyncio.get_running_loop(), asyncio.Event()
+
+    async def there() -> Any:
+        here.call_soon_threadsafe(started.set)
+        return await fn()
+
+    asked = asyncio.run_coroutine_threadsafe(there(), home)
+    try:
+        await asyncio.wait_for(started.wait(), HOME_PATIENCE)
+    except TimeoutError:
+        if asked.cancel():
+            return await fn()
+    return await asyncio.wrap_future(asked)
 
 
 def default_client() -> Client:

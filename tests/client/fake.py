@@ -31,6 +31,8 @@ class FakeServer:
         self.deaf = False
         """Answers no heartbeat."""
         self.mute_joins = 0
+        self.join_after = 0.0
+        """Seconds until a join is answered."""
         self.mute_presence = 0
         self.answer_after = 0.0
         """Seconds until a broadcast is acknowledged."""
@@ -171,6 +173,7 @@ class FakeServer:
 
     async def _join(self, socket: ServerConnection, message: Message) -> None:
         topic = message.topic
+        await asyncio.sleep(self.join_after)
         before = self.joined.get((socket, topic))
         self.joined[socket, topic] = str(message.ref)
         config = self.configs[socket, topic] = message.payload["config"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from rtwidgets.client import aio
 from rtwidgets.client.aio import AsyncClient, ChangesBinding
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
@@ -388,3 +389,90 @@ async def test_no_secret_in_a_repr_or_a_log(server: FakeServer, caplog: pytest.L
     await client.close()
     for text in (repr(client), repr(client.rest), repr(client.tokens), str(caught.value), caplog.text):
         assert secret not in text
+
+
+# --- opening and closing ---
+
+
+async def test_connect_waits_for_a_socket_also_while_it_reconnects(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        server.refuse = [(500, "")] * 3
+        server.drop()
+        await until(lambda: client.status == "reconnecting")
+        await client.connect()
+        assert client.status == "connected"
+        assert client.connected
+        assert client.reconnects == 1
+
+
+async def test_a_with_that_could_not_connect_leaves_nothing_behind(server: FakeServer) -> None:
+    server.refuse = [(500, "")] * 1000
+    before = asyncio.all_tasks()
+    client = client_of(server, timeout=0.2)
+    with pytest.raises(RealtimeError, match="HTTP 500") as caught:
+        async with client:
+            pytest.fail("there is no connection")
+    assert caught.value.retryable
+    assert client.status == "closed"
+    assert {task for task in asyncio.all_tasks() - before if "rtwidgets" in repr(task)} == set()
+
+
+async def test_closing_ends_the_wait_for_a_connection(server: FakeServer) -> None:
+    server.refuse = [(500, "")] * 1000
+    client = client_of(server, timeout=30)
+    connecting = asyncio.ensure_future(client.connect())
+    await until(lambda: client.status == "reconnecting")
+    await client.close()
+    with pytest.raises(RealtimeError) as caught:
+        await asyncio.wait_for(connecting, 1)
+    assert caught.value.code == "Closed"
+
+
+async def test_what_does_not_speak_websocket_is_said_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP ready\r\n")
+        await writer.drain()
+        writer.close()
+
+    mail = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with mail:
+        url = f"http://127.0.0.1:{mail.sockets[0].getsockname()[1]}"
+        client = AsyncClient(url, "key", timeout=0.5, backoff=Backoff(0.05, 0.1))
+        with pytest.raises(RealtimeError, match=f"what answers at {url} does not speak WebSocket") as caught:
+            await client.connect()
+        assert "check the URL" in caught.value.hint
+        assert "Traceback" not in caplog.text
+        await client.close()
+
+
+async def test_a_machine_that_slept_asks_at_once_whether_the_line_still_stands(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timers stand still while a laptop sleeps: without a look at the wall clock it takes a whole interval and more."""
+    monkeypatch.setattr(aio, "SLEEP_SLICE", 0.05)
+    async with client_of(server, heartbeat_interval=1000.0, timeout=0.2) as client:
+        channel = client.channel("t")
+        await channel.subscribe()
+        await asyncio.sleep(0.3)  # the first heartbeat has been answered
+        server.deaf = True  # as after a night: nobody is there
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + 8 * 3600)
+        await until(lambda: client.reconnects == 1, 3)
+        server.deaf = False
+        await until(lambda: channel.status == "joined")
+
+
+async def test_a_heartbeat_that_fails_for_whatever_reason_is_a_lost_connection(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with client_of(server, heartbeat_interval=0.1, timeout=0.1) as client:
+        beat, failed = client._beat_once, []
+
+        async def once_bad(ws: Any) -> bool:
+            if not failed:
+                failed.append(ws)
+                raise LookupError("nobody foresaw it")
+            return await beat(ws)
+
+        monkeypatch.setattr(client, "_beat_once", once_bad)
+        await until(lambda: client.reconnects == 1 and client.status == "connected")

@@ -256,3 +256,42 @@ def test_nothing_is_left_on_the_io_thread(server: FakeServer) -> None:
 def test_what_is_no_client_is_refused_by_name(given: Any) -> None:
     with pytest.raises(TypeError, match=rf"client={type(given).__name__}\(\.\.\.\) is not a client: pass what rt.conn"):
         sync.Channel("chat", client=given)
+
+
+class Homebound(Auth):
+    """A session that only its own loop may be asked for: connections belong to the loop that they were made on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.get_running_loop()
+        self.at_home: list[bool] = []
+
+    async def get_session(self) -> Session | None:  # type: ignore[override]
+        self.at_home.append(asyncio.get_running_loop() is self.loop)
+        await asyncio.sleep(0)
+        return Session()
+
+
+def test_an_async_supabase_client_is_asked_on_its_own_loop(server: FakeServer) -> None:
+    async def cell() -> None:
+        source = Supabase(server.url, Homebound())
+        client = sync.connect(source)
+        await asyncio.to_thread(client.channel("free").subscribe)
+        assert source.auth.at_home == [True]
+        client.aio.tokens._token = None
+        # A cell that waits for the join keeps that loop from answering: not a deadlock.
+        start = time.monotonic()
+        client.channel("busy").subscribe()
+        assert time.monotonic() - start < 2
+        assert source.auth.at_home == [True, False]
+
+    asyncio.run(cell())
+    assert server.joins("busy")[0].payload["access_token"] == Session.access_token
+
+
+def test_an_async_supabase_client_whose_loop_has_ended(server: FakeServer) -> None:
+    async def script() -> sync.Client:
+        return sync.connect(Supabase(server.url, Homebound()))
+
+    sync.Channel("t", client=asyncio.run(script())).subscribe()
+    assert server.joins("t")[0].payload["access_token"] == Session.access_token
