@@ -94,9 +94,17 @@ def __getattr__(name: str) -> Any:
     # On first use: a script that only needs the asyncio client does not pay for pandas and ipywidgets.
     if name not in _home_of:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_home_of[name]}", __name__), name)
-    globals()[name] = value
+    value = globals()[name] = getattr(_room(_home_of[name], name), name)
     return value
+
+
+def _room(home: str, name: str) -> ModuleType:
+    try:
+        return import_module(f".{home}", __name__)
+    except ModuleNotFoundError as error:
+        from .extras import not_installed
+
+        raise not_installed(error, f"rt.{name}", "local") from None
 
 
 def __dir__() -> list[str]:
@@ -109,7 +117,7 @@ class _Package(ModuleType):
 
     @property
     def local(self) -> Any:
-        return import_module(".local.handle", __name__).local
+        return _room("local.handle", "local()").local
 
     @local.setter
     def local(self, room: ModuleType) -> None: ...

@@ -18,6 +18,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+from rtwidgets.extras import not_installed
 from rtwidgets.protocol.errors import RealtimeError
 
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     demo.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
     demo.add_argument("--port", type=int, default=0, help="JupyterLab's port; default a free one")
-    demo.add_argument("--speed", type=float, default=60.0, help="replayed seconds in a second; default 60")
+    demo.add_argument("--speed", type=_speed, default=60.0, help="replayed seconds in a second; default 60")
     demo.set_defaults(run=_demo)
 
     serve = commands.add_parser("serve", help="the local server in the foreground, printing its url and keys")
@@ -84,12 +85,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except RealtimeError as error:
-        message = " ".join(error.message.split()).rstrip(".")
-        print(f"{error.code}: {message}. {error.hint}".strip(), file=sys.stderr)
-        return 1
+        return _refused(error)
     except ModuleNotFoundError as error:
-        print(f'{error.name} is not installed: pip install "rtwidgets[demo]"', file=sys.stderr)
-        return 1
+        extra = "demo" if arguments.command == "demo" else "local"
+        return _refused(not_installed(error, f"rtwidgets {arguments.command}", extra))
+
+
+def _refused(error: RealtimeError | ModuleNotFoundError) -> int:
+    """Says it in one paragraph, with what to do; returns the exit code."""
+    if not isinstance(error, RealtimeError):
+        raise error
+    message = " ".join(error.message.split()).rstrip(".")
+    print(f"{error.code}: {message}. {error.hint}".strip(), file=sys.stderr)
+    return 1
 
 
 def _project_options(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +108,16 @@ def _project_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--name", help="of a local server that runs")
     group.add_argument("--as", dest="role", help="on a local server: anon (default), service_role, or a user's id")
     group.add_argument("--schema", default="public")
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    if not 0 < speed <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 (excluded) and 86400 (a day in a second)")
+    return speed
+
+
+_speed.__name__ = "number"  # as argparse names it where it is none
 
 
 def _interrupt(number: int, frame: object) -> None:
