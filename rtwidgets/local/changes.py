@@ -10,7 +10,7 @@ import asyncio
 import re
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,7 +29,7 @@ from .limits import Limits
 from .pgoutput import Row, RowChange, Transaction
 from .pool import Connection, Pool
 from .ring import Ring
-from .rls import Catalogue, Key, Projection, Table, become
+from .rls import Catalogue, Projection, Table
 
 log = child(__name__)
 
@@ -87,9 +87,11 @@ class _Target:
         """What ends the frame of this change: its matching ids; empty where none matches."""
         if not self.filtered:
             return self.simple[kind]
+        # Of a row that is gone nobody can tell who saw it, so a filter looks at no more of it than everybody is told.
+        hidden = kind == "DELETE" and table.rls
         ids: list[int] = []
         for binding, test, columns in self.bindings:
-            if kind in binding.events and (test is None or test(_values(table, row, columns))):
+            if kind in binding.events and (test is None or test(_values(table, row, columns, hidden))):
                 ids.append(binding.id)
         return self._suffix(ids)
 
@@ -103,12 +105,12 @@ def _compiled(wanted: filters.Filter, table: Table) -> Callable[[Mapping[str, An
         return lambda row: False
 
 
-def _values(table: Table, row: Row, columns: tuple[str, ...]) -> dict[str, Any]:
-    """As Postgres writes them, like those of the filter."""
+def _values(table: Table, row: Row, columns: tuple[str, ...], hidden: bool) -> dict[str, Any]:
+    """As Postgres writes them, like those of the filter; `hidden`: all but those of the key are unknown."""
     values: dict[str, Any] = {}
     for name in columns:
         i = table.position.get(name)
-        value = None if i is None else row[i]
+        value = None if i is None or (hidden and i not in table.key) else row[i]
         values[name] = value.decode() if isinstance(value, bytes) else None
     return values
 
@@ -303,6 +305,18 @@ class Changes:
             failed = (
                 f"{_UNABLE} An exception happened so please check your connect parameters: {shown}. Exception: ERROR "
             )
+            cursor = await connection.execute(
+                "select pg_catalog.pg_has_role('authenticator', oid, 'MEMBER') from pg_catalog.pg_roles "
+                "where rolname = %s",
+                (identity.role,),
+            )
+            found = await cursor.fetchone()
+            if found is None:
+                raise SubscribeError(f'{failed}22023 (invalid_parameter_value) role "{identity.role}" does not exist')
+            if not found[0]:
+                raise SubscribeError(
+                    f'{failed}42501 (insufficient_privilege) permission denied to set role "{identity.role}"'
+                )
             if not conditions and select is None:
                 return filters.Filter()
             # The type without its length, since a cast to that would cut the value.
@@ -390,10 +404,7 @@ class Changes:
                 table = self._catalogue.known(relation) or await self._catalogue.table(relation, xid)
                 targets = self._targets_of(table) if alone is None else _targets([alone], table)
                 tables[id(relation)] = (table, targets)
-        plans: dict[int, list[_Plan]] = {}
-        for mark, (table, targets) in tables.items():
-            seen: dict[Identity, set[Key]] = {}
-            plans[mark] = [await self._plan(xid, table, target, changes, seen) for target in targets]
+        plans = {mark: await self._plans(xid, table, targets, changes) for mark, (table, targets) in tables.items()}
         return tables, plans
 
     def _send(
@@ -403,7 +414,7 @@ class Changes:
         tail = b'"commit_timestamp":"%bZ","lsn":%d,"xid":%d' % (stamp.encode(), transaction.lsn, transaction.xid)
         out: dict[Group, list[bytes]] = {}
         max_record = self._limits.max_record
-        for change in changes:
+        for number, change in enumerate(changes):
             relation = change.relation
             if relation.schema == "realtime" and relation.name == "messages":
                 self._broadcast(tables[id(relation)][0], change)
@@ -421,7 +432,7 @@ class Changes:
                         group = plan.target.group
                         out.setdefault(group, []).append(frames.framed(group.before + data + suffix))
                         continue
-                    if plan.visible is not None and plan.table.key_of(row) not in plan.visible:
+                    if plan.visible is not None and number not in plan.visible:
                         continue
                 projection = plan.projection
                 data = made.get(projection)
@@ -441,37 +452,35 @@ class Changes:
             found = self._targets[oid] = (table, _targets(self._groups.values(), table))
         return found[1]
 
-    async def _plan(
-        self, xid: int, table: Table, target: _Target, changes: list[RowChange], seen: dict[Identity, set[Key]]
-    ) -> _Plan:
-        """`seen`: what was found out for other groups of the same caller in this batch."""
-        identity = target.group.identity
-        grants = await self._catalogue.grants(table, identity.role)
-        error, visible = "", None
-        if not table.key:
-            error = "Error 400: Bad Request, no primary key"
-        elif not table.key_names <= grants:
-            error = "Error 401: Unauthorized"
-        elif await self._catalogue.restricted(table, identity.role):
-            visible = seen.get(identity)
-            if visible is None:
-                mine = (change.new for change in changes if change.relation is table.relation)
-                keys = {table.key_of(row) for row in mine if row is not None}
-                visible = seen[identity] = await self._visible(table, identity, keys, xid) if keys else set()
-        columns = grants & table.every
-        if target.select is not None:
-            columns &= target.select | table.key_names
-        return _Plan(table, target, table.projection(columns), error, visible)
-
-    async def _visible(self, table: Table, identity: Identity, keys: set[Key], xid: int) -> set[Key]:
-        try:
-            return await self._catalogue.visible(table, identity, keys, xid)
-        except psycopg.OperationalError:
-            raise
-        except psycopg.Error as error:
-            # A policy that fails shows nothing to its role, and must not keep changes from the others.
-            log.warning("the policies of %s.%s failed: %s", table.relation.schema, table.relation.name, error)
-            return set()
+    async def _plans(self, xid: int, table: Table, targets: list[_Target], changes: list[RowChange]) -> list[_Plan]:
+        plans: list[_Plan] = []
+        asking: list[_Plan] = []
+        for target in targets:
+            role = target.group.identity.role
+            grants = await self._catalogue.grants(table, role)
+            columns = grants & table.every
+            if target.select is not None:
+                columns &= target.select | table.key_names
+            plan = _Plan(table, target, table.projection(columns))
+            if not table.key:
+                plan.error = "Error 400: Bad Request, no primary key"
+            elif not table.key_names <= grants:
+                plan.error = "Error 401: Unauthorized"
+            elif await self._catalogue.restricted(table, role):
+                plan.visible = frozenset()
+                asking.append(plan)
+            plans.append(plan)
+        rows = {
+            number: change.new
+            for number, change in enumerate(changes)
+            if change.relation is table.relation and change.new is not None
+        }
+        if asking and rows:
+            callers = {plan.target.group.identity: None for plan in asking}
+            visible = await self._catalogue.visible(table, callers, rows, xid)
+            for plan in asking:
+                plan.visible = visible[plan.target.group.identity]
+        return plans
 
     def _broadcast(self, table: Table, change: RowChange) -> None:
         """A row of realtime.messages: realtime.send and realtime.broadcast_changes speak through it."""
@@ -527,11 +536,6 @@ class Changes:
             for message_id, event, body, raw in reversed(rows)
         ]
 
-    async def can_read(self, identity: Identity) -> None:
-        """Raises where the role of a token does not exist."""
-        async with self._pool.connection() as connection, connection.transaction():
-            await become(connection, identity)
-
 
 async def _written(connection: Connection, condition: filters.Condition, kind: str) -> filters.Condition:
     """The condition with its value as Postgres writes one of the column's type, so that all that it reads (`today`) is
@@ -556,13 +560,14 @@ def _targets(groups: Iterable[Group], table: Table) -> list[_Target]:
 
 
 class _Plan(msgspec.Struct):
-    """How one group gets one table's changes of this batch; `visible` None means every row."""
+    """How one group gets one table's changes of this batch; `visible`: the numbers of those that it may be told of,
+    None for all."""
 
     table: Table
     target: _Target
     projection: Projection
-    error: str
-    visible: set[Key] | None
+    error: str = ""
+    visible: Collection[int] | None = None
 
 
 def _data(table: Table, projection: Projection, change: RowChange, tail: bytes, max_record: int) -> bytes:
@@ -574,9 +579,8 @@ def _data(table: Table, projection: Projection, change: RowChange, tail: bytes, 
     if kind != "INSERT":
         source = old if old is not None else new
         assert source is not None
-        # The identity's columns; with REPLICA IDENTITY FULL all, unless row level security is on: then the key alone.
-        whole = old is not None and not change.old_is_key and not (table.rls and table.key)
-        wanted = projection.indices if whole else [i for i in table.key if i in projection.indices]
+        # The identity's columns, which with REPLICA IDENTITY FULL are all; under row level security those of the key.
+        wanted = [i for i in table.identity if i in projection.indices and (i in table.key or not table.rls)]
         old_record = table.row(source, wanted)
     errors = b"null"
     if len(record) + len(old_record) > max_record:

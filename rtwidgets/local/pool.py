@@ -38,6 +38,8 @@ class Pool:
                 connection = None
             if connection is None:
                 connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)
+                # What belongs together is asked in one transaction, and is then of one moment.
+                await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
             try:
                 yield connection
             finally:

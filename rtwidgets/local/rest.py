@@ -95,6 +95,9 @@ class Rest:
             return web.json_response(error.body, status=error.status)
         except psycopg.errors.InsufficientPrivilege as error:
             return _database_error(error, 401 if identity.role == "anon" else 403)
+        except psycopg.errors.InvalidParameterValue as error:
+            nobody = str(error.diag.message_primary).startswith("role ")  # the token's
+            return _database_error(error, 401 if nobody else 400)
         except psycopg.errors.UndefinedFunction as error:  # such as an operator that the column's type lacks
             return _database_error(error, 404)
         except psycopg.OperationalError as error:
@@ -128,7 +131,7 @@ class Rest:
         shape = "substring(r::text from 2 for length(r::text) - 2)" if as_csv else "row_to_json(r)::text"
         rows = sql.SQL("select " + shape + " from ({}) r").format(sql.Composed(parts))
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute("set transaction isolation level repeatable read, read only")
+            await connection.execute("set transaction read only")
             # The snapshot is taken by this first query, the position after it: so every transaction that the
             # snapshot sees has its commit record before that position, also an asynchronous one (hence insert_lsn).
             lsn, snapshot = await _position(connection)
@@ -175,7 +178,7 @@ class Rest:
             if request.method == "POST":
                 try:
                     values = msgspec.json.decode(await request.read())
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, RecursionError):
                     values = None
                 if not isinstance(values, dict):
                     raise RestError(400, "PGRST102", "Empty or invalid json")
@@ -216,7 +219,7 @@ select
   coalesce((select array_agg(a.attname::text order by k.n) from pg_catalog.pg_index i
     cross join unnest(i.indkey::int2[]) with ordinality as k(attnum, n)
     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-    where i.indrelid = c.oid and i.indisprimary), '{}'),
+    where i.indrelid = c.oid and i.indisprimary and k.n <= i.indnkeyatts), '{}'),
   exists (select from pg_catalog.pg_publication_tables p
     where p.pubname = 'supabase_realtime' and p.schemaname = n.nspname and p.tablename = c.relname),
   c.relrowsecurity
@@ -327,15 +330,16 @@ def _group(word: str, text: str, values: list[str]) -> Composed:
             name, *rest = split(item, ".", 1)
             if not rest:
                 raise RestError(400, "PGRST100", f'"failed to parse logic tree ({text})"')
-            tests.append(_test(unquoted(name), rest[0], values))
+            tests.append(_test(unquoted(name), rest[0], values, quoted=True))
     if not tests:
         raise RestError(400, "PGRST100", f'"failed to parse logic tree ({text})"')
     joined = sql.SQL("(") + sql.SQL(f" {word} ").join(tests) + sql.SQL(")")
     return sql.SQL("not ") + joined if negated else joined
 
 
-def _test(column: str, text: str, values: list[str]) -> Composed:
-    """One condition, such as `gte.10` or `not.in.(a,"b,c")`."""
+def _test(column: str, text: str, values: list[str], *, quoted: bool = False) -> Composed:
+    """One condition, such as `gte.10` or `not.in.(a,"b,c")`. `quoted`: within `and` and `or`, where commas end a value,
+    quotes around it are not part of it."""
     name = sql.SQL("t.{}").format(identifier(column))
     negated = text.startswith("not.")
     op, dot, value = text.removeprefix("not.").partition(".")
@@ -355,6 +359,7 @@ def _test(column: str, text: str, values: list[str]) -> Composed:
         items = [bound(unquoted(item), values) for item in split(value[1:-1])]
         test = sql.SQL("{} in ({})").format(name, sql.SQL(", ").join(items)) if items else sql.SQL("false")
     elif op in _OPERATORS:
+        value = unquoted(value) if quoted else value
         if op in ("like", "ilike"):
             value = value.replace("*", "%")
         test = sql.SQL("{} {} {}").format(name, sql.SQL(_OPERATORS[op]), bound(value, values))

@@ -2,13 +2,17 @@
 
 Supabase asks Postgres for every change and every subscription. Here one question a batch is asked for each distinct
 (role, claims), and none at all where row level security is off.
+
+The question is about the row as it stands when it is asked, which need not be the version of it that a change
+carries: a later change may have let the caller in. So a version goes out only if it differs from the row that the
+caller sees in nothing that the policies look at.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import LiteralString
 
 import msgspec
@@ -34,6 +38,9 @@ SOON = 20
 PATIENCE = 5.0
 """Seconds after which such a wait is in the log."""
 
+FRESH = 1.0
+"""Seconds for which grants are believed: the log tells nothing of roles that become members of others."""
+
 _dumps = msgspec.json.encode
 
 
@@ -56,7 +63,15 @@ class Projection:
 class Table:
     """What must be known of a table to send its rows; made anew after each RELATION message, so it never goes stale."""
 
-    def __init__(self, relation: Relation, types: Types, key: list[str], key_types: list[str], rls: bool) -> None:
+    def __init__(
+        self,
+        relation: Relation,
+        types: Types,
+        key: list[str],
+        key_types: list[str],
+        rls: bool,
+        judged: list[str] | None = None,
+    ) -> None:
         self.relation = relation
         self.key_types = key_types  # as SQL writes them
         self.rls = rls
@@ -64,13 +79,19 @@ class Table:
         self.key = [positions[name] for name in key] if all(name in positions for name in key) else []
         self.key_names = frozenset(relation.columns[i].name for i in self.key)
         self.position = positions
+        self.identity = [i for i, column in enumerate(relation.columns) if column.is_identity]
+        every = list(range(len(relation.columns)))
+        whole = judged is None or not all(name in positions for name in judged)
+        self.judged = every if whole else [positions[name] for name in judged or ()]
+        """The columns that decide whether a version of a row is as visible as the row that stands."""
         self.type_names = [types.name(column.type_oid) for column in relation.columns]
         self.base_types = {column.name: types.base_name(column.type_oid) for column in relation.columns}
         self.names = [_dumps(column.name) + b":" for column in relation.columns]
         self.converters: list[Converter] = [types.converter(column.type_oid) for column in relation.columns]
         self.every = frozenset(positions)
-        self.grants: dict[str, frozenset[str]] = {}
+        self.grants: dict[str, tuple[float, frozenset[str]]] = {}
         self._projections: dict[frozenset[str], Projection] = {}
+        self._complaints: set[str] = set()
 
     def projection(self, visible: frozenset[str]) -> Projection:
         found = self._projections.get(visible)
@@ -105,6 +126,12 @@ class Table:
             + b"}"
         )
 
+    def complain(self, error: Exception) -> None:
+        """Says in the log that a policy fails: once, not with each change."""
+        if str(error) not in self._complaints and len(self._complaints) < 10:
+            self._complaints.add(str(error))
+            log.warning("the policies of %s.%s failed: %s", self.relation.schema, self.relation.name, error)
+
     def key_of(self, row: Row) -> Key:
         return tuple([row[i].decode() for i in self.key])  # type: ignore[union-attr]
 
@@ -122,18 +149,17 @@ PUBLIC = Permissions()
 NOTHING = Permissions(False, False, False, False)
 
 
-async def become(connection: Connection, identity: Identity, topic: str | None = None) -> str:
-    """Turns the rest of this transaction into that caller's. Returns the snapshot of this moment."""
-    cursor = await connection.execute(
-        "select pg_current_snapshot()::text, "
-        "set_config('request.jwt.claims', %s, true), set_config('request.jwt.claim.sub', %s, true), "
+async def become(connection: Connection, identity: Identity, topic: str | None = None) -> None:
+    """Turns the rest of this transaction into that caller's. Raises psycopg.Error where nobody may be that role.
+
+    As PostgREST does it: as `authenticator`, which can become what has been granted to it, whatever a token says.
+    """
+    await connection.execute(
+        "select set_config('request.jwt.claims', %s, true), set_config('request.jwt.claim.sub', %s, true), "
         "set_config('request.jwt.claim.role', %s, true), set_config('realtime.topic', %s, true), "
-        "set_config('role', %s, true)",
+        "set_config('session_authorization', 'authenticator', true), set_config('role', %s, true)",
         (identity.claims, identity.sub, identity.role, topic or "", identity.role),
     )
-    row = await cursor.fetchone()
-    assert row is not None
-    return row[0]
 
 
 class Catalogue:
@@ -141,7 +167,7 @@ class Catalogue:
         self._pool = pool
         self.types = Types()
         self._tables: dict[int, Table] = {}
-        self._bypass: dict[str, bool] = {}
+        self._bypass: dict[str, tuple[float, bool]] = {}
 
     def known(self, relation: Relation) -> Table | None:
         table = self._tables.get(relation.oid)
@@ -158,48 +184,45 @@ class Catalogue:
             if any(column.type_oid not in self.types for column in relation.columns):
                 cursor = await connection.execute(TYPES_QUERY)
                 self.types.load(await cursor.fetchall())
-            cursor = await connection.execute(
-                "select c.relrowsecurity, "
-                "coalesce((select array_agg(array[a.attname::text, format_type(a.atttypid, a.atttypmod)] order by k.n) "
-                "from pg_catalog.pg_index i cross join unnest(i.indkey::int2[]) with ordinality as k(attnum, n) "
-                "join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum "
-                "where i.indrelid = c.oid and i.indisprimary), '{}') from pg_catalog.pg_class c where c.oid = %s",
-                (relation.oid,),
-            )
+            cursor = await connection.execute(_TABLE, (relation.oid,))
             row = await cursor.fetchone()
         self._bypass.clear()
-        rls, key = row if row is not None else (False, [])  # dropped meanwhile
+        rls, key, columns, whole = row if row is not None else (False, [], [], False)  # dropped meanwhile
         names, kinds = [name for name, _ in key], [kind for _, kind in key]
-        table = self._tables[relation.oid] = Table(relation, self.types, names, kinds, rls)
+        judged = None if whole else columns
+        table = self._tables[relation.oid] = Table(relation, self.types, names, kinds, rls, judged)
         return table
 
     async def grants(self, table: Table, role: str) -> frozenset[str]:
         """The columns that the role may SELECT."""
-        found = table.grants.get(role)
-        if found is None:
+        asked, found = table.grants.get(role, (0.0, frozenset[str]()))
+        if time.monotonic() - asked > FRESH:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
                     "select a.attname::text from pg_catalog.pg_attribute a "
                     "join pg_catalog.pg_roles r on r.rolname = %s "
                     "where a.attrelid = %s and a.attnum > 0 and not a.attisdropped "
+                    "and pg_catalog.pg_has_role('authenticator', r.oid, 'MEMBER') "
                     "and pg_catalog.has_column_privilege(r.oid, a.attrelid, a.attnum, 'SELECT')",
                     (role, table.relation.oid),
                 )
-                found = table.grants[role] = frozenset(row[0] for row in await cursor.fetchall())
+                found = frozenset(row[0] for row in await cursor.fetchall())
+            table.grants[role] = time.monotonic(), found
         return found
 
     async def restricted(self, table: Table, role: str) -> bool:
         """Whether row level security decides what that role sees of the table."""
         if not table.rls:
             return False
-        bypass = self._bypass.get(role)
-        if bypass is None:
+        asked, bypass = self._bypass.get(role, (0.0, False))
+        if time.monotonic() - asked > FRESH:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
                     "select rolbypassrls or rolsuper from pg_catalog.pg_roles where rolname = %s", (role,)
                 )
                 row = await cursor.fetchone()
-            bypass = self._bypass[role] = bool(row and row[0])
+            bypass = bool(row and row[0])
+            self._bypass[role] = time.monotonic(), bypass
         return not bypass
 
     async def seen(self, xids: Collection[int]) -> bool:
@@ -224,44 +247,45 @@ class Catalogue:
                 return
             await asyncio.sleep(RETRY)
 
-    async def visible(self, table: Table, identity: Identity, keys: set[Key], xid: int) -> set[Key]:
-        """Those of the keys whose rows that caller sees now, after that transaction.
+    async def visible(
+        self, table: Table, callers: Collection[Identity], rows: Mapping[int, Row], xid: int
+    ) -> dict[Identity, set[int]]:
+        """Which of these versions of rows each caller may be told of now, after that transaction.
 
         A commit is in the log, and so with us, a moment before other sessions see it (a long one, where it waits for
         a standby). Asked in between, the rows would be those of before: so it is waited for.
         """
+        found: dict[Identity, set[int]] = {}
         began = time.monotonic()
-        while True:
-            found = await self._visible(table, identity, keys, xid)
-            if found is not None:
-                return found
-            await asyncio.sleep(RETRY)
-            if time.monotonic() - began > PATIENCE:
-                log.warning("transaction %d is in the log and nobody sees it yet: changes wait for it", xid)
-                began = time.monotonic()
-
-    async def _visible(self, table: Table, identity: Identity, keys: set[Key], xid: int) -> set[Key] | None:
-        relation = table.relation
-        columns = [identifier(relation.columns[i].name) for i in table.key]
-        # The array's type is the column's own, by name, so that the primary key's index serves.
-        async with self._pool.connection() as connection, connection.transaction():
-            query = sql.SQL("select {columns} from {table} t join unnest({arrays}) as k({names}) on {same}").format(
-                columns=sql.SQL(", ").join(sql.SQL("t.{}::text").format(column) for column in columns),
-                table=identifier(relation.schema, relation.name),
-                arrays=sql.SQL(", ").join(
-                    sql.SQL("%s::text[]::{}[]").format(sql.SQL(kind.replace("%", "%%"))) for kind in table.key_types
-                ),
-                names=sql.SQL(", ").join(identifier(f"k{i}") for i in range(len(columns))),
-                same=sql.SQL(" and ").join(
-                    sql.SQL("t.{} = k.{}").format(column, identifier(f"k{i}")) for i, column in enumerate(columns)
-                ),
-            )
-            # What this snapshot sees, that of the query after it sees too.
-            if not Snapshot.parse(await become(connection, identity)).visible(xid):
-                return None
-            cursor = await connection.execute(query, [list(column) for column in zip(*keys, strict=True)])
-            rows = await cursor.fetchall()
-        return {tuple(row) for row in rows}
+        while len(found) < len(callers):
+            asked: Identity | None = None
+            try:
+                async with self._pool.connection() as connection, connection.transaction():
+                    cursor = await connection.execute("select pg_current_snapshot()::text")
+                    row = await cursor.fetchone()
+                    seen = row is not None and Snapshot.parse(row[0]).visible(xid)
+                    if seen:
+                        # One snapshot for all of it: what stands there is what each caller is asked about.
+                        question = _Question(table, rows)
+                        standing = await question.standing(connection)
+                        for asked in [caller for caller in callers if caller not in found]:
+                            await become(connection, asked)
+                            found[asked] = await question.visible(connection) & standing
+            except psycopg.OperationalError:
+                raise
+            except psycopg.Error as error:
+                # A policy that fails shows nothing to its role, and must not keep changes from the others.
+                table.complain(error)
+                if asked is None:  # the table is another by now: nobody can be asked about it
+                    return {caller: set() for caller in callers}
+                found[asked] = set()
+                continue
+            if not seen:
+                await asyncio.sleep(RETRY)
+                if time.monotonic() - began > PATIENCE:
+                    log.warning("transaction %d is in the log and nobody sees it yet: changes wait for it", xid)
+                    began = time.monotonic()
+        return found
 
     async def permissions(self, identity: Identity, topic: str) -> Permissions:
         """Asks the policies on realtime.messages by trying, in a transaction that is always rolled back."""
@@ -299,3 +323,85 @@ class Catalogue:
                 return cursor.description is None or await cursor.fetchone() is not None
         except psycopg.errors.InsufficientPrivilege:
             return False
+
+
+class _Question:
+    """Which of some versions of a table's rows may be told of."""
+
+    def __init__(self, table: Table, rows: Mapping[int, Row]) -> None:
+        self._table = table
+        self._rows = rows
+        self._by_key: dict[Key, list[int]] = {}
+        for number, row in rows.items():
+            self._by_key.setdefault(table.key_of(row), []).append(number)
+        self._keys = [list(column) for column in zip(*self._by_key, strict=True)]
+        self._numbers = list(self._by_key.values())
+        names = [identifier(f"k{i}") for i in range(len(table.key))]
+        columns = [identifier(table.relation.columns[i].name) for i in table.key]
+        # The type is the column's own, by name, so that the primary key's index serves.
+        self._from = sql.SQL(" from unnest({arrays}) with ordinality as k({names}, n) join {table} t on {same}").format(
+            arrays=sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in names),
+            names=sql.SQL(", ").join(names),
+            table=identifier(table.relation.schema, table.relation.name),
+            same=sql.SQL(" and ").join(
+                sql.SQL("t.{} = k.{}::{}").format(column, name, sql.SQL(kind.replace("%", "%%")))
+                for column, name, kind in zip(columns, names, table.key_types, strict=True)
+            ),
+        )
+
+    async def visible(self, connection: Connection) -> set[int]:
+        """Those whose row the connection's role sees."""
+        cursor = await connection.execute(sql.SQL("select k.n::int8") + self._from, self._keys)
+        return {number for (n,) in await cursor.fetchall() for number in self._numbers[n - 1]}
+
+    async def standing(self, connection: Connection) -> set[int]:
+        """Those that differ from the row of their key in nothing that the policies look at."""
+        table, judged = self._table, self._table.judged
+        # What an update left as it was is not in its version: then nothing that is in it may differ.
+        if any(row[i] is UNCHANGED for row in self._rows.values() for i in judged):
+            judged = list(range(len(table.relation.columns)))
+        if not judged:
+            return set(self._rows)
+        # Not `::text`, which writes some types (bool, inet, char) in another way than the log does.
+        values = sql.SQL(", ").join(
+            sql.SQL("case when t.{0} is not null then format('%%s', t.{0}) end").format(
+                identifier(table.relation.columns[i].name)
+            )
+            for i in judged
+        )
+        cursor = await connection.execute(sql.SQL("select k.n::int8, ") + values + self._from, self._keys)
+        found: set[int] = set()
+        for n, *now in await cursor.fetchall():
+            texts = [None if value is None else value.encode() for value in now]
+            found.update(number for number in self._numbers[n - 1] if _same(self._rows[number], judged, texts))
+        return found
+
+
+def _same(version: Row, indices: Sequence[int], now: Sequence[bytes | None]) -> bool:
+    return all(version[i] is UNCHANGED or version[i] == value for i, value in zip(indices, now, strict=True))
+
+
+# A table's row level security, its key, the columns that its policies for reading look at, and whether they look at
+# what cannot be told by columns: the whole row, or whatever a function, an operator or a view of the user's reads.
+_TABLE = """
+select c.relrowsecurity,
+  coalesce((select array_agg(array[a.attname::text, format_type(a.atttypid, a.atttypmod)] order by k.n)
+    from pg_catalog.pg_index i cross join unnest(i.indkey::int2[]) with ordinality as k(attnum, n)
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = c.oid and i.indisprimary and k.n <= i.indnkeyatts), '{}'),
+  coalesce((select array_agg(distinct a.attname::text)
+    from pg_catalog.pg_policy p join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_policy'::regclass
+      and d.objid = p.oid and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = c.oid
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = d.refobjsubid
+    where p.polrelid = c.oid and p.polcmd in ('r', '*')), '{}'),
+  exists (select from pg_catalog.pg_policy p where p.polrelid = c.oid and p.polcmd in ('r', '*') and (
+    position(':varattno 0 ' in p.polqual::text) > 0 or exists (
+      select from pg_catalog.pg_depend d
+      left join pg_catalog.pg_proc f on d.refclassid = 'pg_catalog.pg_proc'::regclass and f.oid = d.refobjid
+      left join pg_catalog.pg_namespace n on n.oid = f.pronamespace
+      left join pg_catalog.pg_class r on d.refclassid = 'pg_catalog.pg_class'::regclass and r.oid = d.refobjid
+      where d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
+        and (n.nspname <> 'auth' or d.refclassid = 'pg_catalog.pg_operator'::regclass or r.relkind in ('v', 'm', 'f'))
+    )))
+from pg_catalog.pg_class c where c.oid = %s
+"""

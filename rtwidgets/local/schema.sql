@@ -1,11 +1,12 @@
 -- What a Supabase project's database holds and this server needs. Safe to run again at every start. What it makes gets a
 -- mark, by which remove.sql knows it.
 
+-- A token's role must be granted to authenticator, as for PostgREST: `grant my_role to authenticator`.
 do $$
 declare
   role_name text;
 begin
-  foreach role_name in array array['anon', 'authenticated', 'service_role'] loop
+  foreach role_name in array array['authenticator', 'anon', 'authenticated', 'service_role'] loop
     if not exists (select from pg_catalog.pg_roles where rolname = role_name) then
       execute format('create role %I nologin noinherit', role_name);
       execute format('comment on role %I is %L', role_name, 'made by rtwidgets');
@@ -14,6 +15,7 @@ begin
 end
 $$;
 alter role service_role bypassrls;
+grant anon, authenticated, service_role to authenticator;
 
 grant usage on schema public to anon, authenticated, service_role;
 alter default privileges in schema public grant all on tables to anon, authenticated, service_role;

@@ -70,6 +70,7 @@ async def test_values_are_those_of_postgrest(people: RealtimeServer) -> None:
         ({"name": "like.a*"}, [1]),
         ({"id": ["gt.1", "lt.3"]}, [2]),
         ({"or": "(id.eq.1,name.eq.cy)"}, [1, 3]),
+        ({"or": '(name.eq."b,\\"(o)\\"b",id.eq.3)'}, [2, 3]),
         ({"and": "(id.gt.1,not.or(id.eq.2,n.is.null))"}, [3]),
         ({"name": "eq.'; drop table people; --"}, []),
         ({"name": "eq.%s"}, []),

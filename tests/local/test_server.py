@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import websockets
 
+from rtwidgets.local import rls
 from rtwidgets.local import server as module
 from rtwidgets.local.auth import mint
 from rtwidgets.local.server import RealtimeServer
@@ -756,3 +757,140 @@ async def test_bytes_from_the_database_and_their_replay(server: RealtimeServer, 
         assert (await ask(two, "realtime:bin", "phx_join", join))["status"] == "ok"
         frames = [await two.recv() for _ in range(3)]  # one of them the first join's phx_close
         assert [frame[-2:] == b"\x00\xff" and b'"replayed":true' in frame for frame in frames].count(True) == 1
+
+
+@pytest.mark.parametrize("role", ["postgres", "none", "pg_read_all_data", "nobody_of_that_name", "authenticator"])
+async def test_a_token_makes_nobody_what_was_not_granted(server: RealtimeServer, pg: str, role: str) -> None:
+    """Also one that is signed: as on Supabase, a role must be granted to `authenticator`."""
+    await sql(
+        pg,
+        "drop table if exists granted; create table granted (id int primary key);"
+        "alter table granted enable row level security; insert into granted values (1);"
+        "create policy team on granted for select to public using (true);"
+        "revoke all on granted from public; alter publication supabase_realtime add table granted;"
+        "drop policy if exists anybody on realtime.messages;"
+        "create policy anybody on realtime.messages for select to public using (realtime.topic() = 'anybody')",
+    )
+    token = mint(SECRET, role)
+    entry = {"event": "*", "schema": "public", "table": "granted"}
+    async with connected(server) as ws, httpx.AsyncClient(base_url=server.url) as http:
+        join = {"config": {"postgres_changes": [entry]}, "access_token": token}
+        await ask(ws, "realtime:t", "phx_join", join)
+        said = json.loads(await asyncio.wait_for(ws.recv(), 10))[4]
+        if role == "authenticator":
+            assert said["message"] == "Subscribed to PostgreSQL"
+        else:
+            assert said["status"] == "error"
+            assert "role" in said["message"].partition("Exception: ")[2]
+        await sql(pg, "insert into granted values (2)")
+        if role == "authenticator":
+            assert json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"]["errors"] == ["Error 401: Unauthorized"]
+        answer = await ask(ws, "realtime:anybody", "phx_join", {"config": {"private": True}, "access_token": token})
+        assert answer["status"] == "error"
+        answer = await http.get("/rest/v1/granted", headers={"apikey": token})
+        assert answer.status_code in (401, 403)
+        assert "[" not in answer.text
+
+
+async def test_a_role_of_ones_own_is_granted_and_taken_back(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists granted; create table granted (id int primary key, inside text);"
+        "alter publication supabase_realtime add table granted; revoke all on granted from anon;"
+        "do $$ begin create role clerks nologin; exception when duplicate_object then null; end $$;"
+        "do $$ begin create role clerk nologin; exception when duplicate_object then null; end $$;"
+        "grant select on granted to clerks; grant clerks to clerk; grant clerk to authenticator",
+    )
+    token = mint(SECRET, "clerk")
+    entry = {"event": "*", "schema": "public", "table": "granted"}
+    async with connected(server) as ws:
+        await ask(ws, "realtime:t", "phx_join", {"config": {"postgres_changes": [entry]}, "access_token": token})
+        assert json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["message"] == "Subscribed to PostgreSQL"
+        await sql(pg, "insert into granted values (1, 'x')")
+        assert json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"]["record"] == {"id": 1, "inside": "x"}
+        # Of roles the log tells nothing.
+        await sql(pg, "revoke clerks from clerk")
+        await asyncio.sleep(rls.FRESH)
+        await sql(pg, "insert into granted values (2, 'y')")
+        assert json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"]["record"] == {}
+
+
+async def test_a_row_that_is_gone_says_no_more_than_its_key_under_row_level_security(
+    server: RealtimeServer, pg: str
+) -> None:
+    await sql(
+        pg,
+        "drop table if exists gone, keyless; create table gone (id int primary key, body text);"
+        "create table keyless (body text);"
+        "alter table gone enable row level security; alter table gone replica identity full;"
+        "alter table keyless enable row level security; alter table keyless replica identity full;"
+        "insert into gone values (1, 'secret'), (2, 'other'); insert into keyless values ('secret');"
+        "alter publication supabase_realtime add table gone, keyless",
+    )
+    entries = [
+        {"event": "DELETE", "schema": "public", "table": "gone", "filter": "body=eq.secret"},
+        {"event": "DELETE", "schema": "public", "table": "gone", "filter": "id=eq.2"},
+        {"event": "*", "schema": "public", "table": "keyless"},
+    ]
+    async with connected(server) as ws:
+        await subscribed(ws, *entries)
+        await sql(pg, "delete from gone", "delete from keyless")
+        got = [json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"] for _ in range(2)]
+        assert [(data["table"], data["old_record"]) for data in got] == [("gone", {"id": 2}), ("keyless", {})]
+
+
+async def test_the_old_record_is_that_of_the_replica_identity(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists named; create table named (id int primary key, name text not null unique, v text);"
+        "alter table named replica identity using index named_name_key;"
+        "alter publication supabase_realtime add table named",
+    )
+    async with connected(server) as ws:
+        await subscribed(ws, {"event": "*", "schema": "public", "table": "named"})
+        await sql(
+            pg,
+            "insert into named values (1, 'a', 'v')",
+            "update named set v = 'w'",
+            "update named set name = 'b'",
+            "delete from named",
+        )
+        got = [json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"] for _ in range(4)]
+    assert [data.get("old_record") for data in got] == [None, {"name": "a"}, {"name": "a"}, {"name": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("bool", "true"),
+        ("inet", "'10.0.0.1'"),
+        ("char(5)", "'ab'"),
+        ("numeric(10, 2)", "1.5"),
+        ("float8", "0.1"),
+        ("timestamptz", "'2026-11-23 10:00+02'"),
+        ("bytea", "'\\x00ff'"),
+        ("interval", "'1 day'"),
+        ("int[]", "'{1,2}'"),
+        ("text[]", """'{a,"b,c"}'"""),
+        ("jsonb", """'{"a": 1}'"""),
+        ("int4range", "'[1,5]'"),
+        ("key_domain", "false"),
+        ("key_enum", "'a b'"),
+        ("key_row", "row(1, 'a b')"),
+    ],
+)
+async def test_a_key_of_any_type_is_found_under_row_level_security(
+    server: RealtimeServer, pg: str, kind: str, value: str
+) -> None:
+    await sql(
+        pg,
+        "drop table if exists keyed; drop type if exists key_row, key_enum; drop domain if exists key_domain",
+        "create type key_row as (a int, b text); create type key_enum as enum ('a b');create domain key_domain as bool",
+        f"create table keyed (k {kind}, n int, primary key (k, n)); alter table keyed enable row level security;"
+        "create policy first on keyed for select to anon using (n = 1);"
+        "alter publication supabase_realtime add table keyed",
+    )
+    async with connected(server) as ws:
+        await subscribed(ws, {"event": "*", "schema": "public", "table": "keyed"})
+        await sql(pg, f"insert into keyed values ({value}, 2), ({value}, 1)")
+        assert json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"]["record"]["n"] == 1
