@@ -100,7 +100,7 @@ class AsyncClient:
         self.clock_ahead = 0.0
         """Seconds that the server's clock is ahead of ours, as it told when the socket opened."""
         self.tokens = TokenHolder(token, lambda: self.clock_ahead)
-        self.rest = RestClient(self.url, self._key, self.tokens.get)
+        self.rest = RestClient(self.url, self._key, self._ask_token, fresh=partial(self._ask_token, fresh=True))
         self._backoff = backoff or Backoff()
         self._statuses, self._frames, self._beats = Callbacks(), Callbacks(), Callbacks()
         self._ws: Wire | None = None
@@ -272,6 +272,11 @@ class AsyncClient:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("a background task failed", exc_info=task.exception())
+
+    @property
+    def key(self) -> str:
+        """The project's API key. A secret, perhaps: not for texts."""
+        return self._key
 
     @property
     def closed(self) -> bool:

@@ -131,6 +131,8 @@ class AsyncChannel:
         """Waits until a channel that is being joined is joined. Raises as `subscribe` does."""
         if self._there():
             return
+        if not self._wanted:
+            raise errors.make("NotSubscribed", f"channel {self.topic!r} is not subscribed")
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         try:

@@ -89,15 +89,23 @@ def _short(name: str) -> str:
 class RestClient:
     """Reads tables of a project.
 
-    `base` is the project's URL; `token` gives the JWT of the moment (None: the key speaks).
+    `base` is the project's URL; `token` gives the JWT of the moment (None: the key speaks), `fresh` another one, for
+    when the server says that the first has expired.
     """
 
     def __init__(
-        self, base: str, key: str, token: Callable[[], Awaitable[str | None]], *, timeout: float = 30.0
+        self,
+        base: str,
+        key: str,
+        token: Callable[[], Awaitable[str | None]],
+        *,
+        fresh: Callable[[], Awaitable[str | None]] | None = None,
+        timeout: float = 30.0,
     ) -> None:
         self._base = base.rstrip("/")
         self._key = key
         self._token = token
+        self._fresh = fresh
         self._timeout = timeout
         self._http: httpx.AsyncClient | None = None
         self._openapi: dict[str, Any] = {}
@@ -111,12 +119,28 @@ class RestClient:
         if self._http is None:
             self._http = httpx.AsyncClient(timeout=self._timeout)
         token = await self._token()
+        response = await self._ask(self._http, method, path, token, headers, content)
+        if response.status_code == 401 and token and self._fresh is not None:
+            other = await self._fresh()
+            if other != token:
+                response = await self._ask(self._http, method, path, other, headers, content)
+        return response
+
+    async def _ask(
+        self,
+        http: httpx.AsyncClient,
+        method: str,
+        path: str,
+        token: str | None,
+        headers: dict[str, str] | None,
+        content: bytes | None,
+    ) -> httpx.Response:
         sent = {"apikey": self._key, **(headers or {})}
         # A new-style key (sb_...) is no JWT: PostgREST would refuse it as a bearer.
         if token or not self._key.startswith("sb_"):
             sent["Authorization"] = f"Bearer {token or self._key}"
         try:
-            return await self._http.request(method, self._base + path, headers=sent, content=content)
+            return await http.request(method, self._base + path, headers=sent, content=content)
         except httpx.TimeoutException:
             raise make("Timeout", f"{method} {path.split('?')[0]} got no answer within {self._timeout} s") from None
         except httpx.HTTPError as error:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from traitlets import Any as AnyTrait
 from traitlets import Enum, Float, HasTraits, Instance, Int, Unicode
 
+from ..protocol import errors
 from ..protocol.channel import ChangesBinding, ChannelOptions
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change
@@ -30,7 +31,10 @@ HOME_PATIENCE = 0.3
 Unregister = Callable[[], None]
 
 _default: Client | None = None
-_open: weakref.WeakSet[Client] = weakref.WeakSet()
+_open: set[Client] = set()
+"""What `close_all` closes; callbacks of a client go on though nobody holds it."""
+_followed: weakref.WeakSet[Client] = weakref.WeakSet()
+"""Clients whose cell was run again: each is closed with the last thing that uses it."""
 _lock = threading.RLock()
 
 
@@ -135,6 +139,7 @@ class Client(HasTraits):
         global _default
         with _lock:
             _open.discard(self)
+            _followed.discard(self)
             if _default is self:
                 _default = None
         self.known.clear()
@@ -153,7 +158,10 @@ class Client(HasTraits):
 
 
 def _wait(coro: Coroutine[Any, Any, T], timeout: float) -> T:
-    return run(coro, timeout)
+    try:
+        return run(coro, timeout)
+    except TimeoutError as error:
+        raise errors.make("Timeout", str(error)) from None
 
 
 def _checked(client: Client | None) -> Client:
@@ -345,7 +353,7 @@ class Channel(HasTraits):
             future: Future[T] = submit(coro)
             future.add_done_callback(_log_failure)
             return None
-        return run(coro, timeout)
+        return _wait(coro, timeout)
 
     def _sync(self) -> None:
         if not on_io_thread():
@@ -390,6 +398,9 @@ class _Callback:
 def connect(url: Any = None, key: str | None = None, *, token: TokenSource = None, **options: Any) -> Client:
     """Connects to a project, and makes that client the default of everything else.
 
+    Safe to run again: another client of the same project and key follows, and the one of before is closed once nothing
+    uses it any more.
+
     `url`: the project's URL; or a `supabase` client object, whose URL, key and session token are taken; or None: the
     environment's SUPABASE_URL
     and SUPABASE_KEY, else the running local one. `token`: the user's JWT, or a function (sync or async) that returns
@@ -408,8 +419,28 @@ def connect(url: Any = None, key: str | None = None, *, token: TokenSource = Non
         hint = "call connect(url, key), or local() for everything on this machine, or set SUPABASE_URL and SUPABASE_KEY"
         raise RealtimeError("there is no URL or no key to connect with", code="NotConfigured", hint=hint)
     client = Client(str(url), key, token=token, **options)
-    set_default_client(client)
+    with _lock:
+        before = _default
+        set_default_client(client)
+        if before is not None and (before.url, before.aio.key) == (client.url, client.aio.key):
+            _follow(before)
     return client
+
+
+def _follow(before: Client) -> None:
+    """The cell that connects was run again: what the client of before was used for mostly is too, and sockets would
+    pile up.
+    """
+    if before in _open:
+        _open.discard(before)
+        _followed.add(before)
+        # Not `submit`: this may run in the middle of anything, also of what holds its lock.
+        weakref.finalize(before, _close_later, io_loop(), before.aio).atexit = False
+
+
+def _close_later(loop: asyncio.AbstractEventLoop, aio: AsyncClient) -> None:
+    if not loop.is_closed() and not aio.closed:
+        loop.call_soon_threadsafe(lambda: aio.spawn(aio.close()))
 
 
 def _running_local() -> tuple[str, str] | None:
@@ -494,7 +525,7 @@ def set_default_client(client: Client | None) -> None:
 
 def close_all() -> None:
     """Closes every client of this process. Called at exit too."""
-    for client in list(_open):
+    for client in [*_open, *_followed]:
         client.close()
 
 

@@ -117,7 +117,7 @@ async def _report(client: AsyncClient, table: str | None, schema: str, dsn: str 
     except Exception as error:  # a person's own function, which may raise anything
         fix = "mend the function given as token="
         return Report([Finding("token", "failed", redact(f"{type(error).__name__}: {error}"), fix)])
-    project = Project(client.url, client._key, token, dsn)
+    project = Project(client.url, client.key, token, dsn)
     return Report([finding async for finding in examine(project, table, schema)])
 
 

@@ -251,6 +251,8 @@ class ChannelMachine:
     def _on_system(self, payload: Mapping[str, Any]) -> Event | None:
         text = str(payload.get("message", ""))
         postgres = payload.get("extension") == "postgres_changes"
+        if postgres and self.status != "joined":
+            return None  # of the join before this one: serializer 1.0.0 does not say which
         if payload.get("status") == "ok":
             self.auth_tried = False
             if not postgres and "replication connection" in text.lower():

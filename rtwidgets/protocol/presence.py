@@ -18,6 +18,8 @@ Meta = Mapping[str, Any]
 State = Mapping[str, tuple[Meta, ...]]
 
 EMPTY: State = MappingProxyType({})
+MOST_PENDING = 1000
+"""Diffs that wait for a state; with more, none will come, and what is known is better than nothing."""
 
 
 class PresenceChange(msgspec.Struct, frozen=True):
@@ -129,13 +131,22 @@ class PresenceMachine:
         after: State = parse_state(payload)
         for joins, leaves in self._pending:
             after = apply_diff(after, joins, leaves).state
+        return self._replace(before, after, sync=True)
+
+    def _give_up(self) -> PresenceChange:
+        before = after = self.state
+        for joins, leaves in self._pending:
+            after = apply_diff(after, joins, leaves).state
+        return self._replace(before, after, sync=False)
+
+    def _replace(self, before: State, after: State, *, sync: bool) -> PresenceChange:
         self._pending.clear()
         self.synced = True
         joins = {k: kept for k, metas in after.items() if (kept := _without(metas, before.get(k, ())))}
         leaves = {k: kept for k, metas in before.items() if (kept := _without(metas, after.get(k, ())))}
         told = apply_diff(before, joins, leaves)
         self.state = MappingProxyType(dict(after))
-        return PresenceChange(self.state, told.joins, told.leaves, told.updates, sync=True)
+        return PresenceChange(self.state, told.joins, told.leaves, told.updates, sync=sync)
 
     def on_diff(self, payload: Any) -> PresenceChange | None:
         """A `presence_diff` payload; None while it waits for the state."""
@@ -143,7 +154,7 @@ class PresenceMachine:
         joins, leaves = parse_state(fields.get("joins")), parse_state(fields.get("leaves"))
         if not self.synced:
             self._pending.append((joins, leaves))
-            return None
+            return self._give_up() if len(self._pending) > MOST_PENDING else None
         change = apply_diff(self.state, joins, leaves)
         self.state = change.state
         return change

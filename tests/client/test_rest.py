@@ -99,3 +99,34 @@ def test_visibility_across_a_wraparound() -> None:
     snapshot = Snapshot.parse(f"{(1 << 32) + 5}:{(1 << 32) + 5}:")
     assert snapshot.visible(0xFFFFFFF0)
     assert not snapshot.visible(6)
+
+
+async def test_pain_05_a_token_that_the_server_calls_expired_is_asked_for_once_more() -> None:
+    """Clocks differ: what is fine by ours may be over by the server's."""
+    bearers: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        bearers.append(request.headers.get("authorization"))
+        if bearers[-1] == "Bearer new":
+            return httpx.Response(200, json=[{"id": 1}], headers={"content-range": "0-0/1"})
+        return httpx.Response(401, json={"code": "PGRST303", "message": "JWT expired"})
+
+    async def old() -> str:
+        return "old"
+
+    async def new() -> str:
+        return "new"
+
+    client = RestClient("http://project", "key", old, fresh=new)
+    client._http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    assert [page.rows async for page in client.select("t")] == [[{"id": 1}]]
+    assert bearers == ["Bearer old", "Bearer new"]
+
+    stuck = RestClient("http://project", "key", old, fresh=old)
+    stuck._http = client._http
+    bearers.clear()
+    with pytest.raises(RealtimeError) as caught:
+        await stuck.describe("t")
+    assert caught.value.code == "TokenExpired"
+    assert "Bearer old" in bearers
+    assert len(bearers) <= 2, "one for each question, none for the same token again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -295,3 +296,56 @@ def test_an_async_supabase_client_whose_loop_has_ended(server: FakeServer) -> No
 
     sync.Channel("t", client=asyncio.run(script())).subscribe()
     assert server.joins("t")[0].payload["access_token"] == Session.access_token
+
+
+def test_pain_22_running_the_cell_that_connects_again_does_not_pile_up_sockets(server: FakeServer) -> None:
+    def cell() -> sync.Channel:
+        sync.connect(server.url, "key")
+        return sync.Channel("chat").subscribe()
+
+    for _ in range(5):
+        room = cell()
+        gc.collect()
+    wait_for(lambda: len({socket for socket, _ in server.joined}) <= 2)
+    assert len(server.joins("chat")) == 5
+    assert room.status == "joined"
+
+
+def test_a_client_that_something_uses_lives_on_when_its_cell_is_run_again(server: FakeServer) -> None:
+    sync.connect(server.url, "key")
+    held = sync.Channel("chat").subscribe()
+    sync.connect(server.url, "key")
+    gc.collect()
+    time.sleep(0.1)
+    assert held.aio.status == "joined"
+    assert held.client.aio.status == "connected"
+    sync.close_all()
+    assert held.client.aio.status == "closed", "also what was followed by another"
+
+
+def test_callbacks_of_another_projects_client_go_on_though_nobody_holds_it(server: FakeServer) -> None:
+    got: list[Any] = []
+    sync.connect(server.url, "key")
+    sync.Channel("chat").on_broadcast("m", got.append)
+    sync.Channel("chat").subscribe()
+    sync.connect(server.url, "another key")
+    gc.collect()
+    time.sleep(0.05)
+    thread.run(server.everyone("chat", "broadcast", {"type": "broadcast", "event": "m", "payload": 1}), 5)
+    wait_for(lambda: got == [1])
+    sync.close_all()
+    wait_for(lambda: not server.joined)
+
+
+def test_a_call_that_takes_too_long_is_a_realtime_error(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync.connect(server.url, "key")
+    channel = sync.Channel("chat").subscribe()
+
+    def late(coro: Any, timeout: float | None = None) -> Any:
+        coro.close()
+        raise TimeoutError(f"no answer within {timeout} s")
+
+    monkeypatch.setattr(sync, "run", late)
+    with pytest.raises(RealtimeError, match="no answer within 30 s") as caught:
+        channel.send("m", {})
+    assert caught.value.code == "Timeout"

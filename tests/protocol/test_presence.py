@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtwidgets.protocol.presence import EMPTY, PresenceMachine, apply_diff, parse_state
+from rtwidgets.protocol.presence import EMPTY, MOST_PENDING, PresenceMachine, apply_diff, parse_state
 
 steps = st.lists(
     st.tuples(st.sampled_from(["track", "untrack", "state"]), st.integers(0, 4), st.integers(0, 3)), max_size=30
@@ -131,3 +131,17 @@ def test_pain_24_no_ghost_stays_and_no_member_is_doubled() -> None:
         machine.on_diff({"joins": {}, "leaves": {"ana": {"metas": [meta(ref)]}}})
     assert dict(machine.state) == {}
     assert as_sets(before) == {"ana": {"1"}}, "a state that was handed out never changes"
+
+
+def test_pain_25_a_state_that_never_comes_is_not_waited_for_without_end() -> None:
+    """Some servers send diffs alone: better shown late than never, and what waits is bounded."""
+    machine = PresenceMachine()
+    told = [
+        machine.on_diff({"joins": {f"k{n}": {"metas": [meta(str(n))]}}, "leaves": {}}) for n in range(MOST_PENDING + 2)
+    ]
+    assert told[:MOST_PENDING] == [None] * MOST_PENDING
+    assert told[MOST_PENDING] is not None
+    assert len(told[MOST_PENDING].joins) == MOST_PENDING + 1
+    assert told[-1] is not None
+    assert list(told[-1].joins) == [f"k{MOST_PENDING + 1}"]
+    assert not machine._pending
