@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidMessage
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 
@@ -104,13 +105,16 @@ class Wire(ClientConnection):
 async def open_wire(uri: str, take: Take, *, max_size: int, timeout: float) -> Wire:
     """Opens a connection; raises what `websockets.connect` raises. `max_size` in bytes, `timeout` in seconds."""
     made = cast("type[ClientConnection]", partial(Wire, take, max_size))
-    wire = await connect(
-        uri,
-        create_connection=made,
-        max_size=max_size,
-        ping_interval=None,  # the protocol has its own heartbeat, which also tells a stuck server
-        open_timeout=timeout,
-        close_timeout=1,
-        compression=None,
-    )
+    try:
+        wire = await connect(
+            uri,
+            create_connection=made,
+            max_size=max_size,
+            ping_interval=None,  # the protocol has its own heartbeat, which also tells a stuck server
+            open_timeout=timeout,
+            close_timeout=1,
+            compression=None,
+        )
+    except ValueError as error:  # websockets 14 lets out what its parser raised
+        raise InvalidMessage(str(error)) from error
     return cast("Wire", wire)

@@ -81,6 +81,10 @@ class RtWidget(anywidget.AnyWidget):
         super().__init__(**traits)
         self.on_msg(self._heard)
 
+    def __repr__(self) -> str:
+        # ipywidgets' own lists every trait that is not its default.
+        return f"<{type(self).__name__}>"
+
     # --- from the browser: on whichever thread the kernel chose, so short and under the lock
 
     def _heard(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
