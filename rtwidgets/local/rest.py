@@ -209,13 +209,17 @@ def _csv_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"' if set(name) & set('",\n\r') else name
 
 
-# The catalogue is open to every role; only columns that the caller may SELECT are told.
+# The catalogue is open to every role; only columns that the caller may SELECT are told, and of a published table only
+# those that changes carry (not virtual generated ones, nor those outside its list): the others would grow stale.
 _DESCRIBE = """
 select
   (select json_agg(json_build_object('name', a.attname, 'type', y.typname) order by a.attnum)
    from pg_catalog.pg_attribute a join pg_catalog.pg_type y on y.oid = a.atttypid
    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-     and pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')),
+     and pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')
+     and not exists (select from pg_catalog.pg_publication_tables p where p.pubname = 'supabase_realtime'
+       and p.schemaname = n.nspname and p.tablename = c.relname and (not a.attname = any(p.attnames)
+         or (a.attgenerated <> '' and current_setting('server_version_num')::int < 180000)))),
   coalesce((select array_agg(a.attname::text order by k.n) from pg_catalog.pg_index i
     cross join unnest(i.indkey::int2[]) with ordinality as k(attnum, n)
     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum

@@ -138,5 +138,10 @@ begin
     create publication supabase_realtime_messages_publication for table realtime.messages with (publish = 'insert');
     comment on publication supabase_realtime_messages_publication is 'made by rtwidgets';
   end if;
+  -- Stored generated columns belong to a row like any other; older versions cannot publish them.
+  if current_setting('server_version_num')::int >= 180000 and exists (select from pg_catalog.pg_publication
+    where pubname = 'supabase_realtime' and pg_catalog.obj_description(oid, 'pg_publication') = 'made by rtwidgets') then
+    alter publication supabase_realtime set (publish_generated_columns = stored);
+  end if;
 end
 $$;

@@ -202,6 +202,37 @@ async def test_describe(people: RealtimeServer) -> None:
     assert (await get(people, "rpc/rtwidgets_describe", {"table": "nope"})).status_code == 404
 
 
+async def test_what_changes_do_not_carry_is_no_column_of_a_live_table(server: RealtimeServer, pg: str) -> None:
+    new = await sql_value(pg, "select current_setting('server_version_num')::int >= 180000")
+    more = ", v int generated always as (a * 3) virtual" if new else ""
+    await sql(
+        pg,
+        "drop table if exists made, part;"
+        f"create table made (id int primary key, a int, s int generated always as (a * 2) stored{more});"
+        "create table part (id int primary key, a int, b int);"
+        "alter publication supabase_realtime add table made, part (id, a)",
+    )
+    told = {
+        table: [
+            column["name"]
+            for column in (await get(server, "rpc/rtwidgets_describe", {"table": table})).json()["columns"]
+        ]
+        for table in ("made", "part")
+    }
+    async with connected(server) as ws:
+        await subscribed(ws, {"event": "*", "schema": "public"})
+        await sql(pg, "insert into made values (1, 5)", "insert into part values (1, 2, 3)")
+        records = [json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"]["record"] for _ in range(2)]
+    assert records == [{"id": 1, "a": 5} | ({"s": 10} if new else {}), {"id": 1, "a": 2}]
+    assert told == {"made": list(records[0]), "part": list(records[1])}
+
+
+async def sql_value(pg: str, query: str) -> Any:
+    async with await psycopg.AsyncConnection.connect(pg) as connection:
+        cursor = await connection.execute(query.encode())
+        return (await cursor.fetchone() or (None,))[0]
+
+
 def in_snapshot(data: dict[str, Any], lsn: int, snapshot: str) -> bool:
     xmin, xmax, running = snapshot.split(":")
     xid = data["xid"]
