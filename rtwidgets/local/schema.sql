@@ -63,8 +63,9 @@ create table if not exists realtime.messages (
   inserted_at timestamp not null default now(),
   binary_payload bytea
 );
--- In UTC, whatever the time zone of the session that sends.
-alter table realtime.messages alter column inserted_at set default now() at time zone 'utc',
+-- In UTC, whatever the time zone of the session that sends; and of the moment, so that a replay keeps the order in which
+-- one transaction sent.
+alter table realtime.messages alter column inserted_at set default clock_timestamp() at time zone 'utc',
   alter column updated_at set default now() at time zone 'utc';
 create index if not exists messages_replay on realtime.messages (topic, inserted_at desc) where extension = 'broadcast' and private;
 alter table realtime.messages enable row level security;

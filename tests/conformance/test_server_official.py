@@ -53,7 +53,7 @@ def javascript() -> list[str]:
         sys.path.pop(0)
     node, npm = js.find_node()
     install(HERE / "js", "package-lock.json", "node_modules", [*npm, "ci", "--no-audit", "--no-fund"])
-    return [node, str(HERE / "js" / "client.mjs")]
+    return [node, str(HERE / "js")]
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,8 @@ def part_of_the_test(place: Site) -> dict[str, Callable[[], Awaitable[None]]]:
 async def test_the_javascript_client(javascript: list[str], postgres: Postgres) -> None:
     async with site(postgres) as place:
         assert place.server is not None
-        told = await converse(javascript, place.server.url, part_of_the_test(place))
+        node, folder = javascript
+        told = await converse([node, f"{folder}/client.mjs"], place.server.url, part_of_the_test(place))
     assert told["broadcast"]["replies"] == ["ok", "ok", True, True]
     heard = [["text", {"n": 1, "umlaut": "ü"}], ["bytes", [0, 255, 7]], ["http", {"n": 2}], ["http bytes", [9, 0]]]
     assert told["broadcast"]["one"] == heard
@@ -190,6 +191,91 @@ async def test_the_javascript_client(javascript: list[str], postgres: Postgres) 
     # A number of JavaScript has 53 bits: that it is rounded is the client's doing, with Supabase's server too.
     check_changes(told, 9007199254740992)
     check_rest(told)
+
+
+FRUIT = """
+create table fruit (id int8 primary key, value text, details text, n int, tags text[]);
+alter publication supabase_realtime add table fruit;
+create table noted (id int primary key, value text);
+create function tell() returns trigger language plpgsql security definer as $$ begin
+  perform realtime.broadcast_changes('team', tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
+  return null; end $$;
+create trigger tell after insert or update or delete on noted for each row execute function tell();
+"""
+FRUITS = """
+insert into fruit values (1, 'apple', 'keep', 1, '{red}'), (2, 'avocado', 'skip it', 2, null),
+  (3, 'Cherry', null, 3, '{red}'), (4, 'a,b "q"', 'keep too', 4, null);
+update fruit set n = 5 where id = 3; delete from fruit where id = 2
+"""
+TEAM = """
+select realtime.send('{"n": 2}', 'stored', 'team'); select realtime.send_binary('\\xdead00ff', 'bytes', 'team');
+insert into noted values (1, 'a'); update noted set value = 'b'; delete from noted
+"""
+
+
+async def test_a_whole_project_in_javascript(javascript: list[str], postgres: Postgres) -> None:
+    node, folder = javascript
+    async with site(postgres) as place:
+        assert place.server is not None
+        await place.sql(FRUIT)
+        actions = {"fruit": lambda: place.sql(FRUITS), "team": lambda: place.sql(TEAM)}
+        told = await converse([node, f"{folder}/project.mjs"], place.server.url, actions)
+    assert told["filters"]["seen"] == {
+        "eq": [1],
+        "neq": [2, 3, 4],
+        "lt": [1, 2, 3, 4],
+        "lte": [1, 2],
+        "gt": [],
+        "gte": [3, 4],
+        "in": [1, 4],
+        "like": [1],
+        "ilike": [1],
+        "is": [3],
+        "match": [1, 2, 4],
+        "imatch": [3],
+        "isdistinct": [2, 3, 4],
+        "not": [2, 3, 4],
+        "not is": [1, 2, 4],
+        "and": [],
+        "four conditions": [1, 4],
+    }
+    assert told["filters"]["chosen"] == [{"id": 1, "value": "apple"}]
+    assert "invalid column for filter nope" in str(told["filters"]["refused"])
+    cherry = {"id": 3, "value": "Cherry", "details": None, "n": 5, "tags": ["red"]}
+    assert told["filters"]["changes"] == [["UPDATE", cherry, {"id": 3}], ["DELETE", {}, {"id": 2}]]
+    assert told["removed"] == {"left": 2}
+    quoted = 'a,b "q"'
+    assert told["read"] == {
+        "plain": [
+            200,
+            [{"id": 1, "value": "apple"}, {"id": 3, "value": "Cherry"}, {"id": 4, "value": quoted}],
+            None,
+            None,
+        ],
+        "range": [206, [{"id": 3}, {"id": 1}], 3, None],
+        "head": [200, None, 3, None],
+        "single": [200, {"value": "apple"}, None, None],
+        "none": [406, None, None, "PGRST116"],
+        "maybe": [200, None, None, None],
+        "or": [200, [{"id": 1}, {"id": 4}], None, None],
+        "in": [200, [{"id": 1}, {"id": 4}], None, None],
+        "not": [200, [{"id": 1}, {"id": 4}], None, None],
+        "contains": [200, [{"id": 1}, {"id": 3}], None, None],
+        "csv": [200, "id,value\n1,apple", None, None],
+        "missing": [404, None, None, "PGRST205"],
+        "write": [405, None, None, "PGRST117"],
+    }
+    heard = [[event, what, replayed] for event, what, replayed in told["heard"]["heard"]]
+    assert [event for event, _, _ in heard] == ["said", "stored", "bytes", "INSERT", "UPDATE", "DELETE"]
+    assert heard[2][1] == [0xDE, 0xAD, 0, 0xFF]
+    assert [what["record"] for _, what, _ in heard[3:]] == [{"id": 1, "value": "a"}, {"id": 1, "value": "b"}, None]
+    assert [what["old_record"] for _, what, _ in heard[3:]] == [None, {"id": 1, "value": "a"}, {"id": 1, "value": "b"}]
+    assert not any(replayed for _, _, replayed in heard)
+    rest = {name: told["heard"][name] for name in ("joins", "tracked", "untracked", "sent", "asked")}
+    assert rest == {"joins": [["ana", "fine"]], "tracked": "ok", "untracked": "ok", "sent": "ok", "asked": True}
+    assert told["replayed"]["heard"] == [[word, word, True] for word in ("INSERT", "UPDATE", "DELETE")]
+    assert "Unauthorized" in str(told["done"]["elsewhere"])
+    assert told["done"]["own"] == 202
 
 
 async def test_the_python_client(python: list[str], postgres: Postgres) -> None:

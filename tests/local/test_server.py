@@ -716,7 +716,7 @@ async def test_replay_gives_the_newest_stored_messages_oldest_first(server: Real
         "drop policy if exists history on realtime.messages;"
         "create policy history on realtime.messages for select to anon using (realtime.topic() = 'history');"
         "delete from realtime.messages",
-        *[f"select realtime.send('{{\"n\": {n}}}', 'e', 'history')" for n in range(4)],
+        "; ".join(f"select realtime.send('{{\"n\": {n}}}', 'e', 'history')" for n in range(4)),
     )
     async with connected(server) as ws:
         config = {"private": True, "broadcast": {"replay": {"since": 0, "limit": 3}}}

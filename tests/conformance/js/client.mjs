@@ -1,14 +1,9 @@
 // Supabase's own JavaScript client, as an application uses it. Each step is told on stdout as a line of JSON; the test
 // does its part (SQL, a restart) and answers with a line on stdin.
-import { createInterface } from 'node:readline'
 import { RealtimeClient } from '@supabase/realtime-js'
+import { given, told, until } from './conversation.mjs'
 
-const { url, anon, ana, bob } = JSON.parse(process.argv[2])
-const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
-const told = async (step, facts = {}) => {
-  console.log(JSON.stringify({ step, ...facts }))
-  await answers.next()
-}
+const { url, anon, ana, bob } = given
 const connect = (token) => {
   const client = new RealtimeClient(`${url.replace('http', 'ws')}/realtime/v1`, {
     params: { apikey: anon },
@@ -16,13 +11,6 @@ const connect = (token) => {
   })
   if (token) client.setAuth(token)
   return client
-}
-const until = async (condition, what) => {
-  const late = Date.now() + 15000
-  while (!condition()) {
-    if (Date.now() > late) throw new Error(`in vain: ${what}`)
-    await new Promise((done) => setTimeout(done, 10))
-  }
 }
 const joined = (channel, statuses = []) =>
   new Promise((done, fail) =>
