@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidMessage
+from websockets.exceptions import InvalidHandshake
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 
@@ -116,5 +116,5 @@ async def open_wire(uri: str, take: Take, *, max_size: int, timeout: float) -> W
             compression=None,
         )
     except ValueError as error:  # websockets 14 lets out what its parser raised
-        raise InvalidMessage(str(error)) from error
+        raise InvalidHandshake(str(error)) from error
     return cast("Wire", wire)
