@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.add_argument(
         "--postgres", default=None, metavar="DSN", help="a Postgres of yours instead of the embedded one"
     )
+    serve.add_argument(
+        "--host", default=None, help="default 127.0.0.1; another takes a secret of yours in RTWIDGETS_JWT_SECRET"
+    )
     serve.add_argument("--limits", choices=["supabase"], help="those of a project on Supabase's free plan")
     serve.set_defaults(run=_serve)
 
@@ -270,7 +273,8 @@ def _free_port() -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     from rtwidgets.local.handle import local
 
-    with local(arguments.name, postgres=arguments.postgres, port=arguments.port, limits=arguments.limits) as server:
+    wanted = {name: getattr(arguments, name) for name in ("postgres", "port", "limits", "host")}
+    with local(arguments.name, **wanted) as server:
         _say(
             f"url          {server.url}\nanon key     {server.anon_key}\nservice key  "
             f"{server.service_key}\nctrl-C stops it."

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import filelock
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 START_TIMEOUT = 90.0
 """Seconds within which a new supervisor must listen; initdb on a slow disk is most of it."""
 
+LOOPBACK = "127.0.0.1"
+
 log = child(__name__)
 
 _open: dict[str, Local] = {}
@@ -47,6 +49,7 @@ def local(
     idle_timeout: float = 30.0,
     port: int = 0,
     limits: str | None = None,
+    host: str | None = None,
 ) -> Local:
     """Starts, or joins, the Postgres and realtime server of that name, and makes it the default of everything that
     needs a client.
@@ -58,8 +61,10 @@ def local(
         name: letters, digits, `-`, `_`, `.`; default the environment variable RTWIDGETS_LOCAL, else `"default"`.
         postgres: a DSN to use instead of the embedded Postgres. It needs `wal_level = logical` and a superuser.
         idle_timeout: seconds.
-        port: TCP port on 127.0.0.1 if this call starts the server; 0 takes a free one.
+        port: TCP port if this call starts the server; 0 takes a free one.
         limits: `"supabase"` for the limits of a project on Supabase's free plan; default none but the protocol's.
+        host: address to listen on, default 127.0.0.1; any other (`0.0.0.0` for all) only with a secret of yours in the
+            environment variable RTWIDGETS_JWT_SECRET, since others can reach it then.
 
     Raises:
         RealtimeError: with what to do, where there is no Postgres for this platform, the one of the DSN cannot serve,
@@ -67,10 +72,11 @@ def local(
     """
     name = name or os.environ.get("RTWIDGETS_LOCAL") or "default"
     handle = _open.get(name)
+    wanted = Wanted(postgres, port, limits, host)
     if handle is None or handle.over():
-        handle = _open[name] = Local(name, postgres=postgres, idle_timeout=idle_timeout, port=port, limits=limits)
+        handle = _open[name] = Local(name, wanted, idle_timeout=idle_timeout)
     else:
-        handle._refuse_another(handle.dsn, handle.url, postgres, port)
+        handle._refuse_another(handle._state, wanted)
         if handle.client.aio.closed:  # by rt.close_all(): the cell is run again to go on
             handle.client = handle._connect(None)
     set_default_client(handle.client)
@@ -89,6 +95,15 @@ def running_default() -> tuple[str, str] | None:
     return state["url"], state["anon_key"]
 
 
+class Wanted(NamedTuple):
+    """What a call asks of the server; what it leaves out may be as it is."""
+
+    postgres: str | None
+    port: int
+    limits: str | None
+    host: str | None
+
+
 class Local:
     """A local server that this process uses. Made by `rt.local()`; also a context manager that lets go at its end."""
 
@@ -101,18 +116,18 @@ class Local:
     dsn: str
     """Connects to Postgres as the superuser."""
 
-    def __init__(
-        self, name: str, *, postgres: str | None, idle_timeout: float, port: int = 0, limits: str | None = None
-    ) -> None:
+    def __init__(self, name: str, wanted: Wanted, *, idle_timeout: float) -> None:
         if sys.platform == "win32":
             raise RealtimeError(
                 "rt.local() does not run on Windows yet.",
                 code="PlatformNotSupported",
                 hint="Run it under WSL, or use a Supabase project: rt.connect(url, key).",
             )
-        if limits is not None and limits not in PRESETS:
+        if wanted.limits is not None and wanted.limits not in PRESETS:
             raise RealtimeError(
-                f"There are no limits named {limits!r}.", code="BadLimits", hint=f"Use one of: {', '.join(PRESETS)}."
+                f"There are no limits named {wanted.limits!r}.",
+                code="BadLimits",
+                hint=f"Use one of: {', '.join(PRESETS)}.",
             )
         self.name = name
         self._home = Home(name)
@@ -123,7 +138,7 @@ class Local:
         self._simulations: list[Simulation] = []
         self._lease: socket.socket | None = None
         self._entering = threading.Lock()
-        self._enter(postgres, port, limits)
+        self._enter(wanted)
         self.client = self._connect(None)
 
     def __repr__(self) -> str:
@@ -330,17 +345,18 @@ class Local:
         self._clients.append(client)
         return client
 
-    def _enter(self, postgres: str | None, port: int, limits: str | None) -> None:
+    def _enter(self, wanted: Wanted) -> None:
         with filelock.FileLock(self._home.start_lock, timeout=START_TIMEOUT + 10):
-            state, lease = self._join(postgres, port) or self._start(postgres, port, limits)
+            state, lease = self._join(wanted) or self._start(wanted)
+        self._state = state
         self.url, self.anon_key, self.service_key = state["url"], state["anon_key"], state["service_key"]
         self.dsn, self._secret, self._control = state["dsn"], state["jwt_secret"], state["control"]
         self._lease = lease
-        work = threading.Thread(target=self._watch, args=(lease, postgres, port, limits), daemon=True)
+        work = threading.Thread(target=self._watch, args=(lease, wanted), daemon=True)
         work.name = f"rtwidgets lease of {self.name}"
         work.start()
 
-    def _watch(self, lease: socket.socket, postgres: str | None, port: int, limits: str | None) -> None:
+    def _watch(self, lease: socket.socket, wanted: Wanted) -> None:
         """Waits for the supervisor's end. One that was killed is followed by a new one, in the same place, where the
         clients of before find it by themselves."""
         try:
@@ -356,11 +372,11 @@ class Local:
             self._lease = None
             log.warning("the supervisor of %r has gone; starting another", self.name)
             try:
-                self._enter(postgres, port, limits)
+                self._enter(wanted)
             except (RealtimeError, OSError, filelock.Timeout) as error:
                 log.warning("the local server %r did not come back: %s", self.name, error)
 
-    def _join(self, postgres: str | None, port: int) -> tuple[dict[str, Any], socket.socket] | None:
+    def _join(self, wanted: Wanted) -> tuple[dict[str, Any], socket.socket] | None:
         state = read_json(self._home.state_file)
         if state is None:
             return None
@@ -369,18 +385,23 @@ class Local:
         except (OSError, KeyError):
             return None  # left behind by a supervisor that was killed: the next one writes its own
         try:
-            self._refuse_another(state["dsn"], state["url"], postgres, port)
+            self._refuse_another(state, wanted)
         except RealtimeError:
             lease.close()
             raise
         return state, lease
 
-    def _refuse_another(self, dsn: str, url: str, postgres: str | None, port: int) -> None:
+    def _refuse_another(self, state: dict[str, Any], wanted: Wanted) -> None:
         """Raises RealtimeError where the server that runs is not the one that was asked for."""
-        if postgres is not None and postgres != dsn:
+        port, limits, host = urlsplit(state["url"]).port, state.get("limits"), state.get("host", LOOPBACK)
+        if wanted.postgres is not None and wanted.postgres != state["dsn"]:
             differs = "on another Postgres"
-        elif port and port != urlsplit(url).port:
-            differs = f"on port {urlsplit(url).port}"
+        elif wanted.port and wanted.port != port:
+            differs = f"on port {port}"
+        elif wanted.limits is not None and wanted.limits != limits:
+            differs = "without these limits"
+        elif wanted.host is not None and wanted.host != host:
+            differs = f"listening on {host}"
         else:
             return
         raise RealtimeError(
@@ -389,17 +410,18 @@ class Local:
             hint=f"Use another name, or stop it first: rtwidgets stop {self.name}",
         )
 
-    def _start(self, postgres: str | None, port: int, limits: str | None) -> tuple[dict[str, Any], socket.socket]:
+    def _start(self, wanted: Wanted) -> tuple[dict[str, Any], socket.socket]:
         self._home.state_file.unlink(missing_ok=True)
         self._home.error_file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "rtwidgets.local.supervisor", self.name]
-        command += ["--idle-timeout", str(self._idle_timeout), "--port", str(port)]
-        if limits is not None:
-            command += ["--limits", limits]
+        command += ["--idle-timeout", str(self._idle_timeout), "--port", str(wanted.port)]
+        command += ["--host", wanted.host or LOOPBACK]
+        if wanted.limits is not None:
+            command += ["--limits", wanted.limits]
         env = dict(os.environ)
-        if postgres is not None:
+        if wanted.postgres is not None:
             command += ["--postgres", "RTWIDGETS_POSTGRES_DSN"]
-            env["RTWIDGETS_POSTGRES_DSN"] = postgres
+            env["RTWIDGETS_POSTGRES_DSN"] = wanted.postgres
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -411,7 +433,7 @@ class Local:
         )
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
-            joined = self._join(postgres, 0)
+            joined = self._join(wanted._replace(port=0))
             if joined is not None:
                 return joined
             if process.poll() is not None:

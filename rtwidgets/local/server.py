@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket as network
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -35,11 +36,21 @@ SCHEMA = Path(__file__).with_name("schema.sql")
 _REALTIME = "realtime:"
 _AWAY = "Realtime was unable to connect to the project database"
 _FORGET = 3600.0  # seconds from one look for stored messages that are too old to the next
+_LINE = 32_768  # bytes of a request's URL, and of a header
 _NEVER = 10**9  # seconds; a timer beyond what a loop can count
 
 
 class RealtimeServer:
-    """`start()` listens and begins to stream; `stop()` ends every connection."""
+    """`start()` listens and begins to stream; `stop()` ends every connection.
+
+    Args:
+        dsn: of its Postgres, as a superuser.
+        jwt_secret: what tokens are signed with.
+        anon_key, service_key: tokens to tell of; the server itself needs none.
+        limits: None for the defaults.
+        host: address to listen on.
+        public: whether that may be one that other machines reach: the secret is then one that the user chose.
+    """
 
     def __init__(
         self,
@@ -50,6 +61,7 @@ class RealtimeServer:
         service_key: str = "",
         limits: Limits | None = None,
         host: str = "127.0.0.1",
+        public: bool = False,
     ) -> None:
         self.dsn = dsn
         self.anon_key = anon_key
@@ -57,6 +69,7 @@ class RealtimeServer:
         self.limits = limits or Limits()
         self.host = host
         self.port = 0
+        self._public = public
         self._secret = jwt_secret
         self._pool = Pool(dsn)
         self._hub = Hub()
@@ -78,18 +91,20 @@ class RealtimeServer:
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     # --- life
 
     async def start(self, host: str | None = None, port: int = 0) -> None:
         """Prepares the database and listens. Port 0 takes a free one; `.port` tells which."""
         self.host = host or self.host
-        if not self._loopback(self.host):
+        if not _loopback(self.host) and not self._public:
             raise RealtimeError(
                 f"The local server does not listen on {self.host}, where others could reach it.",
                 code="NotLoopback",
-                hint="Leave the host out; for others to reach it, put a proxy with a login of yours before it.",
+                hint="Leave the host out; or set RTWIDGETS_JWT_SECRET to a secret of yours, of 32 characters or more: "
+                "then whoever has a key made with it can connect. What travels is not encrypted.",
             )
         await install(self.dsn)
         self._stream = Stream(self.dsn, self._changes.deliver, self._changes.lost, self._changes.announce)
@@ -103,7 +118,9 @@ class RealtimeServer:
             app.router.add_post(f"{base}/api/broadcast/{{topic}}/events/{{event}}", self._post_event)
         self._rest.routes(app)
         # The access log would hold keys: they are in the URL of every socket.
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        # A filter with a hundred values makes a long line.
+        longest = {"max_line_size": _LINE, "max_field_size": _LINE}
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, **longest)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.host, port)
         await site.start()
@@ -163,15 +180,14 @@ class RealtimeServer:
 
     # --- HTTP
 
-    def _loopback(self, name: str | None) -> bool:
-        if name is None:
-            return False
-        if name == "localhost" or name.endswith(".localhost"):
+    def _mine(self, name: str | None) -> bool:
+        """Whether this server may be called so. Where others reach it, by an address too, which nobody's domain can
+        pretend to be, and by this machine's name."""
+        if _loopback(name):
             return True
-        try:
-            return ipaddress.ip_address(name).is_loopback
-        except ValueError:
+        if name is None or _loopback(self.host):
             return False
+        return _is_address(name) or name in {part.lower() for part in (self.host, network.gethostname())}
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -179,7 +195,8 @@ class RealtimeServer:
         try:
             host = urlsplit(f"//{request.headers.get('Host', '')}").hostname
             origin = request.headers.get("Origin")
-            allowed = self._loopback(host) and (origin is None or self._loopback(urlsplit(origin).hostname))
+            page = None if origin is None else urlsplit(origin).hostname
+            allowed = self._mine(host) and (origin is None or _loopback(page) or page == host)
         except ValueError:
             allowed = False
         if not allowed:
@@ -589,6 +606,22 @@ class RealtimeServer:
             topic.untrack(channel)
         else:
             reply(channel.name, ref, channel.join_ref, ERROR)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _loopback(name: str | None) -> bool:
+    if name is None:
+        return False
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    return _is_address(name) and ipaddress.ip_address(name).is_loopback
 
 
 class Refused(Exception):

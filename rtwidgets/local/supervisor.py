@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -27,7 +28,7 @@ from rtwidgets.local import preflight
 from rtwidgets.local.auth import mint
 from rtwidgets.local.home import Home, read_json, write_json
 from rtwidgets.local.leases import LeaseBook
-from rtwidgets.local.limits import PRESETS, Limits
+from rtwidgets.local.limits import PRESETS
 from rtwidgets.local.postgres import Postgres
 from rtwidgets.local.server import RealtimeServer
 from rtwidgets.local.sockets import SocketFolder
@@ -40,18 +41,39 @@ RESTARTS = 7
 TEN_YEARS = 10 * 365 * 24 * 3600
 
 
+OWN_SECRET = "RTWIDGETS_JWT_SECRET"
+"""The environment variable that holds a secret of the user's own."""
+LEAST = 32
+"""Characters of such a secret: what HS256 asks for."""
+
+
 def keys_of(home: Home) -> dict[str, Any]:
-    """The secrets of this server: made at its first start, the same ever after."""
+    """The secrets of this server: the user's own where there is one, else made at its first start, the same ever after.
+
+    Raises RealtimeError where the user's own is too short.
+    """
+    own = os.environ.get(OWN_SECRET)
+    if own:
+        if len(own) < LEAST:
+            raise RealtimeError(
+                f"The secret in {OWN_SECRET} has only {len(own)} characters.",
+                code="WeakSecret",
+                hint=f"Use {LEAST} or more, such as from: openssl rand -base64 48",
+            )
+        return _keys(own)
     found = read_json(home.secrets_file)
     if found is None:
-        secret = secrets.token_urlsafe(48)
-        found = {
-            "jwt_secret": secret,
-            "anon_key": mint(secret, "anon", expires_in=TEN_YEARS),
-            "service_key": mint(secret, "service_role", expires_in=TEN_YEARS),
-        }
+        found = _keys(secrets.token_urlsafe(48))
         write_json(home.secrets_file, found)
     return found
+
+
+def _keys(secret: str) -> dict[str, Any]:
+    return {
+        "jwt_secret": secret,
+        "anon_key": mint(secret, "anon", expires_in=TEN_YEARS),
+        "service_key": mint(secret, "service_role", expires_in=TEN_YEARS),
+    }
 
 
 class Supervisor:
@@ -61,8 +83,9 @@ class Supervisor:
         home: its folder.
         idle_timeout: seconds without a lease after which it stops.
         postgres: DSN of the user's own Postgres; None for the embedded one.
-        port: TCP port on 127.0.0.1; 0 for the last one if that is free, else any.
-        limits: what it allows; None for the defaults.
+        port: TCP port; 0 for the last one if that is free, else any.
+        limits: the name of what it allows; None for the defaults.
+        host: address to listen on; another than a loopback one takes a secret of the user's own.
     """
 
     def __init__(
@@ -72,9 +95,11 @@ class Supervisor:
         idle_timeout: float,
         postgres: str | None = None,
         port: int = 0,
-        limits: Limits | None = None,
+        limits: str | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.home = home
+        self.host = host
         self.port = port
         self.limits = limits
         self.dsn = postgres
@@ -106,8 +131,8 @@ class Supervisor:
             else:
                 assert self.dsn is not None
                 await preflight.check(self.dsn)
-            self.server = RealtimeServer(self.dsn, limits=self.limits, **self.keys)
-            await self._listen(self.server)
+            await self._listen()
+            assert self.server is not None
             socket_path = self.control.path / "control"
             await self.leases.listen(socket_path)
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -119,6 +144,8 @@ class Supervisor:
                     "dsn": self.dsn,
                     "control": str(socket_path),
                     "pid": os.getpid(),
+                    "host": self.host,
+                    "limits": self.limits,
                     **self.keys,
                 },
             )
@@ -136,20 +163,32 @@ class Supervisor:
                 await self._keep(self.postgres.stop)
             self.control.remove()
 
-    async def _listen(self, server: RealtimeServer) -> None:
+    def _new_server(self) -> RealtimeServer:
+        public = bool(os.environ.get(OWN_SECRET))
+        self.server = RealtimeServer(
+            self.dsn or "", limits=PRESETS.get(self.limits or ""), host=self.host, public=public, **self.keys
+        )
+        return self.server
+
+    async def _listen(self) -> None:
         last = (read_json(self.home.folder / "port.json") or {}).get("port", 0)
+        server = self._new_server()
         try:
-            await server.start("127.0.0.1", self.port or last)
+            await server.start(port=self.port or last)
         except OSError as error:
-            if self.port:
+            if self.port or error.errno != errno.EADDRINUSE:
+                taken = error.errno == errno.EADDRINUSE
                 raise RealtimeError(
-                    f"Port {self.port} is taken: {error.strerror}.",
-                    code="PortTaken",
-                    hint="Leave the port out to take a free one, or end the program that listens there.",
+                    f"{f'Port {self.port}' if taken else self.host} "
+                    f"{'is taken' if taken else 'cannot be listened on'}: {error.strerror}.",
+                    code="PortTaken" if taken else "CannotListen",
+                    hint="Leave the port out to take a free one, or end the program that listens there."
+                    if taken
+                    else "The host must be an address of this machine, or 0.0.0.0 for all of them.",
                 ) from None
             await server.stop()
-            self.server = server = RealtimeServer(self.dsn or "", limits=self.limits, **self.keys)
-            await server.start("127.0.0.1", 0)
+            server = self._new_server()
+            await server.start(port=0)
         write_json(self.home.folder / "port.json", {"port": server.port})
 
     async def _watch(self) -> None:
@@ -192,6 +231,7 @@ def main() -> None:
         "--postgres", help="read from the environment variable of this name, so that no password shows in ps"
     )
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--limits", choices=PRESETS)
     arguments = parser.parse_args()
     home = Home(arguments.name)
@@ -207,7 +247,8 @@ def main() -> None:
                 idle_timeout=arguments.idle_timeout,
                 postgres=os.environ.get(arguments.postgres) if arguments.postgres else None,
                 port=arguments.port,
-                limits=PRESETS.get(arguments.limits),
+                limits=arguments.limits,
+                host=arguments.host,
             )
             try:
                 import uvloop

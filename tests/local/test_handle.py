@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 
 from rtwidgets.cli import main
 from rtwidgets.client.sync import Channel, close_all
+from rtwidgets.local.auth import verify
 from rtwidgets.local.handle import Local, local, running_default
 from rtwidgets.local.home import Home, read_json
 from rtwidgets.local.leases import ask
@@ -208,3 +209,26 @@ def test_the_limits_of_a_plan(home: Path) -> None:
         assert answer.status_code == 429
     finally:
         server.stop()
+
+
+def test_others_reach_it_only_with_a_secret_of_ones_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RealtimeError) as caught:
+        local("shut", host="0.0.0.0")
+    assert caught.value.code == "NotLoopback"
+    monkeypatch.setenv("RTWIDGETS_JWT_SECRET", "short")
+    with pytest.raises(RealtimeError) as caught:
+        local("open", host="0.0.0.0")
+    assert caught.value.code == "WeakSecret"
+    monkeypatch.setenv("RTWIDGETS_JWT_SECRET", "a secret of one's own that is long enough")
+    with local("open", host="0.0.0.0", idle_timeout=1) as server:
+        assert server.url.startswith("http://127.0.0.1:")
+        assert verify("a secret of one's own that is long enough", server.service_key).role == "service_role"
+        assert not (home / "open" / "secrets.json").exists()
+        for other in ({"host": "127.0.0.1"}, {"limits": "supabase"}):
+            with pytest.raises(RealtimeError) as caught:
+                local("open", **other)  # type: ignore[arg-type]
+            assert caught.value.code == "LocalServerDiffers"
+        server.stop()
+    with pytest.raises(RealtimeError) as caught:
+        local("open", host="192.0.2.1")
+    assert caught.value.code == "CannotListen"
