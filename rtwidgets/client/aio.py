@@ -144,7 +144,8 @@ class AsyncClient:
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._connecting.add(opened)
         try:
-            await asyncio.wait_for(opened, self.timeout)
+            async with asyncio.timeout(self.timeout):
+                await opened
         except TimeoutError:
             text, why = f"no connection within {self.timeout} s", self.error
             if why is None:
@@ -161,9 +162,9 @@ class AsyncClient:
         for channel in list(self.channels.values()):
             channel.drop()
         self.channels.clear()
-        if supervisor is not None:
-            supervisor.cancel()
-            await asyncio.gather(supervisor, return_exceptions=True)
+        while supervisor is not None and not supervisor.done():
+            supervisor.cancel()  # again where something in between has swallowed it
+            await asyncio.wait([supervisor], timeout=2)
         left = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in left:
             task.cancel()
@@ -395,7 +396,8 @@ class AsyncClient:
 
     async def _shut(self, ws: Wire) -> None:
         try:
-            await asyncio.wait_for(ws.close(), 1.5)
+            async with asyncio.timeout(1.5):
+                await ws.close()
         except Exception:
             ws.transport.abort()
         except asyncio.CancelledError:
@@ -467,7 +469,8 @@ class AsyncClient:
     async def _ask_token(self, *, fresh: bool = False) -> str | None:
         patience = 0.8 * self.timeout  # whoever waits for the connection or the join is to hear the reason
         try:
-            return await asyncio.wait_for(self.tokens.get(fresh=fresh), patience)
+            async with asyncio.timeout(patience):
+                return await self.tokens.get(fresh=fresh)
         except TimeoutError:
             text = f"the token function has not returned within {patience:g} s"  # it is waited for again, not called
         except Exception as error:
@@ -484,7 +487,8 @@ class AsyncClient:
             try:
                 # A function may return the same token until shortly before its end, or for ever.
                 least = 1.0 if (self.tokens.left() or 0) > 0 else 10.0
-                await asyncio.wait_for(self.tokens.changed.wait(), None if wait is None else max(wait, least))
+                async with asyncio.timeout(None if wait is None else max(wait, least)):
+                    await self.tokens.changed.wait()
                 continue
             except TimeoutError:
                 pass

@@ -136,7 +136,8 @@ class AsyncChannel:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         try:
-            await asyncio.wait_for(waiter, timeout)
+            async with asyncio.timeout(timeout):
+                await waiter
         except TimeoutError:
             because = self.error or self.client.error
             text = f"channel {self.topic!r} was not joined within {timeout} s" + (

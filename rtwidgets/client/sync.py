@@ -498,7 +498,8 @@ async def _at_home(fn: Callable[[], Coroutine[Any, Any, Any]], home: asyncio.Abs
 
     asked = asyncio.run_coroutine_threadsafe(there(), home)
     try:
-        await asyncio.wait_for(started.wait(), HOME_PATIENCE)
+        async with asyncio.timeout(HOME_PATIENCE):
+            await started.wait()
     except TimeoutError:
         if asked.cancel():
             return await fn()
