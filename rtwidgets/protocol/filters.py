@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
+from enum import Enum
 from typing import Any, cast
 
 import msgspec
@@ -84,18 +85,18 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 def where(column: str, op: str, value: Any, *, negated: bool = False) -> Filter:
-    """A filter of one condition from Python values (numbers, text, bool, None, dates, or a list for `in`), quoted as
-    needed. Raises `RealtimeError`.
+    """A filter of one condition from Python values (numbers, text, bool, bytes, dates, members of an Enum; None for
+    `is`, a list for `in`), quoted as needed. Raises `RealtimeError`.
     """
     if op not in OPS:
         raise _bad(f"unknown operator {op!r}: use one of {', '.join(OPS)}")
     _check_column(column)
     if op == "in":
-        if isinstance(value, str) or not isinstance(value, Iterable):
+        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
             raise _bad(f"in takes a list of values, not {value!r}")
-        items = tuple(_plain(item) for item in cast("Iterable[Any]", value))
+        items = tuple(_plain(item, column, op) for item in cast("Iterable[Any]", value))
         return _checked(Condition(column, op, items, negated))
-    return _checked(Condition(column, op, _plain(value), negated))
+    return _checked(Condition(column, op, _plain(value, column, op), negated))
 
 
 def parse(text: str | Filter | None) -> Filter:
@@ -145,13 +146,24 @@ def _check_column(column: str) -> None:
         raise _bad(f"{column!r} is not a column name that a filter can hold")
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, column: str, op: str) -> str:
+    """A value as Postgres reads it."""
+    if isinstance(value, Enum):
+        value = value.value
     if value is None:
+        if op != "is":
+            raise _bad(f"{op} with None matches no row, as NULL in SQL: use where({column!r}, 'is', None)")
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, datetime | date):
+    if isinstance(value, date | time):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return f"{value.days} days {value.seconds}.{value.microseconds:06} seconds"
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        raise _bad(f"{op} takes one value, not {value!r}: use 'in' for a list")
     return str(value)
 
 

@@ -29,7 +29,8 @@ def ours() -> set[asyncio.Task[Any]]:
 def timers() -> list[Any]:
     """What this loop still has to do of ours, later."""
     loop: Any = asyncio.get_running_loop()
-    return [handle for handle in loop._scheduled if not handle.cancelled() and "rtwidgets" in repr(handle)]
+    waiting = [handle._callback for handle in loop._scheduled if not handle.cancelled()]
+    return [callback for callback in waiting if "rtwidgets" in str(getattr(callback, "__module__", ""))]
 
 
 class Person:

@@ -221,6 +221,8 @@ async def test_closing_does_not_wait_for_a_token_function_that_hangs(server: Fak
     start = time.monotonic()
     await client.close()
     assert time.monotonic() - start < 1
+    await asyncio.sleep(0)
+    assert not [task for task in asyncio.all_tasks() if "rtwidgets/client" in repr(task)]
     release.set()
     await until(lambda: not any(thread.name == "rtwidgets-token" for thread in threading.enumerate()))
 

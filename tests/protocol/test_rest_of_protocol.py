@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pickle
 import random
+import re
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -100,6 +104,49 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
     assert parse(str(found)) == found
 
 
+class Status(Enum):
+    OPEN = "open"
+
+
+@pytest.mark.parametrize(
+    ("op", "value", "text"),
+    [
+        ("eq", b"\xde\xad", 'c=eq."\\\\xdead"'),
+        ("eq", Status.OPEN, "c=eq.open"),
+        ("in", [Status.OPEN, "b,c"], 'c=in.(open,"b,c")'),
+        ("eq", Decimal("0.10"), "c=eq.0.10"),
+        ("gte", datetime(2026, 1, 2, 3, tzinfo=UTC), "c=gte.2026-01-02T03:00:00+00:00"),
+        ("eq", time(10, 1), "c=eq.10:01:00"),
+        ("eq", timedelta(days=1, seconds=2, microseconds=3), "c=eq.1 days 2.000003 seconds"),
+        ("is", None, "c=is.null"),
+        ("is", False, "c=is.false"),
+        ("eq", "", 'c=eq.""'),
+    ],
+)
+def test_pain_28_python_values_as_postgres_reads_them(op: str, value: Any, text: str) -> None:
+    assert str(where("c", op, value)) == text
+    assert parse(text) == where("c", op, value)
+
+
+@pytest.mark.parametrize(
+    ("op", "value", "words"),
+    [
+        ("eq", None, "use where('c', 'is', None)"),
+        ("neq", None, "matches no row"),
+        ("in", [1, None], "matches no row"),
+        ("eq", [1, 2], "use 'in'"),
+        ("eq", {"a": 1}, "takes one value"),
+        ("in", "abc", "a list"),
+        ("in", b"abc", "a list"),
+        ("in", 5, "a list"),
+    ],
+)
+def test_pain_28_what_would_match_nothing_is_refused(op: str, value: Any, words: str) -> None:
+    with pytest.raises(RealtimeError, match=re.escape(words)) as caught:
+        where("c", op, value)
+    assert caught.value.code == "InvalidFilter"
+
+
 def test_rest_parameters() -> None:
     assert parse("id=in.(1,2),name=not.eq.x").rest() == [("id", 'in.("1","2")'), ("name", "not.eq.x")]
 
@@ -131,6 +178,36 @@ def test_pain_18_errors_are_typed(reason: str, code: str, retryable: bool) -> No
     assert error.hint
     again = pickle.loads(pickle.dumps(error))
     assert (again.code, again.message, again.hint) == (error.code, error.message, error.hint)
+
+
+# PROTOCOL's table of operational codes: what a client does about each group.
+CALLER = """TopicNameRequired InvalidJoinPayload RealtimeDisabledForConfiguration InvalidPresencePayload
+    UnknownPresenceEvent UnprocessableEntity MalformedWebSocketMessage"""
+AUTH = """MissingAPIKey InvalidJWTToken MalformedJWT JwtSignatureError JwtSignerError Unauthorized PrivateOnly
+    RlsPolicyError"""
+LIMITS = """ChannelRateLimitReached ConnectionRateLimitReached ClientJoinRateLimitReached JoinsRateLimitReached
+    MessagePerSecondRateLimitReached PresenceRateLimitReached ClientPresenceRateLimitReached
+    DatabaseConnectionRateLimitReached"""
+PROJECT = "TenantNotFound RealtimeDisabledForTenant"
+DATABASE = """UnableToConnectToProject DatabaseLackOfConnections IncreaseConnectionPool
+    IncreaseSubscriptionConnectionPool InitializingProjectConnection QueryCanceled MissingPartition UnableToSetPolicies
+    UnableToSubscribeToPostgres ReconnectSubscribeToPostgres ReplicationMaxWalSendersReached ReplicationSlotBeingUsed"""
+SERVICE = "RealtimeRestarting TimeoutOnRpcCall ErrorOnRpcCall MusterJoinError UnknownErrorOnChannel"
+GROUPS = [
+    (CALLER, False, 0), (AUTH, False, 0), (LIMITS, True, 30), (PROJECT, False, 0), (DATABASE, True, 0),
+    (SERVICE, True, 0), ("UnableToReplayMessages", False, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "retryable", "wait"),
+    [(code, retryable, wait) for group, retryable, wait in GROUPS for code in group.split()],
+)
+def test_pain_18_every_code_of_the_table(code: str, retryable: bool, wait: int) -> None:
+    error = errors.from_reason(f"{code}: some text: with a colon")
+    assert (error.code, error.retryable, errors.min_wait(error)) == (code, retryable, wait)
+    assert error.message == "some text: with a colon"
+    assert len(error.hint) > 10, "a hint says what to do"
 
 
 def test_rate_limits_wait() -> None:
