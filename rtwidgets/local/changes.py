@@ -38,6 +38,9 @@ _CHUNK = 1000  # changes between two looks at other clients
 _EVENTS = frozenset({"INSERT", "UPDATE", "DELETE"})
 _MAX_IN = 100
 _COMPARED = ("eq", "neq", "lt", "lte", "gt", "gte", "in", "isdistinct")
+_REGEXES = {"match": "~", "imatch": "~*"}
+_REGEX_PATIENCE = "1000"
+"""Milliseconds that Postgres may take to compare the values of a batch with one regular expression."""
 _UNABLE = "Unable to subscribe to changes with given parameters."
 
 
@@ -57,43 +60,83 @@ class Binding(msgspec.Struct, frozen=True):
     select: tuple[str, ...] | None
 
 
+class _Test(msgspec.Struct):
+    """A binding on one table, compiled for it."""
+
+    binding: Binding
+    test: Callable[[Mapping[str, Any]], bool] | None
+    columns: tuple[str, ...]
+    regexes: list[filters.Condition]
+    """Asked of Postgres: its expressions are not quite Python's, and do not run away."""
+
+    def holds(self, table: Table, row: Row, hidden: bool, matches: _Matches) -> bool:
+        if not self.columns:
+            return True
+        values = _values(table, row, self.columns, hidden)
+        for condition in self.regexes:
+            value = values[condition.column]
+            if (
+                value is None
+                or matches[condition.op, condition.value].get(value, condition.negated) is condition.negated
+            ):
+                return False
+        return self.test is None or self.test(values)
+
+
+_Matches = dict[tuple[str, Any], dict[str, bool]]
+"""By operator and expression: of each value, whether it matches."""
+
+
 class _Target:
     """A group's bindings on one table, compiled for it."""
 
     def __init__(self, group: Group, table: Table) -> None:
         relation = table.relation
         self.group = group
-        self.bindings: list[tuple[Binding, Callable[[Mapping[str, Any]], bool] | None, tuple[str, ...]]] = []
+        self.tests: list[_Test] = []
         selects: list[tuple[str, ...] | None] = []
         for binding in group.bindings:
             if binding.schema in ("*", relation.schema) and binding.table in ("*", relation.name):
-                test, columns = None, ()
-                if binding.filter.conditions:
-                    test, columns = _compiled(binding.filter, table), tuple(binding.filter.columns)
-                self.bindings.append((binding, test, columns))
+                plain, regexes = _split(binding.filter)
+                test = _compiled(plain, table) if plain.conditions else None
+                self.tests.append(_Test(binding, test, tuple(binding.filter.columns), regexes))
                 selects.append(binding.select)
         # Where several entries of one channel match, it gets one frame: with the columns that any of them asked for.
         self.select = None if None in selects else frozenset(name for select in selects if select for name in select)
         self.simple = {
-            kind: self._suffix([binding.id for binding, _, _ in self.bindings if kind in binding.events])
+            kind: self._suffix([test.binding.id for test in self.tests if kind in test.binding.events])
             for kind in _EVENTS
         }
-        self.filtered = any(test is not None for _, test, _ in self.bindings)
+        self.filtered = any(test.columns for test in self.tests)
+        self.regexes = [condition for test in self.tests for condition in test.regexes]
 
     def _suffix(self, ids: list[int]) -> bytes:
         return b',"ids":[%b]}%b' % (b",".join(b"%d" % i for i in ids), self.group.after) if ids else b""
 
-    def suffix(self, table: Table, kind: str, row: Row) -> bytes:
+    def suffix(self, table: Table, kind: str, row: Row, matches: _Matches) -> bytes:
         """What ends the frame of this change: its matching ids; empty where none matches."""
         if not self.filtered:
             return self.simple[kind]
-        # Of a row that is gone nobody can tell who saw it, so a filter looks at no more of it than everybody is told.
-        hidden = kind == "DELETE" and table.rls
-        ids: list[int] = []
-        for binding, test, columns in self.bindings:
-            if kind in binding.events and (test is None or test(_values(table, row, columns, hidden))):
-                ids.append(binding.id)
-        return self._suffix(ids)
+        hidden = _hidden(table, kind)
+        return self._suffix(
+            [
+                test.binding.id
+                for test in self.tests
+                if kind in test.binding.events and test.holds(table, row, hidden, matches)
+            ]
+        )
+
+
+def _hidden(table: Table, kind: str) -> bool:
+    """Whether a filter looks at no more than the key, which is all that everybody is told: of a row that is gone nobody
+    can tell who saw it."""
+    return kind == "DELETE" and table.rls
+
+
+def _split(wanted: filters.Filter) -> tuple[filters.Filter, list[filters.Condition]]:
+    """A filter without its regular expressions, and those."""
+    regexes = [condition for condition in wanted.conditions if condition.op in _REGEXES]
+    return filters.Filter(tuple(c for c in wanted.conditions if c.op not in _REGEXES)), regexes
 
 
 def _compiled(wanted: filters.Filter, table: Table) -> Callable[[Mapping[str, Any]], bool]:
@@ -350,7 +393,7 @@ class Changes:
                     raise SubscribeError(f"{failed}{error.sqlstate} ({name}) {message}") from None
             wanted = filters.Filter(tuple(written))
             try:
-                wanted.compile({name: base for name, (_, base) in columns.items()})
+                _split(wanted)[0].compile({name: base for name, (_, base) in columns.items()})
             except RealtimeError as error:
                 raise SubscribeError(f"{failed}0A000 (feature_not_supported) {error.message}") from None
             for name in select or []:
@@ -423,7 +466,7 @@ class Changes:
             for plan in plans[id(relation)]:
                 row = change.old if change.kind == "DELETE" else change.new
                 assert row is not None
-                suffix = plan.target.suffix(plan.table, change.kind, row)
+                suffix = plan.target.suffix(plan.table, change.kind, row, plan.matches)
                 if not suffix:
                     continue
                 if change.kind != "DELETE":
@@ -455,13 +498,14 @@ class Changes:
     async def _plans(self, xid: int, table: Table, targets: list[_Target], changes: list[RowChange]) -> list[_Plan]:
         plans: list[_Plan] = []
         asking: list[_Plan] = []
+        matches = await self._matches(table, targets, changes)
         for target in targets:
             role = target.group.identity.role
             grants = await self._catalogue.grants(table, role)
             columns = grants & table.every
             if target.select is not None:
                 columns &= target.select | table.key_names
-            plan = _Plan(table, target, table.projection(columns))
+            plan = _Plan(table, target, table.projection(columns), matches)
             if not table.key:
                 plan.error = "Error 400: Bad Request, no primary key"
             elif not table.key_names <= grants:
@@ -481,6 +525,31 @@ class Changes:
             for plan in asking:
                 plan.visible = visible[plan.target.group.identity]
         return plans
+
+    async def _matches(self, table: Table, targets: list[_Target], changes: list[RowChange]) -> _Matches:
+        """What the filters' regular expressions say of the values in these changes."""
+        wanted: dict[tuple[str, Any], set[str]] = {}
+        for condition in (condition for target in targets for condition in target.regexes):
+            values = wanted.setdefault((condition.op, condition.value), set())
+            for change in changes:
+                row = change.old if change.kind == "DELETE" else change.new
+                if change.relation is table.relation and row is not None:
+                    hidden = _hidden(table, change.kind)
+                    value = _values(table, row, (condition.column,), hidden)[condition.column]
+                    if value is not None:
+                        values.add(value)
+        return {(op, pattern): await self._match(op, pattern, list(values)) for (op, pattern), values in wanted.items()}
+
+    async def _match(self, op: str, pattern: str, values: list[str]) -> dict[str, bool]:
+        query = sql.SQL("select v, v {} %s from unnest(%s::text[]) v").format(sql.SQL(_REGEXES[op]))
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                await connection.execute("select set_config('statement_timeout', %s, true)", (_REGEX_PATIENCE,))
+                cursor = await connection.execute(query, (pattern, values))
+                return dict(await cursor.fetchall())
+        except psycopg.errors.QueryCanceled:
+            log.warning("a filter matches nothing of %d values: its expression takes too long", len(values))
+            return {}
 
     def _broadcast(self, table: Table, change: RowChange) -> None:
         """A row of realtime.messages: realtime.send and realtime.broadcast_changes speak through it."""
@@ -556,7 +625,7 @@ async def _written(connection: Connection, condition: filters.Condition, kind: s
 
 def _targets(groups: Iterable[Group], table: Table) -> list[_Target]:
     targets = [_Target(group, table) for group in groups]
-    return [target for target in targets if target.bindings]
+    return [target for target in targets if target.tests]
 
 
 class _Plan(msgspec.Struct):
@@ -566,6 +635,7 @@ class _Plan(msgspec.Struct):
     table: Table
     target: _Target
     projection: Projection
+    matches: _Matches
     error: str = ""
     visible: Collection[int] | None = None
 

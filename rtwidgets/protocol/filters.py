@@ -19,6 +19,7 @@ from typing import Any, cast
 import msgspec
 
 from .errors import RealtimeError, make
+from .regex import regular
 
 OPS = ("eq", "neq", "lt", "lte", "gt", "gte", "in", "is", "like", "ilike", "match", "imatch", "isdistinct")
 IN_MAX = 100
@@ -266,17 +267,22 @@ def _reader(kind: str) -> Callable[[Any], Any]:
 
 
 def _like(pattern: str, flags: int) -> re.Pattern[str]:
-    out: list[str] = []
+    pieces: list[str] = [""]
     escaped = False
     for char in pattern:
         if escaped:
-            out.append(re.escape(char))
+            pieces[-1] += re.escape(char)
             escaped = False
         elif char == "\\":
             escaped = True
+        elif char == "%":
+            pieces.append("")
         else:
-            out.append(".*" if char == "%" else "." if char == "_" else re.escape(char))
-    return re.compile("".join(out), re.S | flags)
+            pieces[-1] += "." if char == "_" else re.escape(char)
+    first, *rest = pieces
+    # What stands between two % matches best where it first occurs: atomic, so that no pattern takes for ever.
+    middle = "".join(f"(?>.*?{piece})" for piece in rest[:-1])
+    return re.compile(first + middle + (f".*{rest[-1]}" if rest else ""), re.S | flags)
 
 
 def _test(condition: Condition, kind: str) -> Predicate:
@@ -294,7 +300,7 @@ def _test(condition: Condition, kind: str) -> Predicate:
             pattern = _like(str(condition.value), re.I if op == "ilike" else 0)
             holds = lambda value: pattern.fullmatch(_as_text(value)) is not None  # noqa: E731
         elif op in ("match", "imatch"):
-            regex = re.compile(str(condition.value), re.I if op == "imatch" else 0)
+            regex = regular(str(condition.value), ignore_case=op == "imatch")
             holds = lambda value: regex.search(_as_text(value)) is not None  # noqa: E731
         else:
             holds = _compare(op, read, read(condition.value))

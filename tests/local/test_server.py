@@ -20,6 +20,7 @@ from rtwidgets.local import rls
 from rtwidgets.local import server as module
 from rtwidgets.local.auth import mint
 from rtwidgets.local.server import RealtimeServer
+from rtwidgets.protocol import filters
 from rtwidgets.protocol.errors import RealtimeError
 
 from .client import ask, connected, sql, subscribed
@@ -424,6 +425,74 @@ async def test_a_filter_reads_its_value_as_postgres_does(server: RealtimeServer,
             'ab', 'abc', true, '1 hour', 'a1')""",
         )
         assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"]["id"] == 2
+
+
+REGEXES = [
+    ("^[[:upper:]]+$", ["ABC", "ABc", "ÄÖ"]),
+    ("^[^[:alpha:]_]$", ["1", "a", "_", "ß"]),
+    (r"\mfoo\M", ["a foo b", "food"]),
+    (r"\yfoo\Y", ["food", "foo"]),
+    ("a.c", ["a\nc", "abc"]),
+    ("^b$", ["a\nb", "b", "b\n"]),
+    ("(?n)^b$", ["a\nb", "b"]),
+    ("(?n)a.c", ["a\nc", "abc"]),
+    ("(?p)a.c", ["a\nc", "abc"]),
+    ("(?w)^b$", ["a\nb", "ab"]),
+    ("(?i)AbC", ["abc", "x"]),
+    ("(?q)a.c", ["a.c", "abc"]),
+    ("***=a.c", ["a.c", "abc"]),
+    (r"[]a]$", ["]", "b"]),
+    (r"[\]x]$", ["]", "b", "x"]),
+    (r"^\d{2,}$", ["12", "1"]),
+    (r"\Aab\Z", ["ab", "ab\n", "xab"]),
+    (r"(a)\1", ["aa", "ab"]),
+    ("(?:a|b)+?c", ["abc", "c"]),
+    ("[[:space:][:punct:]]", ["a b", "a-b", "ab"]),
+]
+
+
+@pytest.mark.parametrize(("pattern", "values"), REGEXES, ids=[pattern for pattern, _ in REGEXES])
+async def test_a_regular_expression_is_postgres_own(
+    server: RealtimeServer, pg: str, pattern: str, values: list[str]
+) -> None:
+    """The server asks Postgres; a live table, which applies its filter itself, has them translated."""
+    async with await psycopg.AsyncConnection.connect(pg, autocommit=True) as connection:
+        await connection.execute(
+            "drop table if exists texts; create table texts (id int primary key, v text);"
+            "alter publication supabase_realtime add table texts"
+        )
+        for op, negated, sign in (("match", False, "~"), ("imatch", False, "~*"), ("match", True, "!~")):
+            wanted = filters.Filter((filters.Condition("v", op, pattern, negated),))
+            async with connected(server) as ws:
+                entry = {"event": "INSERT", "schema": "public", "table": "texts", "filter": str(wanted)}
+                await subscribed(ws, entry)
+                await connection.execute("delete from texts")
+                for number, value in enumerate(values):
+                    await connection.execute("insert into texts values (%s, %s)", (number, value))
+                query = f"select v, v {sign} %s from texts order by id"
+                cursor = await connection.execute(query.encode(), (pattern,))
+                expected = await cursor.fetchall()
+                chosen = [value for value, told in expected if told]
+                got = [json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"]["v"] for _ in chosen]
+                assert got == chosen, op
+                assert (await ask(ws, "phoenix", "heartbeat", {}))["status"] == "ok"
+            test = wanted.compile({"v": "text"})
+            assert [(value, test({"v": value})) for value in values] == expected, op
+
+
+async def test_a_filter_that_takes_for_ever_holds_up_nobody(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists texts; create table texts (id int primary key, v text);"
+        "alter publication supabase_realtime add table texts",
+    )
+    entry = {"event": "*", "schema": "public", "table": "texts"}
+    filters_ = ["v=match.^(a|aa|a?)+$", "v=like." + "%a" * 12 + "b", r"v=match.^(.*)(.*)(.*)(.*)\1\2\3\4b$"]
+    async with connected(server) as bad, connected(server) as good:
+        await subscribed(bad, *({**entry, "filter": text} for text in filters_))
+        await subscribed(good, entry)
+        await sql(pg, "insert into texts values (1, repeat('a', 2000) || 'c')")
+        assert json.loads(await asyncio.wait_for(good.recv(), 8))[4]["data"]["record"]["id"] == 1
 
 
 async def test_a_filter_that_fits_no_more_keeps_nothing_from_the_others(server: RealtimeServer, pg: str) -> None:
