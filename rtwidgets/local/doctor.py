@@ -7,13 +7,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import html
+import importlib.util
 import json
 import os
 import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 import msgspec
@@ -24,6 +25,9 @@ from rtwidgets.client.thread import run
 from rtwidgets.local.project import Project
 from rtwidgets.protocol.errors import RealtimeError, redact
 from rtwidgets.protocol.messages import Change
+
+if TYPE_CHECKING:
+    from rtwidgets.local.catalogue import Entry
 
 PATIENCE = 20.0
 """Seconds for any one step; a project that has slept needs some for its first subscription."""
@@ -135,6 +139,7 @@ async def examine(project: Project, table: str | None = None, schema: str = "pub
     try:
         steps = [doctor.reach, doctor.key, doctor.connect, doctor.broadcast, doctor.presence]
         if table is not None:
+            # The key before the publication: a table that is published without one refuses its updates.
             steps += [lambda: doctor.read(table, schema), lambda: doctor.primary_key(table, schema)]
             if project.dsn is not None:
                 steps.append(lambda: doctor.catalogue(table, schema))
@@ -153,12 +158,19 @@ class _Doctor:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.client: AsyncClient = project.client()
-        self.role = _claims(project.token or project.key).get("role") or "anon"
-        self._channel = self.client.channel(f"rtwidgets-doctor-{secrets.token_hex(4)}", broadcast_self=True, ack=True)
+        secret = project.key.startswith("sb_secret_") and not project.token
+        self.role = "service_role" if secret else _claims(project.token or project.key).get("role") or "anon"
+        self._private = False
+        self._channel = self._open()
         self._present = asyncio.Event()
+        self._seen = 0
         self._headers = {"apikey": project.key}
         if project.token or not project.key.startswith("sb_"):
             self._headers["Authorization"] = f"Bearer {project.token or project.key}"
+
+    def _open(self) -> AsyncChannel:
+        topic = f"rtwidgets-doctor-{secrets.token_hex(4)}"
+        return self.client.channel(topic, broadcast_self=True, ack=True, private=self._private)
 
     async def reach(self) -> Finding:
         try:
@@ -178,6 +190,9 @@ class _Doctor:
 
     async def key(self) -> Finding:
         if self.project.key.startswith("sb_") and not self.project.token:
+            if self.role == "service_role":
+                said = "a secret key: row level security does not bind it"
+                return Finding("key", "warning", said, "Use the publishable key")
             return Finding("key", "ok", "a new-style API key")
         for what, text in (("key", self.project.key), ("token", self.project.token)):
             if text is None or text.startswith("sb_"):
@@ -204,18 +219,43 @@ class _Doctor:
         return Finding("socket", "ok", f"connected in {_ms(began)}")
 
     async def broadcast(self) -> Finding:
+        try:
+            took = await self._hear_oneself()
+        except (RealtimeError, TimeoutError) as error:
+            if isinstance(error, RealtimeError) and error.code == "PrivateOnly":
+                return await self._broadcast_in_private()
+            raise _told("broadcast", error, "Check that Realtime is on: Project Settings, Realtime") from None
+        return Finding("broadcast", "ok", f"back in {took}")
+
+    async def _broadcast_in_private(self) -> Finding:
+        """The project allows private channels alone. That is no fault, where a policy lets this role into them."""
+        await _leave(self._channel)
+        self._private = True
+        self._channel = self._open()
+        only = "the project allows private channels alone"
+        policy = (
+            f'create policy "realtime" on realtime.messages for all to {self.role} using (true) with check (true); '
+            "-- every topic: narrow it by realtime.topic()"
+        )
+        try:
+            took = await self._hear_oneself()
+        except (RealtimeError, TimeoutError) as error:
+            said = error.message if isinstance(error, RealtimeError) else "a private one takes nothing from it"
+            raise _Failed("broadcast", f"{only}, and {self.role} may not use one: {said}", policy) from None
+        fix = "Use Channel(topic, private=True), and for a table LiveTable(..., channel=) with such a one"
+        return Finding("broadcast", "warning", f"back in {took}, and {only}", fix)
+
+    async def _hear_oneself(self) -> str:
+        """Joins and sends; returns how long it took to hear it."""
         heard = asyncio.Event()
         self._channel.on_broadcast("doctor", lambda *_: heard.set())
         # Before the join, which asks for presence where somebody listens to it.
         self._channel.on_presence(lambda change: self._present.set() if change.state else None)
-        try:
-            await self._channel.subscribe(PATIENCE)
-            began = time.monotonic()
-            await self._channel.send("doctor", {})
-            await asyncio.wait_for(heard.wait(), PATIENCE)
-        except (RealtimeError, TimeoutError) as error:
-            raise _told("broadcast", error, "Switch on public access: Project Settings, Realtime") from None
-        return Finding("broadcast", "ok", f"back in {_ms(began)}")
+        await self._channel.subscribe(PATIENCE)
+        began = time.monotonic()
+        await self._channel.send("doctor", {})
+        await asyncio.wait_for(heard.wait(), PATIENCE)
+        return _ms(began)
 
     async def presence(self) -> Finding:
         began = time.monotonic()
@@ -242,6 +282,7 @@ class _Doctor:
             else:
                 fix = error.hint
             raise _Failed("read", f"{self.role} cannot read {name}: {error.message}", fix) from None
+        self._seen = total
         if total == 0:
             return Finding(
                 "read",
@@ -250,7 +291,7 @@ class _Doctor:
                 # Where the catalogue can be asked, a later step knows which.
                 "" if self.project.dsn else f'create policy "read" on {name} for select to {self.role} using (true);',
             )
-        return Finding("read", "ok", f"{self.role} sees {total:,} rows of {name} ({_ms(began)})")
+        return Finding("read", "ok", f"{self.role} sees {total:,} row{'s' * (total != 1)} of {name} ({_ms(began)})")
 
     async def primary_key(self, table: str, schema: str) -> Finding:
         name = _name(schema, table)
@@ -259,6 +300,8 @@ class _Doctor:
         except RealtimeError as error:
             return Finding("primary key", "warning", f"cannot be asked: {error.message}", error.hint)
         if not key:
+            if self.project.dsn is not None and importlib.util.find_spec("psycopg") is not None:
+                await self._entry(table, schema)  # a view has none for another reason
             raise _Failed(
                 "primary key",
                 f"{name} has none: its rows cannot be told apart",
@@ -268,45 +311,36 @@ class _Doctor:
 
     async def catalogue(self, table: str, schema: str) -> Finding:
         """What only the database itself tells."""
+        try:
+            from rtwidgets.local.catalogue import Trouble, judge
+        except ModuleNotFoundError as error:
+            return _not_asked("database", error)
+        name = _name(schema, table)
+        try:
+            detail, fix = judge(await self._entry(table, schema), name, self.role, self._seen)
+        except Trouble as trouble:
+            raise _Failed("database", trouble.detail, trouble.fix) from None
+        return Finding("database", "warning" if fix else "ok", detail, fix)
+
+    async def _entry(self, table: str, schema: str) -> Entry:
+        """The table in the database's catalogue; fails where it is no table."""
         import psycopg
 
-        name = _name(schema, table)
+        from rtwidgets.local.catalogue import Trouble, known, look
+
         assert self.project.dsn is not None
         try:
-            async with await psycopg.AsyncConnection.connect(
-                self.project.dsn, autocommit=True, connect_timeout=10
-            ) as connection:
-                cursor = await connection.execute(_CATALOGUE, (table, schema))
-                row = await cursor.fetchone()
+            return known(await look(self.project.dsn, schema, table, self.role), _name(schema, table))
+        except Trouble as trouble:
+            raise _Failed("database", trouble.detail, trouble.fix) from None
         except psycopg.Error as error:
-            raise _Failed(
-                "database", f"the database cannot be asked: {error}", "Check the DSN in SUPABASE_DB_URL"
-            ) from None
-        assert row is not None
-        wal_level, published, identity, rls, policies = row
-        if wal_level != "logical":
-            raise _Failed("database", f"wal_level is {wal_level}", "alter system set wal_level = logical;")
-        if not published:
-            raise _Failed(
-                "database",
-                f"{name} is not in the publication supabase_realtime",
-                f"alter publication supabase_realtime add table {name};",
-            )
-        if rls and not policies and self.role != "service_role":
-            raise _Failed(
-                "database",
-                f"row level security is on for {name}, and no policy lets {self.role} see a row",
-                f'create policy "read" on {name} for select to {self.role} using (true);',
-            )
-        detail = f"published, row level security {'on' if rls else 'off'}"
-        if identity != "f":
-            detail += ", deletes carry the key alone"
-        return Finding("database", "ok", detail)
+            fix = "Check the DSN (SUPABASE_DB_URL): host, password, and the role, which is to be the database's owner"
+            raise _Failed("database", f"the database cannot be asked: {error}", fix) from None
 
     async def subscribe(self, table: str, schema: str) -> Finding:
         began = time.monotonic()
         sink = _Sink()
-        channel = self.client.channel(f"rtwidgets-doctor-{secrets.token_hex(4)}")
+        channel = self.client.channel(f"rtwidgets-doctor-{secrets.token_hex(4)}", private=self._private)
         channel.add_changes(ChangesBinding("*", schema, table), sink)
         try:
             await channel.subscribe(PATIENCE)
@@ -322,7 +356,10 @@ class _Doctor:
 
     async def from_database(self) -> Finding:
         """A broadcast from SQL: all the way from a commit to this process."""
-        import psycopg
+        try:
+            import psycopg
+        except ModuleNotFoundError as error:
+            return _not_asked("from the database", error)
 
         heard = asyncio.Event()
         self._channel.on_broadcast("doctor-sql", lambda *_: heard.set())
@@ -333,7 +370,7 @@ class _Doctor:
             ) as connection:
                 began = time.monotonic()
                 topic = self._channel.topic.removeprefix("realtime:")
-                await connection.execute("select realtime.send('{}', 'doctor-sql', %s, false)", (topic,))
+                await connection.execute("select realtime.send('{}', 'doctor-sql', %s, %s)", (topic, self._private))
             await asyncio.wait_for(heard.wait(), PATIENCE)
         except psycopg.Error as error:
             raise _Failed(
@@ -348,14 +385,8 @@ class _Doctor:
         return Finding("from the database", "ok", f"commit to here in {_ms(began)}")
 
 
-_CATALOGUE = """
-select current_setting('wal_level'),
-  exists (select from pg_publication_tables p where p.pubname = 'supabase_realtime'
-    and p.schemaname = n.nspname and p.tablename = c.relname),
-  c.relreplident, c.relrowsecurity,
-  (select count(*) from pg_policy p where p.polrelid = c.oid and p.polcmd in ('r', '*'))
-from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = %s and n.nspname = %s
-"""
+def _not_asked(step: str, error: ModuleNotFoundError) -> Finding:
+    return Finding(step, "warning", f"not asked: {error.name} is not installed", 'pip install "rtwidgets[local]"')
 
 
 class _Sink:
@@ -377,7 +408,7 @@ class _Sink:
 
 def _told(step: str, error: RealtimeError | TimeoutError, fix: str, *, own: bool = False) -> _Failed:
     if isinstance(error, RealtimeError):
-        return _Failed(step, error.message, fix if own or error.code == "PrivateOnly" else error.hint or fix)
+        return _Failed(step, error.message, fix if own else error.hint or fix)
     return _Failed(step, f"nothing came within {PATIENCE:.0f} s", fix)
 
 

@@ -7,14 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rtwidgets.local.auth import mint
-from rtwidgets.local.doctor import Finding, examine
+from rtwidgets.local.doctor import Finding, _Doctor, examine
 from rtwidgets.local.handle import Local, local
 from rtwidgets.local.project import Project
-from rtwidgets.local.server import RealtimeServer
+from rtwidgets.local.server import RealtimeServer, Refused
 
 from .client import sql
 from .conftest import SECRET
@@ -67,6 +68,131 @@ async def test_what_it_says_mends_it(server: RealtimeServer, pg: str, with_dsn: 
         warned = [finding for finding in await findings(project, 'My "ill" table') if finding.status == "warning"]
         await sql(pg, warned[0].fix)
     assert {finding.status for finding in await findings(project, 'My "ill" table')} == {"ok"}
+
+
+BROKEN = {
+    "the replica identity is nothing": ("alter table ill replica identity nothing", "database", "refuses its updates"),
+    "the publication leaves out updates": (
+        "alter publication supabase_realtime set (publish = 'insert, delete')",
+        "database",
+        "leaves out every update",
+    ),
+    "a policy for somebody else": (
+        "alter table ill enable row level security; create policy p on ill to authenticated using (true)",
+        "database",
+        "no policy lets anon see a row",
+    ),
+    "a grant is missing": ("revoke all on ill from anon", "read", "permission denied"),
+    "no primary key": ("alter table ill drop column id", "primary key", "cannot be told apart"),
+    "not published": ("alter publication supabase_realtime drop table ill", "database", "is not in the publication"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+async def test_each_fault_is_named_and_its_line_mends_it(server: RealtimeServer, pg: str, fault: str) -> None:
+    breaks, step, said = BROKEN[fault]
+    await sql(
+        pg,
+        "drop table if exists ill; create table ill (id int primary key, a int); insert into ill values (1);"
+        "alter publication supabase_realtime add table ill",
+    )
+    await sql(pg, breaks)
+    project = Project(server.url, server.anon_key, None, pg)
+    last = (await findings(project, "ill"))[-1]
+    assert (last.step, last.status) == (step, "failed")
+    assert said in last.detail
+    await sql(pg, last.fix)
+    assert {finding.status for finding in await findings(project, "ill")} == {"ok"}
+    await sql(pg, "update ill set a = 2")
+    await sql(pg, "drop table ill")
+
+
+async def test_rows_that_a_policy_hides_are_told_from_an_empty_table(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists hidden; create table hidden (id int primary key, owner text);"
+        "alter table hidden enable row level security;"
+        "create policy own on hidden for select using (owner = auth.uid()::text);"
+        "alter publication supabase_realtime add table hidden",
+    )
+
+    async def database(token: str | None) -> Finding:
+        found = await findings(Project(server.url, server.anon_key, token, pg), "hidden")
+        return next(finding for finding in found if finding.step == "database")
+
+    empty = await database(None)
+    assert empty.status == "ok"
+    assert "the table is empty" in empty.detail
+    await sql(pg, "insert into hidden values (1, '11111111-1111-4111-8111-111111111111'), (2, 'somebody')")
+    hidden = await database(None)
+    assert hidden.status == "warning"
+    assert "has 2 rows, and the policies for anon show none of them" in hidden.detail
+    assert '"own": (owner = (auth.uid())::text)' in hidden.detail
+    hers = mint(SECRET, "authenticated", sub="11111111-1111-4111-8111-111111111111")
+    assert (await database(hers)).status == "ok"
+    await sql(pg, hidden.fix)
+    assert (await database(None)).status == "ok"
+    await sql(pg, "drop table hidden")
+
+
+async def test_a_view_is_no_table(server: RealtimeServer, pg: str) -> None:
+    await sql(pg, "create or replace view seen as select 1 as id; grant select on seen to anon")
+    last = (await findings(Project(server.url, server.anon_key, None, pg), "seen"))[-1]
+    assert last.status == "failed"
+    assert "is a view" in last.detail
+    await sql(pg, "drop view seen")
+
+
+async def test_a_dsn_of_another_database(server: RealtimeServer, pg: str) -> None:
+    await sql(pg, "drop table if exists mine; create table mine (id int primary key)")
+    await sql(pg, "drop database if exists elsewhere")
+    await sql(pg, "create database elsewhere")
+    elsewhere = f"{pg} dbname=elsewhere"
+    last = (await findings(Project(server.url, server.anon_key, None, elsewhere), "mine"))[-1]
+    assert last.status == "failed"
+    assert "this database has no table" in last.detail
+    nobody = f"{pg} port=1"
+    last = (await findings(Project(server.url, server.anon_key, None, nobody), "mine"))[-1]
+    assert last.status == "failed"
+    assert "SUPABASE_DB_URL" in last.fix
+    await sql(pg, "drop database elsewhere")
+
+
+async def test_a_project_that_allows_private_channels_alone(
+    server: RealtimeServer, pg: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A setting of Supabase's, which the local server has not: the refusal is given in its words."""
+    joins = server._admit
+
+    async def private_only(socket: Any, topic: str, join_ref: Any, payload: Any) -> Any:
+        if not payload.get("config", {}).get("private"):
+            raise Refused("PrivateOnly: This project only allows private channels")
+        return await joins(socket, topic, join_ref, payload)
+
+    monkeypatch.setattr(server, "_admit", private_only)
+    await sql(pg, "drop table if exists quiet; create table quiet (id int primary key); insert into quiet values (1)")
+    await sql(pg, "alter publication supabase_realtime add table quiet")
+    project = Project(server.url, server.anon_key, None, pg)
+    last = (await findings(project, "quiet"))[-1]
+    assert (last.step, last.status) == ("broadcast", "failed")
+    assert "private channels alone, and anon may not use one" in last.detail
+    await sql(pg, last.fix)
+    try:
+        found = await findings(project, "quiet")
+        assert [finding.step for finding in found if finding.status == "warning"] == ["broadcast"]
+        assert found[-1].status == "ok"
+        assert found[-1].step == "from the database"
+    finally:
+        await sql(pg, 'drop policy "realtime" on realtime.messages; drop table quiet')
+
+
+@pytest.mark.parametrize("key", ["sb_secret_abc", "sb_publishable_abc"])
+async def test_new_style_keys(key: str) -> None:
+    """Which the local server has not; what is known of one stands in its name."""
+    doctor = _Doctor(Project("http://127.0.0.1:1", key))
+    finding = await doctor.key()
+    assert (finding.status, doctor.role) == (("warning", "service_role") if "secret" in key else ("ok", "anon"))
+    await doctor.client.close()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""What only the database itself tells of a table: whether it is published, and whom its policies let see rows.
+
+Asked by the doctor, and judged without asking again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NoReturn
+
+import psycopg
+from psycopg import sql
+
+MOST = 1000
+"""Rows that are counted: whether there are any is what matters."""
+
+
+class Policy(NamedTuple):
+    """One that lets a role see rows; `using` is its condition."""
+
+    name: str
+    using: str
+
+
+class Entry(NamedTuple):
+    """A table as the catalogue knows it."""
+
+    wal_level: str
+    kind: str
+    """`pg_class.relkind`: `r` and `p` are tables, `v` and `m` views, `f` a foreign table."""
+    identity: str
+    """`pg_class.relreplident`: `d` the primary key, `f` the whole row, `i` an index, `n` nothing."""
+    published: bool
+    left_out: list[str]
+    """What the publication does not send: `insert`, `update`, `delete`."""
+    secured: bool
+    """Whether row level security binds the role here."""
+    policies: list[Policy]
+    """Those for the role."""
+    rows: int
+    """As the database's owner sees them, counted up to `MOST`."""
+
+
+class Trouble(Exception):
+    """What keeps the table's changes from coming, and the SQL that mends it."""
+
+    def __init__(self, detail: str, fix: str) -> None:
+        super().__init__(detail)
+        self.detail, self.fix = detail, fix
+
+
+async def look(dsn: str, schema: str, table: str, role: str) -> Entry | None:
+    """None where the database has no such table. Raises psycopg.Error."""
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        cursor = await connection.execute(_CATALOGUE, {"schema": schema, "table": table, "role": role})
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        count = sql.SQL("select count(*) from (select from {} limit {}) few").format(
+            sql.Identifier(schema, table), sql.Literal(MOST)
+        )
+        counted = await (await connection.execute(count)).fetchone()
+        policies = [Policy(name, using) for name, using in row[6]]
+        return Entry(*row[:6], policies, counted[0] if counted else 0)
+
+
+def known(found: Entry | None, name: str) -> Entry:
+    """The entry of a table. Raises Trouble where it is none. `name` is the table's, quoted."""
+    if found is None:
+        _wrong(f"this database has no table {name}", "Check the DSN: is it that of the project? (SUPABASE_DB_URL)")
+    if found.kind not in "rp":
+        what = "a foreign table" if found.kind == "f" else "a view"
+        _wrong(f"{name} is {what}, and has no changes of its own", "Follow the tables that it reads instead")
+    return found
+
+
+def judge(found: Entry, name: str, role: str, seen: int) -> tuple[str, str]:
+    """What is to be said of a table of which `role` sees `seen` rows, and what could be done where that is odd.
+
+    Raises Trouble for the first thing that keeps changes from coming.
+    """
+    if found.wal_level != "logical":
+        _wrong(f"wal_level is {found.wal_level}", "alter system set wal_level = logical; -- then restart Postgres")
+    if not found.published:
+        _wrong(
+            f"{name} is not in the publication supabase_realtime",
+            f"alter publication supabase_realtime add table {name};",
+        )
+    if found.left_out:
+        _wrong(
+            f"the publication supabase_realtime leaves out every {' and '.join(found.left_out)}",
+            "alter publication supabase_realtime set (publish = 'insert, update, delete, truncate');",
+        )
+    if found.identity == "n":
+        _wrong(
+            f"the replica identity of {name} is nothing, so Postgres refuses its updates and deletes",
+            f"alter table {name} replica identity default;",
+        )
+    opened = f'create policy "read" on {name} for select to {role} using (true);'
+    if found.secured and not found.policies:
+        _wrong(f"row level security is on for {name}, and no policy lets {role} see a row", opened)
+    if found.secured and not seen and found.rows:
+        rows = f"{found.rows} rows" if found.rows < MOST else f"{MOST} rows or more"
+        said = "; ".join(f'"{policy.name}": {policy.using}' for policy in found.policies)
+        fix = f"{opened} -- to all of that role; else connect as a user whose rows they are (token=)"
+        return f"published; {name} has {rows}, and the policies for {role} show none of them ({said})", fix
+    detail = f"published, row level security {'on' if found.secured else 'off'}"
+    if found.identity != "f":
+        detail += ", deletes carry the key alone"
+    return detail + ("" if found.rows else ", the table is empty"), ""
+
+
+def _wrong(detail: str, fix: str) -> NoReturn:
+    raise Trouble(detail, fix)
+
+
+# `pg_has_role` counts a superuser as a member of everything: policies are for the roles that one was granted.
+_CATALOGUE = """
+select current_setting('wal_level'), c.relkind::text, c.relreplident::text,
+  exists (select from pg_publication_tables p where p.pubname = 'supabase_realtime'
+    and p.schemaname = n.nspname and p.tablename = c.relname),
+  coalesce((select array_remove(array[case when not pubinsert then 'insert' end,
+      case when not pubupdate then 'update' end, case when not pubdelete then 'delete' end], null)
+    from pg_publication where pubname = 'supabase_realtime'), '{}'),
+  c.relrowsecurity and not coalesce((select r.rolbypassrls or r.rolsuper from pg_roles r where r.rolname = %(role)s),
+    false),
+  coalesce((select jsonb_agg(jsonb_build_array(p.polname, coalesce(pg_get_expr(p.polqual, p.polrelid), 'true'))
+      order by p.polname)
+    from pg_policy p where p.polrelid = c.oid and p.polcmd in ('r', '*') and p.polpermissive
+      and (p.polroles = '{0}' or exists (select from pg_roles r, unnest(p.polroles) held
+        where r.rolname = %(role)s and pg_has_role(r.oid, held, 'member')))), '[]')
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = %(table)s and n.nspname = %(schema)s
+"""
