@@ -5,6 +5,7 @@ loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -409,9 +410,11 @@ class AsyncChannel:
         """Ends the channel without asking the server (the socket goes too, or the channel was never joined)."""
         self._wanted = False
         self._cancel_timers()
-        error = errors.make("Closed", "the client was closed")
+        error = errors.make("Closed", "the client was closed", hint="connect again, and make this anew")
         self._outbox.fail(error)
         self._wake_waiters(error)
+        if self.client.closed:
+            self._sinks.fail(error)
         self._ended()
 
     def _ended(self) -> None:
@@ -449,7 +452,9 @@ class AsyncChannel:
                 self._timer = asyncio.get_running_loop().call_later(delay, self._rejoin_now, down.fresh_token)
         else:
             self._refusals += 1
-            logger.error("channel %s: %s", self.topic, down.error)
+            # Who waits for the join is told by the exception: the same in the log would look like a second fault.
+            level = logging.INFO if self._waiters else logging.ERROR
+            logger.log(level, "channel %s: %s", self.topic, down.error)
             self._outbox.fail(down.error)
             self._wake_waiters(down.error)
             self._sinks.fail(down.error)

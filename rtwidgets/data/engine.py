@@ -451,6 +451,8 @@ class LiveTableEngine:
             return
         if error.retryable:
             self._set_status("stale" if self.snapshot_at is not None else "connecting", error)
+        elif error.code == "Closed":  # the client was: it does not come back, so neither do changes
+            self._set_status("closed", error)
         else:
             self._set_status("error", error)
 

@@ -198,6 +198,16 @@ class LiveTable(Grid):
         there(self._refresh)  # else `count` would be that of the last tick
         return self
 
+    def verify(self, timeout: float = 60.0) -> LiveTable:
+        """Compares the table with the database now, and applies what differs, instead of at the next `verify_every`.
+
+        What no change tells is found so: rows that a policy hides from now on, a `TRUNCATE`, changes that the server
+        dropped. Nothing happens while the table is not live, or paused. Raises TimeoutError after `timeout` seconds.
+        """
+        run(self.engine.verify(), timeout)
+        there(self._refresh)
+        return self
+
     def group_by(self, by: str | list[str]) -> Grouping:
         """Groups that follow the table: `orders.group_by("region").agg(total=("amount", "sum"), n=("id", "count"))`.
 

@@ -349,3 +349,14 @@ def test_a_call_that_takes_too_long_is_a_realtime_error(server: FakeServer, monk
     with pytest.raises(RealtimeError, match="no answer within 30 s") as caught:
         channel.send("m", {})
     assert caught.value.code == "Timeout"
+def test_a_refusal_is_told_once(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Who waits has the exception; in the log of a notebook the same would stand under an older cell. Where nobody
+    waits, the log is all there is."""
+    client = sync.connect(server.url, "key")
+    server.join_errors.append("Unauthorized: You do not have permissions to read from this Channel topic: one")
+    with pytest.raises(RealtimeError, match="permissions"):
+        client.channel("one").subscribe()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    server.join_errors.append("Unauthorized: You do not have permissions to read from this Channel topic: two")
+    client.channel("two").start()
+    wait_for(lambda: any("two" in record.getMessage() for record in caplog.records if record.levelname == "ERROR"))

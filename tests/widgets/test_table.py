@@ -277,3 +277,24 @@ def test_what_is_read_stays_while_rows_come_above(table: Any, orders: Any) -> No
     until(lambda: len(table.df) == 552)
     time.sleep(0.3)
     assert up.keys == [1497, 1496, 1495, 1494, 1493, 1492]
+
+
+def test_a_client_that_was_closed_takes_its_tables_along(orders: Any) -> None:
+    """Not "stale, heals itself": nothing comes from there any more."""
+    other = orders.connect()
+    table = rt.LiveTable("orders", client=other).wait_live(10)
+    page = Page(table)
+    until(lambda: len(page.rows) == 3)
+    other.close()
+    until(lambda: table.status == "closed" and page.state["status"] == "closed")
+    assert "make this anew" in table.error
+    assert len(table.df) == 3, "what it had stays"
+    table.close()
+
+
+def test_verify_finds_what_no_change_told(table: Any, orders: Any) -> None:
+    orders.sql("truncate orders")
+    time.sleep(0.1)
+    assert len(table.df) == 3, "nobody is told of a truncate"
+    assert table.verify().count == 0
+    assert len(table.df) == 0
