@@ -15,8 +15,7 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 def on_files(files: Files, config: Any) -> Files:
     """Adds the pages."""
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        if not path.stem.endswith("_guest"):
-            files.append(File.generated(config, f"tutorials/{path.stem}.md", content=page(path)))
+        files.append(File.generated(config, f"tutorials/{path.stem}.md", content=page(path)))
     return files
 
 
@@ -29,6 +28,5 @@ def page(path: Path) -> str:
             text = f"```python\n{text}\n```"
         parts.append(text)
     parts.insert(1, f"*This page is the notebook `notebooks/{path.name}`, which `rtwidgets demo` brings along.*")
-    # Links from notebook to notebook; a guest's has no page of its own.
-    text = re.sub(r"\[([^\]]+)\]\((\w+)_guest\.ipynb\)", r"`\2_guest.ipynb`", "\n\n".join(parts))
-    return re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", text) + "\n"
+    # Links from notebook to notebook are links from page to page.
+    return re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", "\n\n".join(parts)) + "\n"

@@ -12,7 +12,7 @@ from rtwidgets.protocol.errors import RealtimeError
 
 NOTEBOOKS = (
     "flight_board.ipynb",
-    "flight_board_guest.ipynb",
+    "guest.ipynb",
     "support_chat.ipynb",
     "broadcast_presence_changes.ipynb",
     "cursors.ipynb",

@@ -94,7 +94,7 @@ async def _live(person: dict[str, str], settings: dict[str, Any], chance: random
             try:
                 for _ in range(chance.randint(8, 16)):
                     await asyncio.sleep(chance.expovariate(1 / every))
-                    await channel.send("message", {"from": person["name"], "text": chance.choice(WORDS)})
+                    await channel.send("message", {"sender": person["name"], "text": chance.choice(WORDS)})
             finally:
                 if moving is not None:
                     moving.cancel()

@@ -70,7 +70,7 @@ def test_it_runs_from_top_to_bottom(name: str, local: rt.Local) -> None:
         feed.load()
         local.publish("flights")
         feed.start()
-    elif name == "flight_board_guest.ipynb":
+    elif name == "guest.ipynb":
         rt.Channel("support-chat").subscribe()
     try:
         text = said(run(name))
