@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .widgets.panel import ChannelPanel
     from .widgets.presence import Presence
     from .widgets.table import ChangeBatch, LiveTable
+    from .widgets.timeslider import TimeSlider
 
 __version__ = "0.1.0"
 
@@ -55,6 +56,7 @@ _HOMES = {
     "widgets.panel": ("ChannelPanel",),
     "widgets.presence": ("Presence",),
     "widgets.table": ("ChangeBatch", "LiveTable"),
+    "widgets.timeslider": ("TimeSlider",),
 }
 _home_of = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -77,6 +79,7 @@ __all__ = [
     "RealtimeError",
     "Recorder",
     "Replay",
+    "TimeSlider",
     "close_all",
     "connect",
     "default_client",

@@ -56,6 +56,10 @@ class History:
                 self._rows -= gone
         self._revision = delta.revision
 
+    def moments(self) -> list[datetime]:
+        """When the rows changed, oldest first: `since`, then each batch's commit. To be called where `add` is."""
+        return [] if self.since is None else list(dict.fromkeys([self.since, *(at for at, _, _ in self._batches)]))
+
     def at(self, store: Store, moment: datetime) -> pd.DataFrame:
         """The rows of the store as they were, from any thread.
 

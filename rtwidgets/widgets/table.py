@@ -223,10 +223,7 @@ class LiveTable(Grid):
 
         Raises ValueError where that is longer ago than the changes that are remembered (`history=`), or in the future.
         """
-        moment = pd.Timestamp(time)
-        if moment.tzinfo is None:
-            moment = moment.tz_localize(datetime.now().astimezone().tzinfo)
-        asked = moment.to_pydatetime()
+        asked = moment_of(time)
         if asked > datetime.now(UTC):
             raise ValueError(f"{time} is yet to come")
         history = self.engine.history
@@ -329,6 +326,17 @@ class LiveTable(Grid):
             self.resume()
         else:
             super()._asked(view, kind, content)
+
+
+def moment_of(time: datetime | str) -> datetime:
+    """The moment that is meant, in UTC; a time without a zone is this machine's. Raises ValueError for no time."""
+    moment = pd.Timestamp(time)
+    if moment.tzinfo is None:
+        moment = moment.tz_localize(datetime.now().astimezone().tzinfo)
+    found = moment.tz_convert("UTC").to_pydatetime()
+    if not isinstance(found, datetime):
+        raise ValueError(f"{time!r} is no time")
+    return found
 
 
 def _progress(progress: tuple[int, int | None] | None) -> str:

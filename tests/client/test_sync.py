@@ -349,6 +349,8 @@ def test_a_call_that_takes_too_long_is_a_realtime_error(server: FakeServer, monk
     with pytest.raises(RealtimeError, match="no answer within 30 s") as caught:
         channel.send("m", {})
     assert caught.value.code == "Timeout"
+
+
 def test_a_refusal_is_told_once(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     """Who waits has the exception; in the log of a notebook the same would stand under an older cell. Where nobody
     waits, the log is all there is."""

@@ -132,7 +132,7 @@ def test_a_crowd_comes_talks_and_goes(server: Local) -> None:
         assert not any("eyJ" in part for part in process.cmdline()), "no token shows in ps"
         until(lambda: len(channel.presence) >= 15)
         until(lambda: len(heard) >= 20)
-        assert {"from", "text"} == set(heard[0])
+        assert {"sender", "text"} == set(heard[0])
         until(lambda: len(moves) >= 50)
         assert all(0 <= move["x"] <= 1 and 0 <= move["y"] <= 1 for move in moves)
         assert {person["name"] for person in people(20, 7)} >= set(channel.presence)
