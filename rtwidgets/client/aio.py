@@ -21,7 +21,7 @@ from ..protocol import errors
 from ..protocol.backoff import Backoff
 from ..protocol.channel import ChangesBinding, ChannelOptions
 from ..protocol.codec import FrameError, encode
-from ..protocol.errors import RealtimeError
+from ..protocol.errors import RealtimeError, redact
 from ..protocol.messages import Message, Vsn
 from ..protocol.presence import PresenceChange
 from ..protocol.receiver import Receiver
@@ -49,12 +49,24 @@ SLEEP_SLICE, SLEEP_SEEN = 2.0, 5.0  # seconds: how often it is looked whether th
 MAX_FRAME = 8 * 1024 * 1024  # a paid project may send 3 MB; the library's default of 1 MiB would end the connection
 
 
+def topic_name(topic: str) -> str:
+    """A topic as people write it, without the prefix that it has on the wire. Raises `TypeError` for what is no text,
+    `RealtimeError` for none.
+    """
+    if not isinstance(topic, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"a topic is text, such as 'support-chat', not {type(topic).__name__}")
+    name = topic.removeprefix("realtime:")
+    if not name:
+        raise errors.make("TopicNameRequired", "a channel needs a name")
+    return name
+
+
 def base_url(url: str) -> str:
     """The project's base as `http(s)://host[/path]`, from any of the forms people paste. Raises `ValueError`."""
     parts = urlsplit(url.strip())
     schemes = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
     if parts.scheme not in schemes or not parts.netloc:
-        raise ValueError("the URL of a project looks like https://PROJECT.supabase.co")
+        raise ValueError(f"{redact(url)!r} is no URL of a project: one looks like https://PROJECT.supabase.co")
     path = parts.path.rstrip("/")
     for tail in ("/websocket", "/realtime/v1"):
         path = path.removesuffix(tail)
@@ -180,10 +192,7 @@ class AsyncClient:
 
         Raises `RealtimeError` where the topic is in use with other options: a socket holds one channel a topic.
         """
-        wanted = ChannelOptions(**options)
-        name = topic.removeprefix("realtime:")
-        if not name:
-            raise errors.make("TopicNameRequired", "a channel needs a name")
+        wanted, name = ChannelOptions(**options), topic_name(topic)
         known = self.channels.get(name)
         if known is not None:
             if wanted in (known.options, known.made_with):
@@ -199,18 +208,18 @@ class AsyncClient:
 
     def on_status(self, fn: Callable[[ClientStatus, RealtimeError | None], Any]) -> Unregister:
         """Calls `fn(status, error)` at each change of status."""
-        return self._statuses.put(fn)
+        return self._statuses.add(fn)
 
     def on_frame(self, fn: Callable[[str, Message], Any]) -> Unregister:
         """Calls `fn("in" or "out", message)` for every frame (row changes have a `Change` as payload).
 
         Tokens are in join payloads: redact them.
         """
-        return self._frames.put(fn)
+        return self._frames.add(fn)
 
     def on_beat(self, fn: Callable[[], Any]) -> Unregister:
         """Calls `fn()` at each answered heartbeat: the figures (`last_frame_at`, `round_trip_ms`) are new."""
-        return self._beats.put(fn)
+        return self._beats.add(fn)
 
     async def broadcast(self, topic: str, event: str, payload: Any, *, private: bool = False) -> None:
         """Sends a broadcast over HTTP, without joining. Raises `RealtimeError`."""

@@ -24,6 +24,12 @@ class Callbacks(dict[object, Any]):
 
         return unregister
 
+    def add(self, fn: Callable[..., Any]) -> Unregister:
+        """Registers a function. Raises `TypeError` for what is none: said here, and not at the first event."""
+        if not callable(fn):  # pyright: ignore[reportUnnecessaryComparison]
+            raise TypeError(f"a callback is a function, not {type(fn).__name__}")
+        return self.put(fn)
+
     def call(self, *args: Any) -> None:
         """Calls each function; what one raises is logged and keeps nothing from the others."""
         for fn in list(self.values()):

@@ -31,14 +31,15 @@ from ..protocol.channel import (
 )
 from ..protocol.codec import FrameError, decode_change
 from ..protocol.errors import RealtimeError
-from ..protocol.messages import Message
+from ..protocol.filters import Filter
+from ..protocol.messages import Change, Message
 from ..protocol.presence import PresenceChange, State
 from ..protocol.replay import Replay
 from .callbacks import Callbacks, Unregister
 from .log import logger
 from .outbox import Outbox
 from .replies import Answer, Replies, settle
-from .sinks import ChangesSink, Sinks
+from .sinks import CallbackSink, ChangesSink, Sinks
 from .tracking import Tracking
 
 if TYPE_CHECKING:
@@ -141,10 +142,10 @@ class AsyncChannel:
                 await waiter
         except TimeoutError:
             because = self.error or self.client.error
-            text = f"channel {self.topic!r} was not joined within {timeout} s" + (
-                f": {because.message}" if because else ""
-            )
-            raise errors.make("Timeout", text) from None
+            text = f"channel {self.topic!r} was not joined within {timeout} s"
+            if because is None:
+                raise errors.make("Timeout", text) from None
+            raise errors.make("Timeout", f"{text}: {because.message}", hint=because.hint) from None
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
@@ -282,18 +283,31 @@ class AsyncChannel:
 
     def on_broadcast(self, event: str, fn: Callable[[str, Any, dict[str, Any]], Any]) -> Unregister:
         """Calls `fn(event, payload, meta)` for broadcasts of the event (`*`: all; case does not matter)."""
-        return self._broadcasts.setdefault(event.lower(), Callbacks()).put(fn)
+        return self._broadcasts.setdefault(event.lower(), Callbacks()).add(fn)
 
     def on_presence(self, fn: Callable[[PresenceChange], Any]) -> Unregister:
         """Calls `fn(change)` for each change of presence. Bound to a channel joined without presence, it rejoins."""
-        unregister = self._presences.put(fn)
+        unregister = self._presences.add(fn)
         if self._wanted and not self._machine.presence_joined and self.status in ("joined", "joining"):
             self._rejoin_soon()
         return unregister
 
     def on_status(self, fn: Callable[[Status, RealtimeError | None], Any]) -> Unregister:
         """Calls `fn(status, error)` at each change of status."""
-        return self._statuses.put(fn)
+        return self._statuses.add(fn)
+
+    def on_postgres_changes(
+        self,
+        fn: Callable[[Change], Any],
+        event: str = "*",
+        schema: str = "public",
+        table: str | None = None,
+        filter: str | Filter | None = None,
+    ) -> Unregister:
+        """Calls `fn(change)` for each row change. Raises `RealtimeError` for an event or a filter that no server
+        takes. A table of one's own is better a sink: see `add_changes`.
+        """
+        return self.add_changes(ChangesBinding.checked(event, schema, table, filter), CallbackSink(fn))
 
     def add_changes(self, binding: ChangesBinding, sink: ChangesSink) -> Unregister:
         """Sends a binding's changes to the sink.

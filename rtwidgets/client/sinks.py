@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from typing import Protocol, cast, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, cast, runtime_checkable
 
 from ..protocol.channel import ChangesBinding, Ready
 from ..protocol.errors import RealtimeError
@@ -49,6 +49,25 @@ class ResumingSink(ChangesSink, Protocol):
     def on_resumed(self) -> None:
         """In place of `on_ready`: every change since `resume_lsn` follows, that one included."""
         ...
+
+
+class CallbackSink:
+    """A plain function as a sink, called for each change."""
+
+    def __init__(self, fn: Callable[[Change], Any], call: Callable[..., None] = guarded) -> None:
+        if not callable(fn):  # pyright: ignore[reportUnnecessaryComparison]
+            raise TypeError(f"a callback is a function, not {type(fn).__name__}")
+        self._fn, self._call = fn, call
+
+    def on_changes(self, changes: list[Change]) -> None:
+        for change in changes:
+            self._call(self._fn, change)
+
+    def on_ready(self) -> None: ...
+
+    def on_gap(self, reason: str) -> None: ...
+
+    def on_error(self, error: RealtimeError) -> None: ...
 
 
 class _Bound:

@@ -18,10 +18,12 @@ from traitlets import Enum, Float, HasTraits, Instance, Int, Unicode
 from ..protocol import errors
 from ..protocol.channel import ChangesBinding, ChannelOptions
 from ..protocol.errors import RealtimeError
+from ..protocol.filters import Filter
 from ..protocol.messages import Change
 from ..protocol.presence import PresenceChange
-from .aio import AsyncChannel, AsyncClient
+from .aio import AsyncChannel, AsyncClient, topic_name
 from .dispatch import dispatch
+from .sinks import CallbackSink
 from .thread import io_loop, on_io_thread, run, submit
 from .tokens import TokenSource
 
@@ -207,7 +209,7 @@ class Channel(HasTraits):
     ) -> Channel:
         client = _checked(client)
         options = ChannelOptions(private, ack, broadcast_self, presence_key, **more)
-        name = topic.removeprefix("realtime:")
+        name = topic_name(topic)
         with _lock:
             known = client.known.get(name)
             if known is not None and known.options == options:
@@ -230,7 +232,7 @@ class Channel(HasTraits):
         super().__init__()
         self.client = _checked(client)
         self.options = ChannelOptions(private, ack, broadcast_self, presence_key, **more)
-        self.topic = topic.removeprefix("realtime:")
+        self.topic = topic_name(topic)
         fields = {name: getattr(self.options, name) for name in self.options.__struct_fields__}
         self.aio: AsyncChannel = _there(self.client.aio.channel, self.topic, **fields)
         mine = weakref.ref(self)
@@ -306,6 +308,8 @@ class Channel(HasTraits):
 
         Returns a function that unregisters.
         """
+        if not callable(fn):
+            raise TypeError(f"a callback is a function, not {type(fn).__name__}")
         wanted = _arity(fn)
 
         def take(name: str, payload: Any, meta: dict[str, Any]) -> None:
@@ -320,6 +324,9 @@ class Channel(HasTraits):
         Returns a function that unregisters.
         """
 
+        if not callable(fn):
+            raise TypeError(f"a callback is a function, not {type(fn).__name__}")
+
         def take(change: PresenceChange) -> None:
             dispatch(fn, change)
 
@@ -331,12 +338,14 @@ class Channel(HasTraits):
         event: str = "*",
         schema: str = "public",
         table: str | None = None,
-        filter: str | None = None,
+        filter: str | Filter | None = None,
     ) -> Unregister:
-        """Calls `fn(change)` for each row change. Returns a function that unregisters."""
-        return self._unregister(
-            _there(self.aio.add_changes, ChangesBinding(event, schema, table, filter), _Callback(fn))
-        )
+        """Calls `fn(change)` for each row change; `filter` as text or from `where()`.
+
+        Returns a function that unregisters. Raises `RealtimeError` for an event or a filter that no server takes.
+        """
+        binding, sink = ChangesBinding.checked(event, schema, table, filter), CallbackSink(fn, dispatch)
+        return self._unregister(_there(self.aio.add_changes, binding, sink))
 
     def _unregister(self, inner: Unregister) -> Unregister:
         def unregister() -> None:
@@ -378,23 +387,6 @@ def _arity(fn: Callable[..., Any]) -> int:
     return min(max(len(plain), 1), 3)
 
 
-class _Callback:
-    """A plain function as a sink."""
-
-    def __init__(self, fn: Callable[[Change], Any]) -> None:
-        self._fn = fn
-
-    def on_changes(self, changes: list[Change]) -> None:
-        for change in changes:
-            dispatch(self._fn, change)
-
-    def on_ready(self) -> None: ...
-
-    def on_gap(self, reason: str) -> None: ...
-
-    def on_error(self, error: RealtimeError) -> None: ...
-
-
 def connect(url: Any = None, key: str | None = None, *, token: TokenSource = None, **options: Any) -> Client:
     """Connects to a project, and makes that client the default of everything else.
 
@@ -405,7 +397,7 @@ def connect(url: Any = None, key: str | None = None, *, token: TokenSource = Non
     environment's SUPABASE_URL
     and SUPABASE_KEY, else the running local one. `token`: the user's JWT, or a function (sync or async) that returns
     one. The socket opens with the
-    first channel. Raises `RealtimeError` where there is nothing to connect to.
+    first channel. Raises `RealtimeError` where there is nothing to connect to, `ValueError` where `url` is no URL.
     """
     if url is not None and not isinstance(url, str):
         url, key, token = _from_supabase(url, key, token)

@@ -11,19 +11,21 @@ from typing import Any, Literal, cast
 import msgspec
 
 from .errors import AUTH_CODES, RealtimeError, from_reason, from_system, make, min_wait
+from .filters import Filter, parse
 from .messages import Message
 from .presence import PresenceChange, PresenceMachine
 
 Status = Literal["closed", "joining", "joined", "leaving", "errored"]
 
 PREFIX = "realtime:"
+EVENTS = ("*", "INSERT", "UPDATE", "DELETE")
 
 
 class ChangesBinding(msgspec.Struct, frozen=True):
     """What a subscription to row changes asks for, in the server's own terms.
 
-    `event`: `*`, `INSERT`, `UPDATE` or `DELETE`. `table=None`: every table of the schema. `filter`: see `filters.py`.
-    `select`: the columns wanted, None for all (the primary key always comes).
+    `event`: `*`, `INSERT`, `UPDATE` or `DELETE`. `table=None`: every table of the schema. `filter`: text, see
+    `filters.py`. `select`: the columns wanted, None for all (the primary key always comes).
     """
 
     event: str = "*"
@@ -31,6 +33,19 @@ class ChangesBinding(msgspec.Struct, frozen=True):
     table: str | None = None
     filter: str | None = None
     select: tuple[str, ...] | None = None
+
+    @classmethod
+    def checked(
+        cls, event: str = "*", schema: str = "public", table: str | None = None, filter: str | Filter | None = None
+    ) -> ChangesBinding:
+        """A binding from what a person gives. Raises `RealtimeError` for what no server takes as it is meant: an
+        unknown event would be every event.
+        """
+        if event.upper() not in EVENTS:
+            raise make("InvalidSubscription", f"there is no event {event!r}: use one of {', '.join(EVENTS)}")
+        text = str(parse(filter)) if isinstance(filter, Filter) else filter
+        parse(text)
+        return cls(event.upper(), schema, table, text)
 
     def params(self) -> dict[str, Any]:
         """The entry of a join's `postgres_changes`."""

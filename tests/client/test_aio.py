@@ -261,6 +261,18 @@ async def test_pain_20_21_one_topic_is_one_channel(server: FakeServer) -> None:
         assert caught.value.code == "ChannelOptionsDiffer"
 
 
+async def test_pain_21_subscribing_while_a_join_is_under_way_is_the_same_join(server: FakeServer) -> None:
+    server.join_after = 0.1
+    async with client_of(server) as client:
+        channel = client.channel("t")
+        first = asyncio.ensure_future(channel.subscribe())
+        await until(lambda: server.joins("t"))
+        await asyncio.gather(first, channel.subscribe(), channel.subscribe())
+        channel.start()
+        await asyncio.sleep(0.05)
+        assert len(server.joins("t")) == 1
+
+
 async def test_leaving_and_coming_back(server: FakeServer, vsn: Any) -> None:
     async with client_of(server, vsn=vsn) as client:
         channel = client.channel("t")
@@ -476,3 +488,20 @@ async def test_a_heartbeat_that_fails_for_whatever_reason_is_a_lost_connection(
 
         monkeypatch.setattr(client, "_beat_once", once_bad)
         await until(lambda: client.reconnects == 1 and client.status == "connected")
+
+
+async def test_row_changes_by_a_function(server: FakeServer) -> None:
+    async with client_of(server) as client:
+        channel, got = client.channel("t"), []
+
+        async def later(change: Change) -> None:
+            await asyncio.sleep(0)
+            got.append(change.record)
+
+        unregister = channel.on_postgres_changes(later, table="t", filter="id=gt.0")
+        await channel.subscribe()
+        await server.change("t", {"id": 1}, {"id": 2})
+        await until(lambda: got == [{"id": 1}, {"id": 2}])
+        unregister()
+        with pytest.raises(TypeError, match="a callback is a function"):
+            channel.on_broadcast("m", None)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from rtwidgets.client import sync, thread
 from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.filters import where
 
 from .fake import FakeServer
 
@@ -362,3 +364,43 @@ def test_a_refusal_is_told_once(server: FakeServer, caplog: pytest.LogCaptureFix
     server.join_errors.append("Unauthorized: You do not have permissions to read from this Channel topic: two")
     client.channel("two").start()
     wait_for(lambda: any("two" in record.getMessage() for record in caplog.records if record.levelname == "ERROR"))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda room: room.on_broadcast("m", None), TypeError, "a callback is a function, not NoneType"),
+        (lambda room: room.on_presence("x"), TypeError, "a callback is a function, not str"),
+        (lambda room: room.on_postgres_changes(5, table="t"), TypeError, "a callback is a function, not int"),
+        (lambda room: room.on_postgres_changes(print, "UPSERT", table="t"), RealtimeError, "use one of *, INSERT"),
+        (lambda room: room.on_postgres_changes(print, table="t", filter="a=1"), RealtimeError, "column=op.value"),
+        (lambda room: room.client.channel(5), TypeError, "a topic is text, such as 'support-chat', not int"),
+        (lambda room: room.client.channel("realtime:"), RealtimeError, "a channel needs a name"),
+        (lambda room: sync.connect("abcdefgh", "key"), ValueError, "'abcdefgh' is no URL of a project"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_where_it_is_said(
+    server: FakeServer, call: Any, error: Any, words: str
+) -> None:
+    sync.connect(server.url, "key")
+    room = sync.Channel("chat")
+    with pytest.raises(error, match=re.escape(words)):
+        call(room)
+
+
+def test_a_filter_from_where_and_an_event_in_any_case(server: FakeServer) -> None:
+    sync.connect(server.url, "key")
+    room = sync.Channel("chat")
+    room.on_postgres_changes(print, "insert", table="t", filter=where("name", "eq", "a,b"))
+    room.subscribe()
+    asked = server.joins("chat")[0].payload["config"]["postgres_changes"]
+    assert asked == [{"event": "INSERT", "schema": "public", "table": "t", "filter": 'name=eq."a,b"'}]
+
+
+def test_the_reason_why_a_join_takes_too_long_is_in_the_error(server: FakeServer) -> None:
+    client = sync.connect("http://127.0.0.1:9", "key")
+    with pytest.raises(RealtimeError, match="cannot connect") as caught:
+        client.channel("t").subscribe(0.3)
+    assert caught.value.code == "Timeout"
+    assert "network" in caught.value.hint
+    assert "policy" not in caught.value.hint
