@@ -71,8 +71,10 @@ class Table:
         key_types: list[str],
         rls: bool,
         judged: list[str] | None = None,
+        by_index: bool = True,
     ) -> None:
         self.relation = relation
+        self.by_index = by_index
         self.key_types = key_types  # as SQL writes them
         self.rls = rls
         positions = {column.name: i for i, column in enumerate(relation.columns)}
@@ -187,10 +189,11 @@ class Catalogue:
             cursor = await connection.execute(_TABLE, (relation.oid,))
             row = await cursor.fetchone()
         self._bypass.clear()
-        rls, key, columns, whole = row if row is not None else (False, [], [], False)  # dropped meanwhile
+        # Dropped meanwhile, perhaps.
+        rls, key, columns, whole, by_index = row if row is not None else (False, [], [], False, True)
         names, kinds = [name for name, _ in key], [kind for _, kind in key]
         judged = None if whole else columns
-        table = self._tables[relation.oid] = Table(relation, self.types, names, kinds, rls, judged)
+        table = self._tables[relation.oid] = Table(relation, self.types, names, kinds, rls, judged, by_index)
         return table
 
     async def grants(self, table: Table, role: str) -> frozenset[str]:
@@ -338,10 +341,11 @@ class _Question:
         self._numbers = list(self._by_key.values())
         names = [identifier(f"k{i}") for i in range(len(table.key))]
         columns = [identifier(table.relation.columns[i].name) for i in table.key]
+        self._keyed = sql.SQL(" from unnest({arrays}) with ordinality as k({names}, n)").format(
+            arrays=sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in names), names=sql.SQL(", ").join(names)
+        )
         # The type is the column's own, by name, so that the primary key's index serves.
-        self._from = sql.SQL(" from unnest({arrays}) with ordinality as k({names}, n) join {table} t on {same}").format(
-            arrays=sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in names),
-            names=sql.SQL(", ").join(names),
+        self._same = sql.SQL(" from {table} t where {same}").format(
             table=identifier(table.relation.schema, table.relation.name),
             same=sql.SQL(" and ").join(
                 sql.SQL("t.{} = k.{}::{}").format(column, name, sql.SQL(kind.replace("%", "%%")))
@@ -351,8 +355,15 @@ class _Question:
 
     async def visible(self, connection: Connection) -> set[int]:
         """Those whose row the connection's role sees."""
-        cursor = await connection.execute(sql.SQL("select k.n::int8") + self._from, self._keys)
-        return {number for (n,) in await cursor.fetchall() for number in self._numbers[n - 1]}
+        # Row by row by its index; as one join, Postgres may rather read the whole table, and ask the policies of all of
+        # it. Where the key's type does not let policies be asked last, it has to: then at least once only.
+        fence = sql.SQL(" offset 0") if self._table.by_index else sql.SQL("")
+        query = (
+            sql.SQL("select array_agg(k.n::int8)") + self._keyed + sql.SQL(" cross join lateral (select") + self._same
+        )
+        cursor = await connection.execute(query + fence + sql.SQL(") t"), self._keys)
+        (seen,) = await cursor.fetchone() or (None,)
+        return {number for n in seen or () for number in self._numbers[n - 1]}
 
     async def standing(self, connection: Connection) -> set[int]:
         """Those that differ from the row of their key in nothing that the policies look at."""
@@ -369,7 +380,8 @@ class _Question:
             )
             for i in judged
         )
-        cursor = await connection.execute(sql.SQL("select k.n::int8, ") + values + self._from, self._keys)
+        query = sql.SQL("select k.n::int8, t.*") + self._keyed + sql.SQL(" cross join lateral (select ") + values
+        cursor = await connection.execute(query + self._same + sql.SQL(" offset 0) t"), self._keys)
         found: set[int] = set()
         for n, *now in await cursor.fetchall():
             texts = [None if value is None else value.encode() for value in now]
@@ -383,6 +395,7 @@ def _same(version: Row, indices: Sequence[int], now: Sequence[bytes | None]) -> 
 
 # A table's row level security, its key, the columns that its policies for reading look at, and whether they look at
 # what cannot be told by columns: the whole row, or whatever a function, an operator or a view of the user's reads.
+# Last, whether the key may be looked up before the policies are asked.
 _TABLE = """
 select c.relrowsecurity,
   coalesce((select array_agg(array[a.attname::text, format_type(a.atttypid, a.atttypmod)] order by k.n)
@@ -402,6 +415,12 @@ select c.relrowsecurity,
       left join pg_catalog.pg_class r on d.refclassid = 'pg_catalog.pg_class'::regclass and r.oid = d.refobjid
       where d.classid = 'pg_catalog.pg_policy'::regclass and d.objid = p.oid
         and (n.nspname <> 'auth' or d.refclassid = 'pg_catalog.pg_operator'::regclass or r.relkind in ('v', 'm', 'f'))
-    )))
+    ))),
+  coalesce((select bool_and(f.proleakproof) from pg_catalog.pg_index i
+    cross join unnest(i.indclass::oid[]) as k(oid) join pg_catalog.pg_opclass s on s.oid = k.oid
+    join pg_catalog.pg_amop o on o.amopfamily = s.opcfamily and o.amopstrategy = 3
+      and o.amoplefttype = s.opcintype and o.amoprighttype = s.opcintype
+    join pg_catalog.pg_operator e on e.oid = o.amopopr join pg_catalog.pg_proc f on f.oid = e.oprcode
+    where i.indrelid = c.oid and i.indisprimary), false)
 from pg_catalog.pg_class c where c.oid = %s
 """
