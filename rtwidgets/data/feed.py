@@ -6,9 +6,12 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from itertools import islice
+from typing import Any, TypeVar, cast
 
 import pandas as pd
+
+T = TypeVar("T")
 
 
 class BroadcastLog:
@@ -51,11 +54,12 @@ class BroadcastLog:
         with self._lock:
             return self._entries[-1][2] if self._entries else None
 
-    def entries(self, start: int = 0) -> list[tuple[datetime, str, Any]]:
-        """(received_at, event, payload) from the `start`-th ever received on, as far as they are kept."""
+    def entries(self, start: int = 0, stop: int | None = None) -> list[tuple[datetime, str, Any]]:
+        """(received_at, event, payload) from the `start`-th ever received to before the `stop`-th, as far as they are
+        kept."""
         with self._lock:
-            skip = max(start - (self.total - len(self._entries)), 0)
-            return list(self._entries)[skip:]
+            held = self.total - len(self._entries)
+            return part(self._entries, start - held, len(self._entries) if stop is None else stop - held)
 
     def df(self) -> pd.DataFrame:
         """received_at (UTC), event, then a column for each field of the payloads; what is not a dict stands in
@@ -65,6 +69,16 @@ class BroadcastLog:
             if self._frame is None:
                 self._frame = _frame(list(self._entries))
             return self._frame.copy()
+
+
+def part(entries: deque[T], start: int, stop: int) -> list[T]:
+    """`list(entries)[start:stop]`, going from the nearer end: it costs what lies between there and the part."""
+    start, stop = max(start, 0), min(stop, len(entries))
+    if start >= stop:
+        return []
+    if start < len(entries) - stop:
+        return list(islice(entries, start, stop))
+    return list(islice(reversed(entries), len(entries) - stop, len(entries) - start))[::-1]
 
 
 def _frame(entries: list[tuple[datetime, str, Any]]) -> pd.DataFrame:

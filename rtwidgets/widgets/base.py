@@ -54,6 +54,8 @@ class View:
         """What it was sent last; the next frame is the difference."""
         self.outbox: list[Any] = []
         """Answers to what this view asked, for its next frame."""
+        self.reads: list[Any] = []
+        """What it wants to read of a long list (see `paging`)."""
         self.seq = 0
         self.unacked = 0
         self.sent_at = self.whole_at = self.heard_at = 0.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -17,11 +16,12 @@ from ..client.sync import Channel
 from ..client.thread import io_loop, run
 from ..data.feed import BroadcastLog
 from ..protocol.errors import RealtimeError
+from . import paging
 from .base import STATIC, RtWidget, View, paragraph, there, unregister_all
 from .pump import pump
 
 SHOWN = 500
-"""Lines that a view gets when it opens, and at most in one frame."""
+"""Lines that a view gets when it opens, and at most in one frame; older ones it asks for."""
 HTML_LINES = 50
 TEXT_MOST = 4_000
 """Characters of one message that a page shows; the variable holds all of them."""
@@ -56,7 +56,7 @@ class BroadcastFeed(RtWidget):
         self.channel = channel if isinstance(channel, Channel) else Channel(channel)
         self.event, self.sender = event, sender
         self.heard = BroadcastLog(maxlen)
-        self._own: deque[int] = deque(maxlen=maxlen)
+        self._own: set[int] = set()
         self._registered: list[Callable[[], Any]] = []
         super().__init__()
         there(self._begin)
@@ -132,7 +132,9 @@ class BroadcastFeed(RtWidget):
         await self.channel.aio.send(event, payload)
         if not self.channel.options.broadcast_self:
             # The server sends it to everybody else; whoever reads `messages` expects the whole talk.
-            self._own.append(self.heard.total)
+            if len(self._own) > 2 * len(self.heard) + 100:
+                self._own = {number for number in self._own if number >= self.heard.total - len(self.heard)}
+            self._own.add(self.heard.total)
             self.heard.append(event, payload)
             pump.mark(self)
 
@@ -175,20 +177,26 @@ class BroadcastFeed(RtWidget):
         since = shown.get("since")
         if since is None or self.heard.total > since or shown.get("held", 0) > self.heard.total:
             start = max(since or 0, held, self.heard.total - SHOWN)
-            own = set(self._own)
-            entries = self.heard.entries(start)
             frame["from"] = start
-            frame["lines"] = [_line(*entry, mine=start + i in own) for i, entry in enumerate(entries)]
-            shown["since"] = start + len(entries)
+            frame["lines"] = self._lines(start, self.heard.total)
+            shown["since"] = self.heard.total
         if held != shown.get("held"):
             shown["held"] = frame["held"] = held
         answers = view.outbox
         if answers:
             frame["answers"], view.outbox = answers, []
+        if view.reads:
+            frame["pages"] = paging.answers(view, held, self.heard.total, self._lines, _searched)
         return frame or None
 
+    def _lines(self, start: int, stop: int) -> list[dict[str, Any]]:
+        entries = self.heard.entries(start, stop)
+        return [_line(*entry, mine=start + i in self._own) for i, entry in enumerate(entries)]
+
     def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
-        if kind == "send" and isinstance(content.get("text"), str):
+        if kind == "read":
+            paging.asked(view, content)
+        elif kind == "send" and isinstance(content.get("text"), str):
             number, text = content.get("number"), content["text"]
 
             async def go() -> None:
@@ -209,6 +217,11 @@ class BroadcastFeed(RtWidget):
         lines = [_line(*entry, mine=False) for entry in self.heard.entries(max(0, self.heard.total - HTML_LINES))]
         items = "".join(f"<li><b>{html.escape(line['sender'])}</b> {html.escape(line['text'])}</li>" for line in lines)
         return f"<p><b>{html.escape(self.channel.topic)}</b>: {len(self.heard)} messages</p><ul>{items}</ul>"
+
+
+def _searched(line: dict[str, Any]) -> str:
+    """What the page's filter looks at; the page does the same."""
+    return f"{line['sender']} {line['event']} {line['text']}"
 
 
 def _line(at: datetime, event: str, payload: Any, *, mine: bool) -> dict[str, Any]:

@@ -14,14 +14,16 @@ import pandas as pd
 import traitlets
 
 from ..client.sync import Channel, Client, default_client
+from ..data.feed import part
 from ..protocol.channel import PREFIX
 from ..protocol.explain import as_dict, explain
 from ..protocol.messages import Message
+from . import paging
 from .base import STATIC, RtWidget, View, there, unregister_all
 from .pump import pump
 
 SHOWN = 300
-"""Frames that a view gets when it opens, and at most at once."""
+"""Frames that a view gets when it opens, and at most at once; older ones it asks for."""
 TEXT_MOST = 4_000
 """Characters of one frame that a page shows; `export` writes all of them."""
 
@@ -131,21 +133,28 @@ class Inspector(RtWidget):
         since = shown.get("since", 0)
         start = max(since, held, until - SHOWN)
         if until > start or "since" not in shown:
-            entries = list(self._entries)[start - held : until - held]
             frame["from"] = start
-            frame["lines"] = [_shown(*entry) for entry in entries]
+            frame["lines"] = self._lines(start, until)
             shown["since"] = until
         if held != shown.get("held"):
             shown["held"] = frame["held"] = held
         if view.outbox:
             frame["file"] = view.outbox.pop(0)
+        if view.reads:
+            frame["pages"] = paging.answers(view, held, until, self._lines, _searched)
         return frame or None
+
+    def _lines(self, start: int, stop: int) -> list[dict[str, Any]]:
+        held = self._total - len(self._entries)
+        return [_shown(*entry) for entry in part(self._entries, start - held, stop - held)]
 
     def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
         if kind in ("pause", "resume"):
             self._hold(kind == "pause")
         elif kind == "clear":
             self.clear()
+        elif kind == "read":
+            paging.asked(view, content)
         elif kind == "export":
             view.outbox.append("\n".join(_line(*entry) for entry in list(self._entries)))
 
@@ -163,6 +172,11 @@ class Inspector(RtWidget):
 def _line(at: datetime, way: str, message: Message) -> str:
     said = {"at": at.isoformat(), "direction": way, "meaning": explain(way, message), "frame": as_dict(message)}
     return json.dumps(said, ensure_ascii=False, default=str)
+
+
+def _searched(line: dict[str, Any]) -> str:
+    """What the page's filter looks at; the page does the same."""
+    return f"{line['text']} {line['event']} {line['frame']}"
 
 
 def _shown(at: datetime, way: str, message: Message) -> dict[str, Any]:

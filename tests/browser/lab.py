@@ -147,6 +147,19 @@ def blocked(page: Page, lab: Lab, index: int) -> Iterator[None]:
     wait_idle(page)
 
 
+def save(page: Page, lab: Lab, name: str) -> str:
+    """Saves the notebook, and gives its text once the server has it."""
+    file = lab.root / name
+    before = file.stat().st_mtime_ns
+    page.evaluate("void window.jupyterapp.commands.execute('docmanager:save')")
+    deadline = time.monotonic() + 30
+    while file.stat().st_mtime_ns == before:
+        assert time.monotonic() < deadline, f"{name} was not saved"
+        page.wait_for_timeout(50)
+    page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
+    return file.read_text()
+
+
 def is_busy(page: Page) -> bool:
     return page.locator('.jp-Notebook-ExecutionIndicator[data-status="busy"]').count() > 0
 

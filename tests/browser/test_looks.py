@@ -3,6 +3,7 @@ back in a talk, and a page that does not jump."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from .lab import Lab, blocked, run_all
+from .lab import Lab, blocked, run_all, save
 
 CELLS = [
     """
@@ -161,23 +162,58 @@ def test_from_right_to_left(page: Any, kinds: Any, shots: Path) -> None:
         page.evaluate("document.documentElement.removeAttribute('dir')")
 
 
-def test_reading_back_in_a_talk(page: Any, database: Any, say: Callable[[str], None]) -> None:
+READ = """(list, text) => {
+  const edge = list.getBoundingClientRect().top;
+  const seen = [...list.querySelectorAll('.rtw-line')].filter(line => line.getBoundingClientRect().bottom > edge);
+  const row = text ? seen.find(line => line.querySelector('.rtw-text').textContent === text) : seen[0];
+  return row ? [row.querySelector('.rtw-text').textContent, row.getBoundingClientRect().top - edge] : [null, 0];
+}"""
+"""The first line that is being read, or the one with this text, and where it stands in the view."""
+
+
+def stays(lines: Any, before: list[Any]) -> None:
+    """What was read `before` still stands where it stood."""
+    text, top = lines.evaluate(READ, before[0])
+    assert text == before[0]
+    assert abs(top - before[1]) <= 1
+
+
+def test_reading_back_in_a_talk(page: Any, say: Callable[[str], None], shots: Path) -> None:
     feed = page.locator(".rtw-feed")
     lines = feed.get_by_role("list", name="messages")
     feed.scroll_into_view_if_needed()
     lines.get_by_text("line 1499", exact=True).wait_for()
-    assert lines.locator(".rtw-line").count() < 80, "as many elements as are seen, and some around"
+    # Up to the oldest line that is here, until there is none older: all that the kernel holds can be read.
+    seen: set[int] = set()
+    deadline = time.monotonic() + 120
+    while 0 not in seen:
+        assert time.monotonic() < deadline, f"no older line came than line {min(seen)}"
+        here = lines.evaluate("list => [...list.firstElementChild.children].map(row => row.textContent)")
+        assert len(here) < 80, "as many elements as are seen, and some around"
+        numbers = [int(text.split("line ")[1]) if "line " in text else None for text in here]
+        known = [number for number in numbers if number is not None]
+        whole = list(range(known[0], known[-1] + 1))
+        assert numbers in (whole, [None, *whole]), "no line is missing between two, and what is older is said to be"
+        seen |= set(known)
+        lines.evaluate("list => (list.scrollTop -= 150)")
+        page.wait_for_timeout(20)
+    assert seen == set(range(1500))
     lines.evaluate("list => (list.scrollTop = 0)")
-    lines.get_by_text("line 1000", exact=True).wait_for()
+    page.screenshot(path=shots / "looks_read_back.png")
+    before = lines.evaluate(READ)
     say("while you read")
     feed.get_by_role("button", name="1 new").wait_for()
-    assert lines.get_by_text("line 1000", exact=True).is_visible(), "what is being read stays"
+    stays(lines, before)
     feed.get_by_role("button", name="1 new").click()
     lines.get_by_text("while you read").wait_for()
     feed.get_by_role("button", name="1 new").wait_for(state="hidden")
+    # A filter finds also what this page does not hold, or not any more.
     feed.get_by_role("searchbox", name="filter messages").fill("line 107")
-    lines.get_by_text("line 1079", exact=True).wait_for()
-    assert lines.locator(".rtw-line").count() == 10
+    lines.get_by_text("line 107", exact=True).wait_for()
+    page.wait_for_function(
+        "list => list.querySelectorAll('.rtw-line').length === 11 && !list.querySelector('.rtw-gap-line')",
+        arg=lines.element_handle(),
+    )
     feed.get_by_role("searchbox", name="filter messages").fill("")
     lines.get_by_text("while you read").wait_for()
 
@@ -223,3 +259,21 @@ def test_a_chart_is_read_and_enlarged_by_keys_and_pointer(page: Any) -> None:
     reset.wait_for()
     page.keyboard.press("Escape")
     reset.wait_for(state="hidden")
+
+
+def test_older_messages_are_promised_while_a_cell_blocks(page: Any, lab: Lab) -> None:
+    # Another view of the same feed, which has the newest messages only.
+    save(page, lab, "looks.ipynb")
+    page.reload()
+    feed = page.locator(".rtw-feed")
+    lines = feed.get_by_role("list", name="messages")
+    lines.get_by_text("line 1499", exact=True).wait_for(timeout=60_000)
+    with blocked(page, lab, len(CELLS) - 1):
+        feed.scroll_into_view_if_needed()
+        lines.evaluate("list => (list.scrollTop = 0)")
+        lines.get_by_text("they come when the kernel is free").wait_for()
+        before = lines.evaluate(READ)
+    # Then they come by themselves, above what is being read.
+    lines.get_by_text("they come when the kernel is free").wait_for(state="detached")
+    page.wait_for_function("list => list.scrollTop > 100", arg=lines.element_handle())
+    stays(lines, before)

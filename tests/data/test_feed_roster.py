@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rtwidgets.data.feed import BroadcastLog
+from collections import deque
+
+from rtwidgets.data.feed import BroadcastLog, part
 from rtwidgets.data.roster import Roster
 from rtwidgets.protocol.presence import PresenceMachine
 
@@ -21,6 +23,22 @@ def test_the_log_is_bounded_and_its_frame_has_a_column_a_field() -> None:
     held.loc[0, "text"] = "mine"
     assert log.df().loc[0, "text"] == "m3"
     assert [event for _, event, _ in log.entries(5)] == ["raw"]
+
+
+def test_a_part_of_a_log_is_that_of_a_list_from_either_end() -> None:
+    entries = deque(range(10))
+    for start in range(-2, 12):
+        for stop in range(-2, 12):
+            assert part(entries, start, stop) == list(entries)[max(start, 0) : max(stop, 0)]
+
+
+def test_entries_go_by_the_numbers_ever_received() -> None:
+    log = BroadcastLog(maxlen=4)
+    for number in range(10):
+        log.append("m", number)
+    payloads = [payload for _, _, payload in log.entries(2, 8)]
+    assert payloads == [6, 7]
+    assert log.entries(0, 6) == []
 
 
 def test_the_roster_counts_people_and_connections() -> None:

@@ -100,6 +100,47 @@ def test_bytes_and_odd_payloads_have_a_line(rooms: Any) -> None:
     assert len(late.frames[0]["lines"]) == 3
 
 
+def test_a_page_reads_back_as_far_as_the_feed_holds(rooms: Any) -> None:
+    ana, bob = rt.BroadcastFeed(rooms[0], "m"), rt.BroadcastFeed(rooms[1], "m", maxlen=1_000)
+    until(lambda: rooms[0].status == rooms[1].status == "joined")
+    ana.send("the very first")
+    bob.send("my own")
+    for n in range(1_100):
+        rooms[0].send("m", {"sender": "ana", "text": f"line {n}"})
+    until(lambda: bob.heard.total == 1_102)
+    page = Page(bob)
+    until(lambda: page.frames)
+    assert (page.frames[0]["from"], page.frames[0]["held"]) == (602, 102)
+    page.say("read", start=102, stop=602, back=True, filter="")
+    until(lambda: any(f.get("pages") for f in page.frames))
+    (older,) = next(f["pages"] for f in page.frames if f.get("pages"))
+    assert [line["text"] for _, line in older["lines"]] == [f"line {n}" for n in range(400, 600)]
+    assert [number for number, _ in older["lines"]] == list(range(402, 602))
+    page.frames.clear()
+    page.say("read", start=102, stop=602, back=True, filter="ana m line 15")
+    until(lambda: any(f.get("pages") for f in page.frames))
+    (found,) = next(f["pages"] for f in page.frames if f.get("pages"))
+    assert (found["start"], found["stop"], found["filter"]) == (102, 602, "ana m line 15")
+    assert [line["text"] for _, line in found["lines"]] == [f"line {n}" for n in range(150, 160)]
+    bob.clear()
+    until(lambda: page.frames[-1].get("held") == 1_102)
+
+
+def test_own_messages_stay_own_when_read_back(rooms: Any) -> None:
+    ana = rt.BroadcastFeed(rooms[0], "m", maxlen=50)
+    until(lambda: rooms[0].status == "joined")
+    for n in range(300):
+        ana.send(f"mine {n}")
+    page = Page(ana)
+    until(lambda: page.frames)
+    page.say("read", start=0, stop=300, back=True, filter="")
+    until(lambda: any(f.get("pages") for f in page.frames))
+    (older,) = next(f["pages"] for f in page.frames if f.get("pages"))
+    assert all(line["mine"] for _, line in older["lines"])
+    assert len(older["lines"]) == 50
+    assert len(ana._own) <= 250, "what was forgotten is forgotten here as well"
+
+
 def test_presence_counts_people(rooms: Any) -> None:
     ana = rt.Presence(rooms[0], key="ana", state={"team": "support"})
     page = Page(ana)

@@ -58,6 +58,10 @@ def test_a_channels_frames_only_a_bounded_number_and_pause(local: Any) -> None:
         room.send("m", {"n": number})
     until(lambda: inspector.revision >= 30)
     assert inspector.count == 10
+    page.say("read", start=0, stop=10**6, back=True, filter='"n": 27')
+    until(lambda: any(f.get("pages") for f in page.frames))
+    (older,) = next(f["pages"] for f in page.frames if f.get("pages"))
+    assert ["27" in line["frame"] for _, line in older["lines"]] == [True]
     assert set(inspector.df["topic"]) == {"realtime:one"}
     until(lambda: page.state.get("count") == inspector.revision >= 30)
     page.say("pause")

@@ -1,20 +1,28 @@
 /**
  * A list of lines of any height of which only those near the view are elements. Who is at the end stays there as lines come; who
- * reads above keeps what they read where it is.
+ * reads above keeps what they read where it is, whatever comes, goes or turns out taller around it.
  */
 import { h, perFrame } from "./dom";
 
+type Id = string | number;
+
 export interface Drawn<T> {
   /** Names an item for as long as it is in the list. */
-  id(item: T): string | number;
+  id(item: T): Id;
   /** The element of an item; made anew each time the item comes near the view. */
   draw(item: T): HTMLElement;
+  /** Whether the item stays what it is, so that others can be kept in place by it. Default: all do. */
+  isFirm?(item: T): boolean;
+  /** Its place, from 1, and the length of the whole list, -1 for not known. Default: among the items given. */
+  place?(item: T): [place: number, length: number] | null;
 }
 
 /** Height of a line that was never drawn, while no other was. */
 const GUESS = 20;
 /** Pixels above and below the view in which lines are drawn as well. */
 const MARGIN = 200;
+/** Pixels above and below the view in which missing lines are asked for. */
+const AHEAD = 800;
 /** Height of the view before there is a layout to measure. */
 const VIEW = 220;
 const AT_END = 24;
@@ -23,13 +31,21 @@ export class Lines<T> {
   readonly element: HTMLElement;
   /** Called when the view comes to the end or leaves it. */
   onEnd: (atEnd: boolean) => void = () => {};
+  /** Called after drawing with the items around the view, and which of them is the first one seen. */
+  onNear: (items: readonly T[], first: number) => void = () => {};
   /** Whether the view stands at the end, and so follows what comes. */
   atEnd = true;
   private readonly canvas = h("div", { class: "rtw-canvas" });
   private items: readonly T[] = [];
-  private readonly rows = new Map<string | number, HTMLElement>();
-  private readonly heights = new Map<string | number, number>();
+  private ids: Id[] = [];
+  private tops = new Float64Array(1);
+  private readonly rows = new Map<Id, HTMLElement>();
+  private readonly heights = new Map<Id, number>();
   private measured = 0;
+  /** The items seen, and where each begins, from the upper edge of the view: the first that is still there is kept in place. */
+  private marks: [item: T, id: Id, y: number][] = [];
+  /** Where the view stood when it was drawn: if it is elsewhere now, a person has scrolled. */
+  private scroll = 0;
 
   constructor(
     private readonly drawn: Drawn<T>,
@@ -46,16 +62,18 @@ export class Lines<T> {
 
   /** Shows these items. */
   set(items: readonly T[]): void {
+    this.look();
     this.items = items;
+    this.ids = items.map((item) => this.drawn.id(item));
     if (this.heights.size > 2 * items.length + 100) {
-      const ids = new Set(items.map((item) => this.drawn.id(item)));
+      const ids = new Set(this.ids);
       for (const id of this.heights.keys()) if (!ids.has(id)) this.forget(id);
     }
     this.draw();
   }
 
   /** Draws the element of this item again. */
-  refresh(id: string | number): void {
+  refresh(id: Id): void {
     this.rows.get(id)?.remove();
     this.rows.delete(id);
   }
@@ -71,14 +89,22 @@ export class Lines<T> {
   }
 
   toEnd(): void {
-    this.element.scrollTop = this.element.scrollHeight;
     this.setAtEnd(true);
     this.draw();
   }
 
+  /** The first item that is being read; undefined where there is none. */
+  get reading(): T | undefined {
+    return this.marks[0]?.[0];
+  }
+
+  /** Takes in where a person has scrolled to; the event comes later than the scrolling, and after it other things may. */
   private look(): void {
     const { scrollHeight, scrollTop, clientHeight } = this.element;
-    if (clientHeight > 0) this.setAtEnd(scrollHeight - scrollTop - clientHeight < AT_END);
+    if (clientHeight === 0 || scrollTop === this.scroll) return;
+    this.scroll = scrollTop;
+    this.mark();
+    this.setAtEnd(scrollHeight - scrollTop - clientHeight < AT_END);
   }
 
   private setAtEnd(atEnd: boolean): void {
@@ -87,34 +113,68 @@ export class Lines<T> {
     this.onEnd(atEnd);
   }
 
-  private forget(id: string | number): void {
+  private forget(id: Id): void {
     const height = this.heights.get(id);
     if (height === undefined) return;
     this.heights.delete(id);
     this.measured -= height;
   }
 
-  private heightOf(id: string | number): number {
+  private heightOf(id: Id): number {
     return this.heights.get(id) ?? (this.heights.size ? this.measured / this.heights.size : GUESS);
   }
 
+  private get view(): number {
+    return this.element.clientHeight || VIEW;
+  }
+
   private draw(): void {
+    this.look();
     // Heights are known only once drawn, and move what is near: the second round puts that right.
     for (let round = 0; round < 3 && this.drawOnce(); round++);
+    this.element.scrollTop = this.atEnd ? this.element.scrollHeight : this.top();
+    this.scroll = this.element.scrollTop;
+    this.mark();
+    const first = firstAfter(this.tops, this.scroll - AHEAD);
+    const stop = Math.min(this.items.length, firstAfter(this.tops, this.scroll + this.view + AHEAD) + 1);
+    this.onNear(this.items.slice(first, stop), firstAfter(this.tops, this.scroll) - first);
+  }
+
+  private measureTops(): void {
+    const { ids } = this;
+    this.tops = new Float64Array(ids.length + 1);
+    for (let i = 0; i < ids.length; i++) this.tops[i + 1] = this.tops[i]! + this.heightOf(ids[i]!);
+  }
+
+  private mark(): void {
+    const { items, ids, tops, scroll } = this;
+    this.marks = [];
+    for (let i = firstAfter(tops, scroll); i < items.length && tops[i]! < scroll + this.view; i++) {
+      if (this.drawn.isFirm?.(items[i]!) ?? true) this.marks.push([items[i]!, ids[i]!, tops[i]! - scroll]);
+    }
+  }
+
+  /** Where the view has to stand, so that what is read stays where it is. */
+  private top(): number {
+    const { ids, tops } = this;
+    const most = Math.max(0, tops[ids.length]! - this.view);
+    if (this.atEnd) return most;
+    for (const [, id, y] of this.marks) {
+      const index = ids.indexOf(id);
+      if (index >= 0) return Math.max(0, tops[index]! - y);
+    }
+    return Math.min(this.scroll, most);
   }
 
   /** Draws what is near the view; returns whether heights turned out other than thought. */
   private drawOnce(): boolean {
-    const { items, element } = this;
-    const view = element.clientHeight || VIEW;
-    const ids = items.map((item) => this.drawn.id(item));
-    const tops = new Float64Array(items.length + 1);
-    for (let i = 0; i < items.length; i++) tops[i + 1] = tops[i]! + this.heightOf(ids[i]!);
+    const { items, ids, view } = this;
+    this.measureTops();
+    const { tops } = this;
     const total = tops[items.length]!;
-    const top = this.atEnd ? Math.max(0, total - view) : Math.min(element.scrollTop, Math.max(0, total - view));
+    const top = this.top();
     const first = firstAfter(tops, top - MARGIN);
     const stop = Math.min(items.length, firstAfter(tops, top + view + MARGIN) + 1);
-    const anchor = Math.min(firstAfter(tops, top), Math.max(0, items.length - 1));
 
     const near = new Set(ids.slice(first, stop));
     for (const id of [...this.rows.keys()]) if (!near.has(id)) this.refresh(id);
@@ -127,8 +187,11 @@ export class Lines<T> {
         row.setAttribute("role", "listitem");
         this.rows.set(id, row);
       }
-      row.setAttribute("aria-posinset", String(i + 1));
-      row.setAttribute("aria-setsize", String(items.length));
+      const place = this.drawn.place ? this.drawn.place(items[i]!) : ([i + 1, items.length] as const);
+      if (place) {
+        row.setAttribute("aria-posinset", String(place[0]));
+        row.setAttribute("aria-setsize", String(place[1]));
+      }
       if (row === before) before = row.nextSibling;
       else this.canvas.insertBefore(row, before);
     }
@@ -136,19 +199,15 @@ export class Lines<T> {
     this.canvas.style.paddingBottom = `${total - tops[stop]!}px`;
 
     let wrong = false;
-    let above = 0;
     for (let i = first; i < stop; i++) {
-      const height = this.rows.get(ids[i]!)!.offsetHeight;
-      const thought = tops[i + 1]! - tops[i]!;
+      const { height } = this.rows.get(ids[i]!)!.getBoundingClientRect(); // not rounded: over many lines that would add up
       if (height === 0) continue;
-      if (i < anchor) above += height - thought;
-      if (Math.abs(height - thought) > 0.5) wrong = true;
+      if (Math.abs(height - (tops[i + 1]! - tops[i]!)) > 0.5) wrong = true;
       this.forget(ids[i]!);
       this.heights.set(ids[i]!, height);
       this.measured += height;
     }
-    if (this.atEnd) element.scrollTop = element.scrollHeight;
-    else if (Math.abs(above) > 0.5) element.scrollTop += above;
+    if (wrong) this.measureTops();
     return wrong;
   }
 }

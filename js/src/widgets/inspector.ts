@@ -2,6 +2,8 @@
 import { h, lifetime, setAttribute, setText } from "../core/dom";
 import { Lines } from "../core/lines";
 import { type Frame, Link, type Model } from "../core/link";
+import { type Gap, Log, isGap } from "../core/log";
+import { Pager } from "../core/pager";
 import { StatusLine } from "../core/status";
 import { exactClock, plural } from "../core/words";
 
@@ -17,6 +19,8 @@ interface InspectorFrame extends Frame {
   from?: number;
   lines?: Line[];
   held?: number;
+  /** Older frames that were asked for, those that the search finds, with their numbers. */
+  pages?: { start: number; stop: number; filter: string; lines: [number, Line][] }[];
   file?: string;
 }
 interface Entry {
@@ -24,7 +28,6 @@ interface Entry {
   line: Line;
 }
 
-const KEPT = 5000;
 const KINDS: [value: string, text: string, events: string[]][] = [
   ["", "all kinds", []],
   ["broadcast", "broadcast", ["broadcast"]],
@@ -49,13 +52,32 @@ export default {
     const clear = button("clear", "forget the frames");
     const save = button("export", "download the frames as JSON lines");
     const status = new StatusLine(search, kind, way, pause, clear, save);
-    const lines = new Lines<Entry>({ id: ({ id }) => id, draw: (entry) => draw(entry) }, "frames", signal);
-    const root = h("div", { class: "rtw rtw-inspector", "data-lm-suppress-shortcuts": true }, status.element, status.problem, lines.element);
+    const lines = new Lines<Entry | Gap>(
+      {
+        id: ({ id }) => id,
+        draw: (entry) => (isGap(entry) ? pager.draw(entry, found !== null) : draw(entry)),
+        isFirm: (entry) => !isGap(entry),
+        place: (entry) => (isGap(entry) ? null : [entry.id - held + 1, total - held]),
+      },
+      "frames",
+      signal,
+    );
+    const pager = new Pager("frame", (read) => link.send("read", { ...read, filter: wanted }), () => redrawGaps(), signal);
+    const empty = h("p", { class: "rtw-none", hidden: true });
+    const root = h("div", { class: "rtw rtw-inspector", "data-lm-suppress-shortcuts": true }, status.element, status.problem, h("div", { class: "rtw-scroll" }, lines.element, empty));
     el.append(root);
 
-    let all: Entry[] = [];
-    let last = -1;
+    let epoch = "";
+    /** The frames: all that are known, and those of them that pass what is chosen above. */
+    let all = new Log<Entry>();
+    let found: Log<Entry> | null = null;
+    /** The text searched for. */
+    let wanted = "";
+    let held = 0;
+    let total = 0;
+    let loaded = false;
     let paused = false;
+    let state: InspectorFrame["state"];
     const open = new Set<number>();
 
     const draw = ({ id, line }: Entry): HTMLElement => {
@@ -87,48 +109,94 @@ export default {
       return h("div", {}, details);
     };
 
-    const show = () => {
-      const wanted = search.value.trim().toLowerCase();
+    lines.onNear = (near, first) => pager.seek(near, first);
+
+    const passes = ({ line }: Entry): boolean => {
+      const beat = line.event === "heartbeat" || (line.event === "phx_reply" && line.text.startsWith("heartbeat:"));
       const events = KINDS.find(([value]) => value === kind.value)?.[2] ?? [];
-      const is = (event: string, topicReply: boolean) => events.includes(event) && !(topicReply && kind.value !== "heartbeat");
-      const passes = ({ line }: Entry) => {
-        const beat = line.event === "heartbeat" || (line.event === "phx_reply" && line.text.startsWith("heartbeat:"));
-        if (way.value && line.way !== way.value) return false;
-        if (kind.value === "heartbeat" ? !beat : events.length && !is(line.event, beat)) return false;
-        return wanted === "" || `${line.text} ${line.event} ${line.frame}`.toLowerCase().includes(wanted);
-      };
-      const shown = all.filter(passes);
-      lines.set(shown);
-      return shown.length;
+      if (way.value && line.way !== way.value) return false;
+      if (kind.value === "heartbeat" ? !beat : events.length && (beat || !events.includes(line.event))) return false;
+      return wanted === "" || `${line.text} ${line.event} ${line.frame}`.toLowerCase().includes(wanted);
+    };
+
+    const show = () => {
+      const reading = lines.atEnd || !lines.reading || isGap(lines.reading) ? undefined : lines.reading.id;
+      all.trim(reading);
+      found?.trim(reading);
+      const { entries } = found ?? all;
+      lines.set(entries);
+      empty.hidden = entries.length > 0 || !loaded;
+      setText(empty, found ? "No frame passes the filter." : "No frames yet.");
+    };
+
+    const redrawGaps = () => {
+      for (const entry of (found ?? all).entries) if (isGap(entry)) lines.refresh(entry.id);
+      lines.redraw();
+    };
+
+    const choose = () => {
+      wanted = search.value.trim().toLowerCase();
+      const reading = lines.atEnd ? undefined : lines.reading;
+      const narrowed = wanted !== "" || kind.value !== "" || way.value !== "";
+      // Who has found a frame and drops the filter wants to see what was around it.
+      if (!narrowed && reading && !isGap(reading)) all.add(reading.id, reading.id + 1, [reading]);
+      found = narrowed ? all.narrowed(passes) : null;
+      pager.anew();
+      show();
+      if (narrowed) lines.toEnd();
+      tell();
     };
 
     const take = (frame: InspectorFrame) => {
-      if (frame.whole && frame.lines) {
-        all = [];
-        last = -1;
+      if (frame.epoch !== epoch) {
+        epoch = frame.epoch;
+        all = new Log();
+        found = found && all.narrowed(passes);
+        [held, total, loaded] = [0, 0, false];
+        lines.toEnd();
       }
+      if (frame.seq <= 1) pager.answered(); // the view is a new one to the kernel: what was asked before is forgotten
       if (frame.lines && frame.from !== undefined) {
-        for (const [i, line] of frame.lines.entries()) {
-          const id = frame.from + i;
-          if (id > last) all.push({ id: (last = id), line });
-        }
+        const fresh = frame.lines.map((line, i) => ({ id: frame.from! + i, line }));
+        all.add(frame.from, frame.from + fresh.length, fresh);
+        found?.add(frame.from, frame.from + fresh.length, fresh);
+        total = Math.max(total, frame.from + fresh.length);
+        loaded = true;
       }
-      const held = Math.max(frame.held ?? 0, last - KEPT + 1);
-      if (all.length && all[0]!.id < held) all = all.filter(({ id }) => id >= held);
-      const shown = show();
-      if (frame.state) {
-        paused = frame.state.paused;
-        const facts = [frame.state.of, plural(frame.state.count, "frame")];
-        if (shown < all.length) facts.push(`${shown} shown`);
-        status.show(paused ? "paused" : "live", "", facts);
-        setText(pause, !paused ? "pause" : frame.state.waiting ? `resume (${frame.state.waiting})` : "resume");
-        setAttribute(pause, "aria-pressed", String(paused));
+      for (const { start, stop, filter, lines } of frame.pages ?? []) {
+        const old = lines.map(([id, line]) => ({ id, line }));
+        if (filter === "") all.add(start, stop, old);
+        if (filter !== wanted) continue;
+        pager.answered();
+        found?.add(start, stop, old);
       }
+      if (frame.held !== undefined) {
+        held = frame.held;
+        all.forget(held);
+        found?.forget(held);
+      }
+      show();
+      if (frame.state) state = frame.state;
+      tell();
       if (frame.file !== undefined) download(frame.file);
     };
 
-    const link = new Link<InspectorFrame>(model, take, status);
-    for (const control of [search, kind, way]) control.addEventListener("input", show, { signal });
+    const tell = () => {
+      if (!state) return;
+      paused = state.paused;
+      const facts = [state.of, plural(state.count, "frame")];
+      if (found) facts.push(`${found.size} shown`);
+      status.show(paused ? "paused" : "live", "", facts);
+      setText(pause, !paused ? "pause" : state.waiting ? `resume (${state.waiting})` : "resume");
+      setAttribute(pause, "aria-pressed", String(paused));
+    };
+
+    const setGone = (gone: boolean) => {
+      status.setGone(gone);
+      pager.setGone(gone);
+    };
+    const link = new Link<InspectorFrame>(model, take, { setGone });
+    for (const control of [search, kind, way]) control.addEventListener("input", choose, { signal });
     pause.addEventListener("click", () => link.send(paused ? "resume" : "pause"), { signal });
     clear.addEventListener("click", () => link.send("clear"), { signal });
     save.addEventListener("click", () => link.send("export"), { signal });

@@ -1,0 +1,93 @@
+/** Asks the kernel for the items of a gap when it comes near the view, and says in its place what is going on. */
+import { h } from "./dom";
+import { type Gap, isGap } from "./log";
+import { plural } from "./words";
+
+/** What a page asks for: items from `start` to before `stop`, those at the end of them first where it reads backwards. */
+export interface Read {
+  start: number;
+  stop: number;
+  back: boolean;
+}
+
+/** Milliseconds without an answer that are worth a word: a running cell keeps the kernel from hearing. */
+const LATE = 1000;
+/** Milliseconds after the last key in a filter. */
+const TYPED = 150;
+
+export class Pager {
+  /** Whether something was asked for and has not come. */
+  private asking = false;
+  private late = false;
+  private gone = false;
+  private timer = 0;
+  private sending = 0;
+  private notBefore = 0;
+
+  constructor(
+    /** What the items are called, one of them. */
+    private readonly noun: string,
+    /** Returns whether it could be sent. */
+    private readonly ask: (read: Read) => boolean,
+    /** The gaps say something else now. */
+    private readonly changed: () => void,
+    signal: AbortSignal,
+  ) {
+    signal.addEventListener("abort", () => this.answered(), { once: true });
+  }
+
+  /** Asks for what is missing around the view, the nearest first; one question at a time. */
+  seek(near: readonly object[], first: number): void {
+    if (this.asking || this.gone) return;
+    let best = -1;
+    near.forEach((entry, i) => {
+      if (isGap(entry) && !entry.lost && (best < 0 || Math.abs(i - first) < Math.abs(best - first))) best = i;
+    });
+    if (best < 0) return;
+    const { start, stop } = near[best] as Gap;
+    this.asking = true;
+    this.timer = window.setTimeout(() => {
+      this.late = true;
+      this.changed();
+    }, LATE);
+    // Not from within the drawing, which what comes of it may call again.
+    this.sending = window.setTimeout(() => {
+      // Above the first line seen one reads towards the beginning, below it towards the end.
+      if (!this.ask({ start, stop, back: best <= first })) this.answered();
+    }, Math.max(0, this.notBefore - performance.now()));
+  }
+
+  /** Other items are wanted: a filter was changed, and may be changed again with the next key. */
+  anew(): void {
+    this.answered();
+    this.notBefore = performance.now() + TYPED;
+  }
+
+  /** What was asked for has come, or will not come any more. */
+  answered(): void {
+    clearTimeout(this.timer);
+    clearTimeout(this.sending);
+    this.asking = this.late = false;
+  }
+
+  setGone(gone: boolean): void {
+    if (gone) this.answered();
+    if (gone === this.gone) return;
+    this.gone = gone;
+    this.changed();
+  }
+
+  /** The line in place of what is missing. */
+  draw(gap: Gap, looking: boolean): HTMLElement {
+    const line = h("div", { class: "rtw-gap-line" });
+    if (gap.lost) {
+      line.textContent = `${plural(gap.stop, `earlier ${this.noun}`)} no longer kept`;
+      return line;
+    }
+    const count = plural(gap.stop - gap.start, `more ${this.noun}`);
+    const what = looking ? `looking through ${count}` : count;
+    const why = this.gone ? "not here, and the kernel has stopped" : this.late ? "they come when the kernel is free" : "";
+    line.textContent = why ? `${what}: ${why}` : `${what}…`;
+    return line;
+  }
+}
