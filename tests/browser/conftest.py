@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,26 @@ import pytest
 from .chromium import FLAGS, find_chromium
 from .lab import Lab
 
+SHOTS = Path(__file__).resolve().parent.parent.parent / "test-results"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the page looked like when a test failed there, beside the other screenshots."""
+    report = yield
+    page = getattr(item, "funcargs", {}).get("page") or getattr(item, "funcargs", {}).get("board")
+    if report.failed and page is not None:
+        SHOTS.mkdir(exist_ok=True)
+        with contextlib.suppress(Exception):
+            page.screenshot(path=SHOTS / f"failed_{item.name}.png")
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +78,5 @@ def lab(tmp_path_factory: pytest.TempPathFactory, rtwidgets_home: Path, chromium
 @pytest.fixture
 def shots() -> Path:
     """Where screenshots go, to be looked at."""
-    folder = Path(__file__).resolve().parent.parent.parent / "test-results"
-    folder.mkdir(exist_ok=True)
-    return folder
+    SHOTS.mkdir(exist_ok=True)
+    return SHOTS

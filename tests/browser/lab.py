@@ -121,15 +121,43 @@ class Lab:
 
 
 def run_all(page: Page) -> None:
-    """Runs every cell, and waits until the kernel is idle again."""
-    page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    """Runs every cell, and waits until all have run."""
+    page.evaluate(
+        """() => {
+          window.ranAll = false;
+          window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => (window.ranAll = true));
+        }"""
+    )
+    page.wait_for_function("window.ranAll", timeout=120_000)
     wait_idle(page)
 
 
 def run_cell(page: Page, index: int) -> None:
-    """Starts a cell (counted from 0) and returns at once."""
+    """Starts a cell (counted from 0), and returns once the page shows that it runs or has run."""
     page.locator(".jp-Notebook .jp-CodeCell .jp-InputArea-editor").nth(index).click()
+    prompt = page.locator(".jp-Notebook .jp-CodeCell .jp-InputArea-prompt").nth(index)
+    before = prompt.inner_text()
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-cell')")
+    # Its old number would be taken for the end of the new run.
+    page.wait_for_function(
+        "([prompt, before]) => prompt.innerText !== before", arg=[prompt.element_handle(), before], timeout=60_000
+    )
+
+
+def set_dark(page: Page, dark: bool) -> None:
+    """Changes JupyterLab's theme, and waits until the page has its colours."""
+    theme = "JupyterLab Dark" if dark else "JupyterLab Light"
+    page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+    page.wait_for_function(
+        """dark => {
+          const { backgroundColor } = getComputedStyle(document.querySelector('.rtw'));
+          const [red, green, blue] = backgroundColor.match(/[0-9.]+/g).map(Number);
+          return (red + green + blue < 384) === dark;
+        }""",
+        arg=dark,
+    )
+    # Colours that fade from one theme to the other have neither's contrast meanwhile.
+    page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from .lab import Lab, run_all
+from .lab import Lab, run_all, save, set_dark
 
 XSS = ["<img src=x onerror=window.hit=1>", '"><svg onload=window.hit=1>', "<script>window.hit=1</script>", "</p><b>"]
 
@@ -43,7 +43,7 @@ def page(lab: Lab, browser: Any) -> Iterator[Any]:
     lab.write("access.ipynb", CELLS)
     page = lab.open(browser, "access.ipynb")
     run_all(page)
-    page.locator(".rtw-problem").filter(has_text="no table").wait_for(timeout=15_000)
+    page.locator(".rtw-problem").filter(has_text="no table").wait_for()
     page.locator(".rtw-feed .rtw-line").first.wait_for()
     yield page
     page.context.close()
@@ -61,12 +61,12 @@ def violations(page: Any) -> list[str]:
 
 
 def test_nothing_of_the_data_was_run_or_became_markup(page: Any) -> None:
-    page.wait_for_timeout(500)
+    for text in XSS:
+        page.locator(".rtw-feed .rtw-text").get_by_text(text, exact=True).wait_for()
+    page.locator(".rtw-presence").get_by_text(XSS[3]).first.wait_for()
+    page.wait_for_timeout(500)  # what was run by mistake would be run by now
     assert page.evaluate("window.hit") is None
     assert page.locator(".rtw img, .rtw script, .rtw iframe").count() == 0
-    for text in XSS:
-        assert page.locator(".rtw-feed .rtw-text").get_by_text(text, exact=True).count() == 1
-    assert page.locator(".rtw-presence").get_by_text(XSS[3]).count() >= 1
 
 
 def test_axe_finds_nothing_in_the_light(page: Any) -> None:
@@ -74,22 +74,17 @@ def test_axe_finds_nothing_in_the_light(page: Any) -> None:
 
 
 def test_axe_finds_nothing_in_the_dark(page: Any, shots: Path) -> None:
-    page.evaluate("void window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
-    page.wait_for_timeout(500)
+    set_dark(page, True)
     page.screenshot(path=shots / "dark.png")
     try:
         assert violations(page) == []
     finally:
-        page.evaluate("void window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
-        page.wait_for_function("document.body.dataset.jpThemeLight === 'true'")
+        set_dark(page, False)
 
 
 def test_a_saved_notebook_shows_the_last_state_and_holds_no_secret(page: Any, lab: Lab, rtwidgets_home: Path) -> None:
-    page.evaluate("void window.jupyterapp.commands.execute('@jupyter-widgets/jupyterlab-manager:saveWidgetState')")
-    page.evaluate("void window.jupyterapp.commands.execute('docmanager:save')")
-    page.wait_for_timeout(1500)
-    text = (lab.root / "access.ipynb").read_text()
+    page.evaluate("window.jupyterapp.commands.execute('@jupyter-widgets/jupyterlab-manager:saveWidgetState')")
+    text = save(page, lab, "access.ipynb")
     notebook = nbformat.reads(text, 4)
     outputs = [output["data"] for cell in notebook.cells for output in cell.outputs if "data" in output]
     assert len(outputs) == 5

@@ -71,27 +71,27 @@ def cell(page: Any, text: str) -> Any:
 
 def test_a_row_appears_changes_and_vanishes(board: Any, database: Any, shots: Path) -> None:
     database.execute("insert into orders values (1, 'apples', 12.50, false)")
-    cell(board, "apples").wait_for(timeout=10_000)
+    cell(board, "apples").wait_for()
     database.execute("update orders set item = 'pears' where id = 1")
-    cell(board, "pears").wait_for(timeout=10_000)
+    cell(board, "pears").wait_for()
     assert cell(board, "apples").count() == 0
     board.screenshot(path=shots / "end_to_end.png")
     database.execute("delete from orders where id = 1")
-    cell(board, "pears").wait_for(state="detached", timeout=10_000)
+    cell(board, "pears").wait_for(state="detached")
 
 
 def test_the_table_moves_while_a_cell_blocks(board: Any, database: Any, lab: Lab) -> None:
     with blocked(board, lab, 4):
         for number in range(5):
             database.execute("insert into orders values (%s, %s, 1, true)", (100 + number, f"during-{number}"))
-            cell(board, f"during-{number}").wait_for(timeout=10_000)
+            cell(board, f"during-{number}").wait_for()
     database.execute("delete from orders where id >= 100")
-    cell(board, "during-4").wait_for(state="detached", timeout=10_000)
+    cell(board, "during-4").wait_for(state="detached")
 
 
 def wait_count(page: Any, count: int) -> None:
     shown = "document.querySelector('.rtw-presence .rtw-count').textContent.trim()"
-    page.wait_for_function(f"{shown} === '{count}'", timeout=15_000)
+    page.wait_for_function(f"{shown} === '{count}'")
 
 
 def test_presence_goes_one_two_one(board: Any, guest: Any, lab: Lab) -> None:
@@ -111,17 +111,17 @@ def test_a_chat_line_crosses_between_two_notebooks(board: Any, guest: Any, shots
     box.fill("is gate B12 <b>open</b>?")
     box.press("Enter")
     line = board.locator(".rtw-feed [role=list]").get_by_text("is gate B12 <b>open</b>?")
-    line.wait_for(timeout=10_000)
+    line.wait_for()
     answer = board.locator(".rtw-feed").get_by_role("textbox")
     answer.fill("yes, since noon")
     answer.press("Enter")
-    guest.locator(".rtw-feed [role=list]").get_by_text("yes, since noon").wait_for(timeout=10_000)
+    guest.locator(".rtw-feed [role=list]").get_by_text("yes, since noon").wait_for()
     board.screenshot(path=shots / "end_to_end_chat.png")
 
 
 def test_the_variables_hold_what_the_page_shows(board: Any, guest: Any, lab: Lab, database: Any) -> None:
     database.execute("insert into orders values (7, 'quinces', 3.25, true)")
-    cell(board, "quinces").wait_for(timeout=10_000)
+    cell(board, "quinces").wait_for()
     run_cell(board, 5)
     wait_idle(board)
     rows, messages, count = (lab.root / "seen.txt").read_text().split("|")

@@ -123,10 +123,10 @@ def looks_alive(page: Any, local: Any, shot: Path) -> None:
 
     page.locator(".rtw-table").get_by_text("item 1", exact=True).wait_for(timeout=60_000)
     local.sql("insert into orders values (0, 'from elsewhere') on conflict (id) do update set item = 'from elsewhere'")
-    page.locator(".rtw-table").get_by_text("from elsewhere").wait_for(timeout=15_000)
+    page.locator(".rtw-table").get_by_text("from elsewhere").wait_for()
     local.sql("delete from orders where id = 0")
-    page.locator(".rtw-table").get_by_text("from elsewhere").wait_for(state="detached", timeout=15_000)
-    page.locator(".rtw-presence .rtw-name").get_by_text("ana").first.wait_for(timeout=15_000)
+    page.locator(".rtw-table").get_by_text("from elsewhere").wait_for(state="detached")
+    page.locator(".rtw-presence .rtw-name").get_by_text("ana").first.wait_for()
     room = rt.Channel("hosts", client=local.client)
     heard = rt.BroadcastFeed(room, "message").wait_live()
     box = page.locator(".rtw-feed textarea")
@@ -135,12 +135,12 @@ def looks_alive(page: Any, local: Any, shot: Path) -> None:
     until(lambda: heard.messages)
     assert heard.messages[-1]["text"] == "typed in the page"
     heard.send("an answer")
-    page.locator(".rtw-feed").get_by_text("an answer").wait_for(timeout=15_000)
+    page.locator(".rtw-feed").get_by_text("an answer").wait_for()
     page.screenshot(path=shot)
     heard.close()
 
 
-def until(condition: Callable[[], Any], timeout: float = 15.0) -> None:
+def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
@@ -160,7 +160,7 @@ def test_notebook_7(page: Any, folder: Path, local: Any, shots: Path) -> None:
     with serving(folder, f"{url}/api", *command, f"--ServerApp.root_dir={folder}"):
         page.goto(f"{url}/notebooks/hosts.ipynb")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        page.wait_for_timeout(2000)
+        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached", timeout=60_000)
         page.get_by_role("menuitem", name="Run").click()
         page.get_by_text("Run All Cells", exact=True).click()
         looks_alive(page, local, shots / "notebook7.png")
