@@ -218,11 +218,14 @@ def test_selection_is_a_trait_both_ways_and_outlives_changes(grid: Any, database
 
 
 def test_pausing_holds_changes_and_counts_them(grid: Any, database: Any) -> None:
+    # What was changed before must not be still under way, or it would wait as well.
+    database.execute("update items set name = 'before the pause' where id = 1")
+    wait_first(grid, 2, "before the pause")
     grid.get_by_role("button", name="pause").click()
     grid.page.wait_for_function("grid => grid.textContent.includes('resume')", arg=grid.element_handle())
     database.execute("update items set name = 'after the pause' where id = 1")
     grid.get_by_role("button", name="resume (1)").wait_for()
-    assert column(grid, 2)[0] == "item 1"
+    assert column(grid, 2)[0] == "before the pause"
     grid.get_by_role("button", name="resume").click()
     wait_first(grid, 2, "after the pause")
     database.execute("update items set name = 'item 1' where id = 1")
