@@ -6,6 +6,7 @@ for every kind of frame costs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -15,7 +16,13 @@ from websockets.exceptions import InvalidHandshake
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 
+from .log import child
+
 Take = Callable[[list[bytes]], None]
+
+# At DEBUG `websockets` logs the request, whose query holds the key, and frames, some of which hold tokens, cut in two.
+_logger = child("rtwidgets.wire")
+_logger.setLevel(logging.INFO)
 
 _WHOLE = (0x81, 0x82)  # the first byte of a text or binary message in one frame, without extensions
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
@@ -114,6 +121,7 @@ async def open_wire(uri: str, take: Take, *, max_size: int, timeout: float) -> W
             open_timeout=timeout,
             close_timeout=1,
             compression=None,
+            logger=_logger,
         )
     except ValueError as error:  # websockets 14 lets out what its parser raised
         raise InvalidHandshake(str(error)) from error

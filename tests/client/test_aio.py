@@ -403,6 +403,24 @@ async def test_no_secret_in_a_repr_or_a_log(server: FakeServer, caplog: pytest.L
         assert secret not in text
 
 
+@pytest.mark.parametrize("key", ["sb_secret_abcDEF123456789", "an-odd-key-of-a-proxy", jwt(1000)])
+async def test_no_secret_in_any_log_of_ours(server: FakeServer, caplog: pytest.LogCaptureFixture, key: str) -> None:
+    """Also not in what the libraries below log, everything switched on."""
+    token, other = jwt(1500), jwt(2500)
+    with caplog.at_level("DEBUG"):
+        async with client_of(server, token=token) as client:
+            client._key = key
+            await client.channel("t").subscribe()
+            await client.set_token(other)
+            server.drop()
+            await until(lambda: client.reconnects == 1 and client.channel("t").status == "joined")
+    told = "\n".join(record.getMessage() for record in caplog.records if record.name != "websockets.server")
+    assert "trying again" in told, "it was on"
+    for secret in (key, token, other):
+        assert secret not in told
+        assert secret.split(".")[-1] not in told
+
+
 # --- opening and closing ---
 
 
