@@ -37,6 +37,8 @@ _IS = {"null": "null", "not_null": "not null", "true": "true", "false": "false",
 _RESERVED = {"select", "order", "limit", "offset", "and", "or", "apikey", "columns"}
 _CASTS = {"text", "int", "int4", "int8", "float8", "numeric", "json", "jsonb", "date", "timestamptz", "bool"}
 _SINGLE = "application/vnd.pgrst.object+json"
+_CSV = "text/csv"
+_JSON = {"application/json", "application/vnd.pgrst.array+json", "application/*", "*/*", ""}
 _RANGE = re.compile(r"(\d+)-(\d*)$")
 
 Composed = sql.Composable
@@ -66,7 +68,7 @@ class Rest:
 
     def _caller(self, request: web.Request) -> Identity:
         key = request.headers.get("apikey") or request.query.get("apikey")
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip() or key
+        token = _bearer(request) or key
         if not token:
             raise RestError(401, "PGRST301", "No API key found in request", None, "Send the key in the `apikey` header")
         try:
@@ -125,8 +127,8 @@ class Rest:
             parts.append(sql.SQL(" limit {}").format(sql.Literal(limit)))
         if offset:
             parts.append(sql.SQL(" offset {}").format(sql.Literal(offset)))
-        accepts = request.headers.get("Accept", "")
-        as_csv, single = _accepts_csv(accepts), accepts.startswith(_SINGLE)
+        wanted = _wanted(request.headers.get("Accept", "*/*"))
+        as_csv, single = wanted == _CSV, wanted == _SINGLE
         # A row as text is its CSV line in parentheses: so does PostgREST write it.
         shape = "substring(r::text from 2 for length(r::text) - 2)" if as_csv else "row_to_json(r)::text"
         rows = sql.SQL("select " + shape + " from ({}) r").format(sql.Composed(parts))
@@ -168,8 +170,7 @@ class Rest:
             detail = f"The result contains {len(found)} rows"
             raise RestError(406, "PGRST116", "Cannot coerce the result to a single JSON object", detail)
         text = "\n".join([heading, *found]) if as_csv else found[0] if single else "[" + ",\n ".join(found) + "]"
-        kind = "text/csv" if as_csv else _SINGLE if single else "application/json"
-        return web.Response(status=status, text=text, content_type=kind, charset="utf-8", headers=headers)
+        return web.Response(status=status, text=text, content_type=wanted, charset="utf-8", headers=headers)
 
     async def _describe(self, request: web.Request) -> web.Response:
         try:
@@ -198,11 +199,21 @@ class Rest:
             return _database_error(error, 400)
 
 
-def _accepts_csv(accepts: str) -> bool:
-    """Whether CSV is wanted before JSON: by the first of the two that is named."""
-    kinds = [part.split(";")[0].strip() for part in accepts.split(",")]
-    known = [kind for kind in kinds if kind in ("text/csv", "application/json", "application/*", "*/*")]
-    return bool(known) and known[0] == "text/csv"
+def _wanted(accepts: str) -> str:
+    """The first kind of answer that is named and served."""
+    kinds = [part.split(";")[0].strip().lower() for part in accepts.split(",")]
+    for kind in kinds:
+        if kind in (_CSV, _SINGLE):
+            return kind
+        if kind in _JSON:
+            return "application/json"
+    raise RestError(406, "PGRST107", f"None of these media types are available: {', '.join(kinds)}")
+
+
+def _bearer(request: web.Request) -> str:
+    """The token of an Authorization header, or an empty text."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _csv_name(name: str) -> str:

@@ -129,6 +129,21 @@ async def test_one_row_as_an_object(people: RealtimeServer) -> None:
         }
 
 
+async def test_the_kinds_of_answers(people: RealtimeServer) -> None:
+    for accept, kind in (
+        ("*/*", "application/json"),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "application/json"),
+        ("application/vnd.pgrst.array+json", "application/json"),
+        ("text/csv;q=0.9, application/json", "text/csv"),
+    ):
+        assert (await get(people, "people", accept=accept)).headers["content-type"].startswith(kind)
+    answer = await get(people, "people", accept="text/xml, image/png")
+    assert (answer.status_code, answer.json()["code"]) == (406, "PGRST107")
+    assert answer.json()["message"] == "None of these media types are available: text/xml, image/png"
+    assert (await get(people, "people", Authorization=f"bearer {people.anon_key}")).status_code == 200
+    assert (await get(people, "people", key=mint(SECRET, "nobody_of_that_name"))).status_code == 401
+
+
 async def test_what_is_not_served_says_so(people: RealtimeServer) -> None:
     headers = {"apikey": people.anon_key}
     async with httpx.AsyncClient(base_url=people.url, headers=headers) as http:
