@@ -187,7 +187,10 @@ class Changes:
         self._ring = Ring()
         self._sent: deque[int] = deque(maxlen=_REMEMBERED)
         self._turn = asyncio.Lock()
-        """Held while a transaction goes out."""
+        """Held while a transaction goes out, from its first part to its last."""
+        self._within = False
+        """Between two parts of one."""
+        self._losses = 0
 
     # --- subscriptions
 
@@ -274,6 +277,10 @@ class Changes:
 
     def lost(self) -> None:
         """The stream was lost: who shows rows must not show them as if they were true of this moment."""
+        self._losses += 1
+        if self._within:
+            self._within = False
+            self._turn.release()
         for group in self._groups.values():
             for channel in group.members:
                 channel.system("postgres_changes", "error", "Realtime was unable to connect to the project database")
@@ -404,14 +411,24 @@ class Changes:
     # --- delivery
 
     async def deliver(self, batch: list[Transaction]) -> None:
+        losses = self._losses
         for transaction in batch:
-            async with self._turn:
+            goes_on, self._within = self._within, False
+            if not goes_on:
+                await self._turn.acquire()
+            try:
                 for start in range(0, len(transaction.changes), _CHUNK):
-                    if start:
+                    if start or goes_on:
                         await self._drain()
                     await self._deliver(transaction, transaction.changes[start : start + _CHUNK])
                 self._ring.add(transaction)
-                self._sent.append(transaction.xid)
+                if transaction.last:
+                    self._sent.append(transaction.xid)
+                # What is lost has no further part.
+                self._within = not transaction.last and losses == self._losses
+            finally:
+                if not self._within:
+                    self._turn.release()
 
     async def _deliver(self, transaction: Transaction, changes: list[RowChange], alone: Group | None = None) -> None:
         for wait in (0.05, 0.5, 2):

@@ -53,9 +53,17 @@ class RowChange(msgspec.Struct, gc=False):
     old_is_key: bool
 
 
+PART = 4 * 1024 * 1024
+"""Bytes of messages after which a part of a long transaction is handed over, so that it need not fit into memory.
+Postgres sends what is committed only: its position and time stand at its beginning."""
+
+
 class Transaction(msgspec.Struct):
+    """One, or a part of a long one."""
+
     lsn: int
     end_lsn: int
+    """Where the log goes on after it; 0 before its last part."""
     xid: int
     commit_us: int  # microseconds since the Unix epoch
     changes: list[RowChange]
@@ -63,6 +71,8 @@ class Transaction(msgspec.Struct):
     """Bytes of the messages that these changes came in."""
     truncates: bool = False
     """A table was emptied, of which no client is told."""
+    last: bool = True
+    """Whether no further part follows."""
 
 
 _read_u16 = struct.Struct(">H").unpack_from
@@ -116,12 +126,12 @@ def _relation(data: bytes) -> Relation:
 
 
 class Decoder:
-    """Bytes in, whole transactions out: `feed` gives one at its COMMIT, else None."""
+    """Bytes in, transactions out: `feed` gives one at its COMMIT, and parts of a long one before, else None."""
 
     def __init__(self) -> None:
         self.relations: dict[int, Relation] = {}
         self._changes: list[RowChange] = []
-        self._xid = self._size = 0
+        self._xid = self._size = self._lsn = self._commit_us = 0
         self._truncates = False
         self.in_transaction = False
 
@@ -146,19 +156,25 @@ class Decoder:
             old, _ = _tuple(data, 6)
             self._changes.append(RowChange("DELETE", relation, None, old, data[5] == 75))
         elif kind == 66:  # B
-            _, _, self._xid = _read_begin(data, 1)
+            self._lsn, micros, self._xid = _read_begin(data, 1)
+            self._commit_us = micros + PG_EPOCH
             self._changes = []
             self._size, self._truncates = 0, False
             self.in_transaction = True
         elif kind == 67:  # C
-            _, lsn, end_lsn, micros = _read_commit(data, 1)
-            changes, self._changes = self._changes, []
+            _, _, end_lsn, _ = _read_commit(data, 1)
             self.in_transaction = False
-            return Transaction(lsn, end_lsn, self._xid, micros + PG_EPOCH, changes, self._size, self._truncates)
+            return self._taken(end_lsn, last=True)
         elif kind == 82:  # R
             relation = _relation(data)
             self.relations[relation.oid] = relation
         elif kind == 84:  # T
             self._truncates = True
         # Truncate, Type, Origin and Message carry nothing that Supabase would send on.
-        return None
+        return self._taken(0, last=False) if self._size >= PART and self._changes else None
+
+    def _taken(self, end_lsn: int, *, last: bool) -> Transaction:
+        changes, self._changes = self._changes, []
+        size, truncates = self._size, self._truncates
+        self._size, self._truncates = 0, False
+        return Transaction(self._lsn, end_lsn, self._xid, self._commit_us, changes, size, truncates, last)

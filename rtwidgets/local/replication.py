@@ -29,13 +29,16 @@ SESSION = (
 
 _ACK_EVERY = 10.0
 _TURN = 2000  # messages read in one turn of the loop, so that other clients are served during a big transaction
+_MOST = 64 * 1024 * 1024  # bytes that wait to be handed over; then Postgres waits
+_OVERHEAD = 200  # bytes that an object in memory takes besides
 
 
 class Stream:
     """Reads the WAL and hands over batches of transactions.
 
-    `on_batch` gets every transaction that is at hand, in commit order, and is awaited before the next call. `on_lost`
-    is called when changes begin to be missed, `on_back` when the stream is whole again after that.
+    `on_batch` gets every transaction that is at hand, in commit order, a long one in parts, and is awaited before the
+    next call; while it does not keep up, no more than a bound is read ahead. `on_lost` is called when changes begin to
+    be missed, `on_back` when the stream is whole again after that.
     """
 
     def __init__(
@@ -50,6 +53,9 @@ class Stream:
         self._on_lost = on_lost
         self._on_back = on_back
         self._pending: deque[Transaction] = deque()
+        self._ahead = 0
+        self._resume: Callable[[], None] | None = None
+        """Set while nothing is read."""
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -83,6 +89,9 @@ class Stream:
                     if self.streaming.is_set():
                         self._on_back()
                 self._done_lsn = max(self._done_lsn, batch[-1].end_lsn)
+                self._ahead -= sum(map(_weight, batch))
+                if self._resume is not None and self._ahead < _MOST:
+                    self._resume()
                 self._idle.set()
 
     async def _run(self) -> None:
@@ -104,6 +113,7 @@ class Stream:
                     if self.streaming.is_set():
                         self.streaming.clear()
                         lost = True
+                        self._ahead -= sum(map(_weight, self._pending))
                         self._pending.clear()
                         self._on_lost()
             except (psycopg.Error, OSError) as error:
@@ -131,7 +141,7 @@ class Stream:
         feed, pending = decoder.feed, self._pending
 
         def read() -> None:
-            if ended.done():
+            if ended.done() or self._resume is not None:
                 return
             try:
                 pgconn.consume_input()
@@ -147,6 +157,11 @@ class Stream:
                         if transaction is not None:
                             pending.append(transaction)
                             self._arrived.set()
+                            self._ahead += _weight(transaction)
+                            if self._ahead >= _MOST:
+                                loop.remove_reader(descriptor)
+                                self._resume = resume
+                                break
                     elif kind == 107:  # k: keepalive
                         (wal_end,) = struct.unpack_from(">Q", data, 1)
                         if self._idle.is_set() and not pending and not decoder.in_transaction:
@@ -161,6 +176,11 @@ class Stream:
             except Exception as error:
                 ended.set_exception(error)
 
+        def resume() -> None:
+            self._resume = None
+            loop.add_reader(descriptor, read)
+            loop.call_soon(read)  # more may be in libpq's buffer
+
         # A descriptor of our own for the same socket: libpq closes its one the moment the connection is lost, and
         # forgets its number, which the next connection may get before the loop has let go of it.
         descriptor = os.dup(pgconn.socket)
@@ -169,6 +189,7 @@ class Stream:
             read()
             await ended
         finally:
+            self._resume = None
             loop.remove_reader(descriptor)
             os.close(descriptor)
 
@@ -179,3 +200,8 @@ class Stream:
         lsn = self._done_lsn
         pgconn.put_copy_data(struct.pack(">cQQQqB", b"r", lsn, lsn, lsn, clock, 0))
         pgconn.flush()
+
+
+def _weight(transaction: Transaction) -> int:
+    """Bytes that it takes while it waits, about."""
+    return transaction.size + _OVERHEAD * (len(transaction.changes) + 1)

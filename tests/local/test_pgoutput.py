@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
+from rtwidgets.local import pgoutput
 from rtwidgets.local.pgoutput import UNCHANGED, Decoder, Transaction
 
 RELATION = (
@@ -14,7 +17,7 @@ RELATION = (
     + (b"\x01id\0" + struct.pack(">Ii", 20, -1))
     + (b"\x00name\0" + struct.pack(">Ii", 25, -1))
 )
-BEGIN = b"B" + struct.pack(">QqI", 100, 0, 42)
+BEGIN = b"B" + struct.pack(">QqI", 100, 1_000_000, 42)  # of the commit: only what is committed is sent
 COMMIT = b"C" + struct.pack(">BQQq", 0, 100, 140, 1_000_000)
 
 
@@ -47,6 +50,16 @@ def test_a_transaction_comes_whole_with_its_position_and_time() -> None:
     (change,) = transaction.changes
     assert (change.kind, change.new, change.old) == ("INSERT", [b"1", None], None)
     assert [column.name for column in change.relation.columns] == ["id", "name"]
+
+
+def test_a_long_one_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    insert = b"I" + struct.pack(">I", 7) + b"N" + row(b"1", None)
+    monkeypatch.setattr(pgoutput, "PART", 3 * len(insert))
+    decoder = Decoder()
+    parts = [part for message in (RELATION, BEGIN, *[insert] * 7, COMMIT) if (part := decoder.feed(message))]
+    assert [(len(part.changes), part.last) for part in parts] == [(3, False), (3, False), (1, True)]
+    assert {(part.lsn, part.xid, part.commit_us) for part in parts} == {(100, 42, 946_684_801_000_000)}
+    assert [part.end_lsn for part in parts] == [0, 0, 140]
 
 
 def test_update_with_and_without_old_row_and_with_unchanged_toast() -> None:

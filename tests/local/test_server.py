@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import websockets
 
-from rtwidgets.local import rls
+from rtwidgets.local import pgoutput, replication, rls
 from rtwidgets.local import server as module
 from rtwidgets.local.auth import mint
 from rtwidgets.local.server import RealtimeServer
@@ -306,6 +306,107 @@ async def test_a_client_that_does_not_read_is_dropped(pg: str) -> None:
             assert len(dropped) == 1 or "client too slow" in dropped
     finally:
         await running.stop()
+
+
+@pytest.fixture
+async def long(server: RealtimeServer, pg: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A table, and a server for which everything is long."""
+    monkeypatch.setattr(pgoutput, "PART", 2000)
+    monkeypatch.setattr(replication, "_MOST", 8000)
+    await sql(
+        pg,
+        "drop table if exists long; create table long (id int primary key);"
+        "alter publication supabase_realtime add table long",
+    )
+    return {"event": "*", "schema": "public", "table": "long"}
+
+
+async def test_a_long_transaction_goes_in_parts_and_no_more_is_read_than_is_sent(
+    server: RealtimeServer, pg: str, long: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert server._stream is not None
+    most, parts, deliver = 0, 0, server._stream._on_batch
+
+    async def slowly(batch: list[pgoutput.Transaction]) -> None:
+        nonlocal most, parts
+        assert server._stream is not None
+        most = max(most, server._stream._ahead)
+        parts += len(batch)
+        await asyncio.sleep(0.002)
+        await deliver(batch)
+
+    monkeypatch.setattr(server._stream, "_on_batch", slowly)
+    async with connected(server) as ws:
+        await subscribed(ws, long)
+        await sql(pg, "insert into long select generate_series(1, 5000)", "insert into long values (0)")
+        got = [json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"] for _ in range(5001)]
+    assert [data["record"]["id"] for data in got] == [*range(1, 5001), 0]
+    assert len({(data["lsn"], data["xid"], data["commit_timestamp"]) for data in got[:5000]}) == 1
+    assert parts > 20
+    assert most < 40_000, "what was read and not sent"
+
+
+async def test_whoever_comes_during_a_long_transaction_is_told_after_it(
+    server: RealtimeServer, pg: str, long: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halfway, go_on = asyncio.Event(), asyncio.Event()
+    send, told = server._changes._send, 0
+
+    async def drain() -> None:
+        halfway.set()
+        await go_on.wait()
+
+    def count(*arguments: Any) -> None:
+        nonlocal told
+        told += 1
+        send(*arguments)
+
+    monkeypatch.setattr(server._changes, "_send", count)
+    async with connected(server) as ws, connected(server) as late, connected(server) as back:
+        await subscribed(ws, long)
+        monkeypatch.setattr(server._changes, "_drain", drain)
+        await sql(pg, "insert into long select generate_series(1, 500)")
+        first = json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]
+        await asyncio.wait_for(halfway.wait(), 5)
+        assert 0 < told < 5
+        waiting = asyncio.create_task(subscribed(late, long))
+        config = {"postgres_changes": [long], "resume": {"lsn": first["lsn"]}}
+        await ask(back, "realtime:t", "phx_join", {"config": config})
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        go_on.set()
+        await asyncio.wait_for(waiting, 5)
+        frames = [json.loads(await asyncio.wait_for(back.recv(), 5))[4] for _ in range(501)]
+        assert frames[0]["resumed"] is True
+        assert [frame["data"]["record"]["id"] for frame in frames[1:]] == [*range(1, 501)]
+        await sql(pg, "insert into long values (0)")
+        assert json.loads(await asyncio.wait_for(late.recv(), 5))[4]["data"]["record"] == {"id": 0}
+
+
+async def test_a_stream_that_breaks_within_a_long_transaction_holds_up_nobody(
+    server: RealtimeServer, pg: str, long: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halfway, go_on = asyncio.Event(), asyncio.Event()
+
+    async def drain() -> None:
+        halfway.set()
+        await go_on.wait()
+
+    async with connected(server) as ws:
+        await subscribed(ws, long)
+        monkeypatch.setattr(server._changes, "_drain", drain)
+        await sql(pg, "insert into long select generate_series(1, 2000)")
+        await asyncio.wait_for(halfway.wait(), 5)
+        await sql(pg, "select pg_terminate_backend(pid) from pg_stat_replication")
+        go_on.set()
+        async with asyncio.timeout(10):
+            while "Subscribed" not in json.loads(await ws.recv())[4].get("message", ""):
+                pass
+            await sql(pg, "insert into long values (0)")
+            while json.loads(await ws.recv())[4]["data"]["record"] != {"id": 0}:
+                pass
+        async with connected(server) as late:
+            await asyncio.wait_for(subscribed(late, long), 5)
 
 
 async def test_a_stream_that_broke_is_opened_again_and_everybody_told(server: RealtimeServer, pg: str) -> None:
