@@ -16,10 +16,18 @@ if TYPE_CHECKING:
 
 _DESCRIBE = """
 select a.attname, y.typname, coalesce(i.n, 0), exists (select from pg_publication_tables p
-  where p.pubname = 'supabase_realtime' and p.schemaname = s.nspname and p.tablename = c.relname)
+  where p.pubname = 'supabase_realtime' and p.schemaname = s.nspname and p.tablename = c.relname),
+  coalesce(b2.typname, b.typname),
+  (select array_agg(e.enumlabel::text order by e.enumsortorder) from pg_enum e where e.enumtypid = y.oid),
+  -- Whether its text is sorted otherwise than by code point. 100: the database's own collation.
+  case when a.attcollation = 100 then 'a' < 'B' else a.attcollation <> 0 and a.attcollation not in (select oid
+    from pg_collation
+    where collname in ('C', 'POSIX', 'C.UTF-8', 'C.utf8', 'ucs_basic', 'pg_c_utf8', 'pg_unicode_fast'))
+  end
 from pg_class c join pg_namespace s on s.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_type y on y.oid = a.atttypid
+left join pg_type b on b.oid = y.typbasetype left join pg_type b2 on b2.oid = b.typbasetype
 left join (select indrelid, attnum, n from pg_index, unnest(indkey::int2[]) with ordinality as k(attnum, n)
   where indisprimary) i on i.indrelid = c.oid and i.attnum = a.attnum
 where s.nspname = %s and c.relname = %s order by a.attnum
@@ -74,8 +82,14 @@ class DsnSource:
                 code="UndefinedTable",
                 hint="check the table's name, and that the DSN names the project's database",
             )
-        key = tuple(name for _, name in sorted((place, name) for name, _, place, _ in found if place))
-        return TableInfo([Column(name, kind) for name, kind, _, _ in found], key, bool(found[0][3]))
+        return TableInfo(
+            [Column(row[0], row[1]) for row in found],
+            tuple(name for _, name in sorted((row[2], row[0]) for row in found if row[2])),
+            bool(found[0][3]),
+            {kind: tuple(labels) for _, kind, _, _, _, labels, _ in found if labels},
+            {kind: base for _, kind, _, _, base, _, _ in found if base},
+            frozenset(row[0] for row in found if row[6]),
+        )
 
     async def select(
         self,

@@ -54,11 +54,17 @@ class Page(msgspec.Struct, frozen=True):
 class TableInfo(msgspec.Struct, frozen=True):
     """A table's columns with their Postgres types, its primary key (empty where it has none or it is not known), and
     whether it is published.
+
+    `labels`: an enum's labels in order, by its name. `bases`: of a domain what it is made of, by its name. `collated`:
+    columns that Postgres does not sort by code point. All three only as far as is known.
     """
 
     columns: list[Column]
     key: tuple[str, ...]
     published: bool | None = None
+    labels: dict[str, tuple[str, ...]] = {}
+    bases: dict[str, str] = {}
+    collated: frozenset[str] = frozenset()
 
 
 # PostgREST's OpenAPI document says SQL's long names; change messages say Postgres' short ones.
@@ -83,7 +89,8 @@ def _short(name: str) -> str:
     if name.endswith("[]"):
         return "_" + _short(name[:-2])
     name = name.split("(")[0].strip()
-    return _SHORT.get(name, name)
+    # A type outside the search path comes with its schema, which changes do not say.
+    return _SHORT.get(name, name.rpartition(".")[2].strip('"'))
 
 
 class RestClient:
@@ -109,6 +116,8 @@ class RestClient:
         self._timeout = timeout
         self._http: httpx.AsyncClient | None = None
         self._openapi: dict[str, Any] = {}
+        self._described: dict[str, set[str]] = {}
+        """The tables whose description was taken from it, by schema."""
 
     def __repr__(self) -> str:
         return f"RestClient({self._base!r})"
@@ -223,11 +232,22 @@ class RestClient:
         if response.status_code == 200:
             found = _object(response)
             columns = [Column(str(column["name"]), str(column["type"])) for column in found.get("columns", [])]
-            return TableInfo(columns, tuple(found.get("key") or ()), found.get("published"))
+            said: list[dict[str, Any]] = found.get("columns", [])
+            return TableInfo(
+                columns,
+                tuple(found.get("key") or ()),
+                found.get("published"),
+                {one["type"]: tuple(one["labels"]) for one in said if one.get("labels")},
+                {one["type"]: one["base"] for one in said if one.get("base")},
+                frozenset(one["name"] for one in said if one.get("collated")),
+            )
         if response.status_code == 404 and "PGRST205" in response.text:
             # Our server's answer: there is no such table. A project says PGRST202: there is no such function.
             raise from_rest(404, response.content, f"{schema}.{table}")
+        if table in self._described.get(schema, ()):
+            self._openapi.pop(schema, None)  # asked again: it may have changed
         if schema not in self._openapi:
+            self._described[schema] = set()
             response = await self._request(
                 "GET", "/rest/v1/", headers={"Accept-Profile": schema, "Accept": "application/openapi+json"}
             )
@@ -242,15 +262,19 @@ class RestClient:
                 code="UndefinedTable",
                 hint="check the table's name, and that the role may select from it",
             )
+        self._described[schema].add(table)
         columns: list[Column] = []
         key: list[str] = []
+        labels: dict[str, tuple[str, ...]] = {}
         for name, spec in cast(
             "dict[str, dict[str, Any]]", cast("dict[str, Any]", definition).get("properties", {})
         ).items():
             columns.append(Column(name, _short(str(spec.get("format", "text")))))
+            if isinstance(spec.get("enum"), list):
+                labels[columns[-1].type] = tuple(str(label) for label in spec["enum"])
             if "<pk/>" in str(spec.get("description", "")):
                 key.append(name)
-        return TableInfo(columns, tuple(key))
+        return TableInfo(columns, tuple(key), labels=labels)
 
     async def columns_of(self, table: str, schema: str = "public") -> list[Column]:
         """The table's columns, in order."""

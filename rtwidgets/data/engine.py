@@ -7,6 +7,9 @@ applied. Where changes carry a commit LSN and an xid, and the snapshot its LSN a
 server), the join is exact: a transaction is applied iff its commit LSN >= the snapshot's, or the snapshot did not see
 its xid. Elsewhere everything that waited is applied by key: an old change may show for a moment, but the changes after
 it follow, so the table ends up right.
+
+What is asked for is checked by `plan`; rows are read by `source`; `screen` applies the filter to changes; `watch`
+compares with the database from time to time.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import asyncio
 import inspect
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -26,17 +30,20 @@ from ..client.log import child
 from ..protocol import filters
 from ..protocol.channel import ChangesBinding
 from ..protocol.errors import RealtimeError
-from ..protocol.messages import Change, Column
+from ..protocol.messages import Change
 from .delta import Delta, Key
-from .events import Events, event_columns
+from .events import Events
 from .history import History
-from .slices import Slices
+from .plan import Wish, plan
+from .screen import Screen
 from .sorting import Sort, parse_order
-from .store import Row, Store
+from .source import Cut, RestLike, Row, Source, Whole, key_in
+from .store import Store
 from .types import lag_ms
+from .watch import Watch
 
 if TYPE_CHECKING:
-    from ..client.rest import Page, Snapshot, TableInfo
+    from ..client.rest import TableInfo
 
 log = child("rtwidgets.table")
 
@@ -48,43 +55,13 @@ MAX_WAITING = 200_000
 """Changes kept while paused or catching up; past this they are dropped and the table is read again instead."""
 _FIRST_RETRY, _LAST_RETRY = 1.0, 30.0  # seconds
 _REREAD_AT_ONCE = 50  # keys in one request: the URL must stay short
-_PAGE = 50_000  # rows: one page is one moment in the database; servers cap this as they like
 _REFILL_AFTER = 0.05  # seconds from a loss to the read that makes up for it; at least _REFILL_SHARE times as long as a
 _REFILL_SHARE = 4.0  # read takes, so that reading stays a small part of the load however often rows leave the window
-_VERIFY_SHARE = 50.0  # a table that must be compared as a whole is, at most for a fiftieth of the time
-_BURST = 100  # changes a second: past this Supabase may leave out some, and says nothing (its limit for a project)
-_QUIET, _QUIET_AT_MOST = 2.0, 30.0  # seconds without changes that end a burst; a longer one is not waited for
-_HARD = frozenset(",()\"\\'")  # what the filter grammar would have to quote
+_MANY_ROWS = 5_000  # what takes so long to apply that it is done off the loop
 
 
 class ChannelLike(Protocol):
     def add_changes(self, binding: ChangesBinding, sink: Any) -> Callable[[], object]: ...
-
-
-class RestLike(Protocol):
-    def select(self, table: str, **options: Any) -> AsyncIterator[Page]: ...
-
-    async def describe(self, table: str, schema: str = "public") -> TableInfo: ...
-
-
-class _Cut:
-    """Which transactions the snapshot already holds. Commits stream in LSN order, so past its LSN nothing needs a
-    look.
-    """
-
-    def __init__(self, lsn: int | None, snapshot: Snapshot | None) -> None:
-        self.lsn = lsn
-        self.snapshot = snapshot
-
-    def passes(self, change: Change) -> bool:
-        if self.lsn is None or change.lsn is None:
-            return True
-        if change.lsn >= self.lsn:
-            return True
-        return self.snapshot is not None and change.xid is not None and not self.snapshot.visible(change.xid)
-
-    def done(self, change: Change) -> bool:
-        return self.lsn is None or change.lsn is None or change.lsn >= self.lsn
 
 
 class LiveTableEngine:
@@ -105,6 +82,8 @@ class LiveTableEngine:
 
     With `seed` these rows stand in for what the database holds at the beginning, and it is never read whole: after a
     gap the rows stay, and `error` says that changes may be missing.
+
+    Raises ValueError for an option that makes no sense, whatever the table.
     """
 
     def __init__(
@@ -128,23 +107,26 @@ class LiveTableEngine:
         seed: Sequence[Row] | None = None,
         events: bool = False,
     ) -> None:
+        _check(limit=limit, history=log_size, verify_rows=verify_rows)
+        if verify_every is not None and not verify_every > 0:
+            raise ValueError(f"verify_every is a number of seconds, or None for never, not {verify_every!r}")
+        parse_order(order)
         self.channel = channel
-        self.rest = rest
         self.table = table
         self.schema = schema
         self.filter = filter or None
-        self.columns = None if columns is None else list(columns)
-        self.order = order
         self.limit = limit
         self.key: tuple[str, ...] | None = (key,) if isinstance(key, str) else tuple(key) if key else None
-        self.numeric: Literal["float", "decimal"] = numeric
         self.server_filter = server_filter
         self.verify_every = verify_every
         self.verify_rows = verify_rows
-        self.append_only = append_only
         self.seed: Sequence[Row] | None = [] if events else seed
+        self._wish = Wish(
+            table, schema, columns, order, limit, self.key, numeric, append_only or events, events, log_size
+        )
+        self._source = Source(rest, table, schema, self.filter, columns)
+        self._screen: Screen | None = None
         self._events: Events | None = None
-        self._wants_events = events
         self._gap_from: datetime | None = None
         self._missing: datetime | None = None
         """Since when changes are missing, of a table that cannot be read again."""
@@ -152,7 +134,7 @@ class LiveTableEngine:
         """Rows that comparing with the database (`verify`) found to differ, so far; one that was on its way counts."""
         self.history = History(log_size)
         self.resume_lsn: int | None = None
-        """See `client.aio.ResumingSink`."""
+        """See `client.sinks.ResumingSink`."""
         self._again: Counter[tuple[str, Key | None]] = Counter()
         """Changes of the transaction at `resume_lsn` that came before the break, and come again."""
         self.status: Status = "connecting"
@@ -167,12 +149,9 @@ class LiveTableEngine:
         """Called when `progress` has grown."""
         self._store: Store | None = None
         self._sort: Sort = ()
-        self._types: dict[str, str] = {}
-        self._matches: Callable[[Mapping[str, Any]], bool] | None = None
-        self._filter_names: tuple[str, ...] = ()
+        self._foreign_order = False
         self._listeners: dict[int, Listener] = {}
         self._status_listeners: dict[int, StatusListener] = {}
-        self._next = 0
         self._log: deque[tuple[datetime, Change]] = deque(maxlen=log_size)
         self._unregister: Callable[[], object] | None = None
         self._waiting: list[Change] | None = None
@@ -181,23 +160,21 @@ class LiveTableEngine:
         """
         self._held: list[Change] = []
         self._overflow = False
-        self._cut: _Cut | None = None
+        """Of what waits, not everything is kept: the table is read again instead."""
+        self._cut: Cut | None = None
         self._ready = False
         self._reading: asyncio.Task[None] | None = None
         self._rereading: asyncio.Task[None] | None = None
         self._reread: dict[Key, None] = {}
         self._seen_by: list[set[Key]] = []
         """Keys of the changes that came while rows are read by key, for each such read."""
-        self._slices = Slices(verify_rows)
-        self._second = 0.0
-        self._in_second = 0
-        self._burst_from: float | None = None
-        self._burst_over: asyncio.TimerHandle | None = None
-        self._burst: asyncio.Task[None] | None = None
-        self._verifier: asyncio.Task[None] | None = None
+        self._refused_change = False
+        """The server has sent a change without its values, for want of a permission."""
         self._refilling: asyncio.Task[None] | None = None
-        self._read_took = 0.0  # seconds
+        self.read_took = 0.0
+        """Seconds that reading the whole table took last."""
         self._verifying = False
+        self._watch = Watch(self)
 
     # -- what readers use ----------------------------------------------------------------------------------------------
 
@@ -267,7 +244,7 @@ class LiveTableEngine:
         )
         self._unregister = self.channel.add_changes(binding, self)
         if self.verify_every:
-            self._verifier = asyncio.create_task(self._verify(self.verify_every))
+            self._watch.begin(self.verify_every)
 
     async def stop(self) -> None:
         """Stops following the table. Its rows stay readable."""
@@ -276,11 +253,9 @@ class LiveTableEngine:
             self._unregister = None
             if inspect.isawaitable(done):
                 await done
-        running = (self._reading, self._rereading, self._verifier, self._refilling, self._burst)
-        if self._burst_over is not None:
-            self._burst_over.cancel()
+        running = (self._reading, self._rereading, self._refilling, *self._watch.end())
         tasks = [task for task in running if task is not None]
-        self._reading = self._rereading = self._verifier = self._refilling = self._burst = None
+        self._reading = self._rereading = self._refilling = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -296,18 +271,19 @@ class LiveTableEngine:
         self.paused = False
         held, self._held = self._held, []
         if self._overflow:
-            self._overflow = False
             if self._ready:
                 self._catch_up()
-        elif held:
+            return
+        if held:
             self._take(held)
+        if self._reread and self._reading is None:
+            self._read_again(())
 
     async def _describe(self) -> bool:
         wait = _FIRST_RETRY
         while True:
             try:
-                info = await self.rest.describe(self.table, self.schema)
-                self._begin(info)
+                self._begin(await self._source.describe())
                 return True
             except RealtimeError as error:
                 if not error.retryable:
@@ -318,81 +294,27 @@ class LiveTableEngine:
             wait = min(wait * 2, _LAST_RETRY)
 
     def _begin(self, info: TableInfo) -> None:
-        name = f"{self.schema}.{self.table}"
-        key = self.key or tuple(info.key)
-        columns, select = list(info.columns), self.columns
-        if self._wants_events:
-            key, columns = (), event_columns(info.columns)
-            select = None if select is None else [columns[0].name, columns[1].name, *select]
-            self.append_only, self.limit = True, self.limit or self._log.maxlen
-        names = [column.name for column in columns]
-        if not key and not self.append_only:
-            raise RealtimeError(
-                f"{name} has no primary key, so its changes cannot be told apart",
-                code="NoPrimaryKey",
-                hint=(
-                    f"`alter table {name} add primary key (...)`, or name unique columns: "
-                    f'LiveTable("{self.table}", key=...); or append_only=True, if its rows never change'
-                ),
+        wish = self._wish
+        made = plan(wish, info)
+        self._screen = Screen(self.filter, info)
+        if wish.events:
+            matches = (
+                filters.parse(self.filter).compile({c.name: c.type for c in info.columns}) if self.filter else None
             )
-        if not key and self.limit is not None and not self.order and not self._wants_events:
-            raise RealtimeError(
-                f"{name} has no primary key, so which rows are the last ones cannot be told",
-                code="NoPrimaryKey",
-                hint="give order= beside limit=, such as order='created_at.desc'",
-            )
-        for column in (*key, *(self.columns or ())):
-            if names and column not in names:
-                raise RealtimeError(
-                    f"{name} has no column {column!r}",
-                    code="UndefinedColumn",
-                    hint=f"its columns are {', '.join(names)}",
-                )
-        if info.published is False:
-            raise RealtimeError(
-                f"{name} is not in the publication, so it sends no changes",
-                code="TableNotPublished",
-                hint=f"`alter publication supabase_realtime add table {name};`",
-            )
-        self._compile(info.columns)
-        if self._wants_events:
-            self._events = Events(self._matches, self._filter_names)
-        self.key = key
-        self._sort = parse_order(self.order)
-        if self.limit is not None and self._sort:  # whole rows decide which are the first: rank every one of them
-            named = {name for name, _ in self._sort}
-            self._sort += tuple((name, False) for name in key if name not in named)
-        for column, _ in self._sort:
-            if names and column not in names:
-                raise RealtimeError(
-                    f"{name} has no column {column!r} to order by",
-                    code="UndefinedColumn",
-                    hint=f"its columns are {', '.join(names)}",
-                )
+            self._events = Events(matches, self._screen.names)
+        self.key, self.limit = made.key, made.limit
+        self._sort, self._foreign_order = made.sort, made.foreign_order
+        self._source.key, self._source.hex_keys = made.key, made.hex_keys
         self._store = Store(
-            columns,
-            key,
-            numeric=self.numeric,
-            select=select,
-            order=self._sort,
-            limit=self.limit,
-            append_only=self.append_only,
+            made.columns,
+            made.key,
+            numeric=wish.numeric,
+            select=made.select,
+            order=made.sort,
+            limit=made.limit,
+            append_only=wish.append_only,
+            bases=info.bases,
         )
-
-    def _compile(self, columns: Sequence[Column]) -> None:
-        self._types = {column.name: column.type for column in columns}
-        if self.filter is None:
-            return
-        try:
-            parsed = filters.parse(self.filter)
-            self._matches = parsed.compile(self._types)
-            self._filter_names = tuple(parsed.columns)
-        except RealtimeError:
-            raise
-        except ValueError as error:
-            raise RealtimeError(
-                str(error), code="InvalidFilter", hint="write it as column=op.value, such as status=eq.open"
-            ) from error
 
     # -- the sink: what the channel tells ------------------------------------------------------------------------------
 
@@ -430,7 +352,8 @@ class LiveTableEngine:
         """Changes may be missing from here on. The rows stay; the next `on_ready` mends them."""
         if self.status == "closed":
             return
-        busy = self._waiting is not None or self._held or self._overflow or self._reread or self._refilling is not None
+        busy = self._waiting is not None or self._held or self._overflow or self._refilling is not None
+        busy = busy or self._reread or self._rereading is not None
         if self.seed is not None and self.snapshot_at is not None:
             self._gap_from = self._gap_from or datetime.now(UTC)
         busy = busy or (not self.key and self._events is None)
@@ -467,7 +390,7 @@ class LiveTableEngine:
         if self._ready and self.resume_lsn is not None and changes[-1].lsn is not None:
             self.resume_lsn = changes[-1].lsn
         if changes and changes[-1].lsn is None and self.verify_every and self._ready:
-            self._note_rate(len(changes))
+            self._watch.note(len(changes))
         now = datetime.now(UTC)
         self._log.extend(zip(repeat(now), changes, strict=False))
         if self._waiting is not None:
@@ -495,11 +418,11 @@ class LiveTableEngine:
             return None
         return values.get(self.key[0]) if len(self.key) == 1 else tuple(values.get(name) for name in self.key)
 
-    def _take(self, changes: Sequence[Change]) -> None:
-        """Applies changes and tells the listeners."""
+    def _take(self, changes: Sequence[Change]) -> bool:
+        """Applies changes and tells the listeners; whether that went well."""
         store = self._store
         if store is None or not changes:
-            return
+            return True
         last = changes[-1]
         if self._cut is not None:
             passed = [change for change in changes if self._cut.passes(change)]
@@ -511,54 +434,76 @@ class LiveTableEngine:
         elif not self.key and any(not change.record for change in changes):
             self._refill()  # of a table without a key, no values are sent
             changes = [change for change in changes if change.record]
-        for change in changes:
-            if change.errors and change.record is not None and not change.record and change.type != "DELETE":
-                self._refused(change.errors)
-        if self._matches is not None and self._events is None:
-            changes = self._filtered(changes)
+        if [change.errors for change in changes].count(None) < len(changes):
+            for change in changes:
+                if change.errors and change.record is not None and not change.record and change.type != "DELETE":
+                    self._refused(change.errors)
+        elif self._refused_change and changes and self.seed is None:
+            self._refused_change = False  # allowed again: what was refused meanwhile is in the database
+            self._catch_up(describe=False)
+            if self._waiting is not None:
+                self._waiting.extend(changes)
+            return True
+        unsure: list[Key] = []
+        if self._screen is not None and self._screen.names and self._events is None:
+            changes, unsure = self._screen.apply(changes, store)
         for seen in self._seen_by:
             for change in changes:
                 seen.add(self._key_of(change))
                 if change.old_record and self.key and all(name in change.old_record for name in self.key):
-                    seen.add(_key_in(change.old_record, self.key))  # under which it was known before
-        if not changes:
-            return
-        delta = store.apply(changes)
-        self.lag_ms = lag_ms(last.commit_timestamp, datetime.now(UTC))
-        self._tell(delta, datetime.now(UTC) - timedelta(milliseconds=self.lag_ms or 0))
-        if delta.columns_changed:
-            if last.columns:
-                self._types = {column.name: column.type for column in last.columns}
-                self._recompile()
-            if self.seed is None:
-                self._catch_up()
-                return
-        if delta.reread or delta.unknown:
-            self._read_again([*delta.reread, *delta.unknown])
-        if store.short or (delta.unreadable and self.status != "error"):
+                    seen.add(key_in(change.old_record, self.key))  # under which it was known before
+        if changes:
+            try:
+                delta = store.apply(changes)
+            except Exception as error:  # values that are not of their column's type
+                self._failed(error)
+                return False
+            self.lag_ms = lag_ms(last.commit_timestamp, datetime.now(UTC))
+            self._tell(delta, datetime.now(UTC) - timedelta(milliseconds=self.lag_ms or 0))
+            if delta.columns_changed:
+                if last.columns and self._screen is not None:
+                    self._screen.declare(last.columns)
+                if self.seed is None:
+                    self._catch_up(describe=False)  # the change itself said what the columns are
+                    return True
+            unsure += [*delta.reread, *delta.unknown]
+            left = self._foreign_order and self._moved(delta)
+            if store.short or left or (delta.unreadable and self.status != "error"):
+                self._refill()
+        if unsure and self.key:
+            self._read_again(unsure)
+        elif unsure:
             self._refill()
+        return True
 
-    def _refill(self) -> None:
+    def _moved(self, delta: Delta) -> bool:
+        """Whether the batch may have changed which rows are the first."""
+        names = {name for name, _ in self._sort}
+        return bool(delta.inserted or delta.deleted) or any(names.intersection(part.flags) for part in delta.updates)
+
+    def _failed(self, error: Exception) -> None:
+        """Changes could not be applied: the table is not what the database has until it is read again."""
+        log.exception("changes of %s.%s could not be applied", self.schema, self.table)
+        self._set_status("stale", _broken(self.schema, self.table, error))
+        self.resume_lsn = None
+        self._refill(_FIRST_RETRY)
+
+    def _refill(self, least: float = _REFILL_AFTER) -> None:
         """Reads the table again, shortly: rows that we do not hold belong into it now, or a change lacked our key."""
 
         async def refill() -> None:
-            await asyncio.sleep(max(_REFILL_AFTER, _REFILL_SHARE * self._read_took))
+            await asyncio.sleep(max(least, _REFILL_SHARE * self.read_took))
             self._refilling = None
             if self._ready and self._reading is None and not self.paused:
-                self._catch_up(quietly=True)
+                self._catch_up(quietly=self.status == "live")
 
         if self._refilling is None:
             self._refilling = asyncio.create_task(refill())
 
-    def _recompile(self) -> None:
-        try:
-            self._compile([Column(name, kind) for name, kind in self._types.items()])
-        except RealtimeError as error:
-            self._set_status("error", error)
-
     def _refused(self, errors: list[str]) -> None:
         text = "; ".join(errors)
         if "401" in text:
+            self._refused_change = True
             error = RealtimeError(
                 f"{self.schema}.{self.table}: {text}",
                 code="Unauthorized",
@@ -577,39 +522,6 @@ class LiveTableEngine:
             return
         if self.error is None or self.error.code != error.code:
             self._set_status("error", error)
-
-    def _filtered(self, changes: Sequence[Change]) -> list[Change]:
-        """The changes with the filter applied here: a row that stops matching is deleted."""
-        matches, key, store = self._matches, self.key, self._store
-        if matches is None or key is None or store is None:
-            return list(changes)
-        out: list[Change] = []
-        for change in changes:
-            record = change.record
-            if change.type in ("DELETE", "TRUNCATE") or not record or any(name not in record for name in key):
-                out.append(change)
-                continue
-            values: Mapping[str, Any] = record
-            if any(name not in record for name in self._filter_names):
-                # An unchanged TOASTed column is left out: what we hold of it still counts.
-                known = store.row(self._key_of(change)) or {}
-                values = {**known, **record}
-                if any(name not in values for name in self._filter_names):
-                    self._read_again([self._key_of(change)])
-                    continue
-            if matches(values):
-                out.append(change)
-                continue
-            if not key:
-                continue
-            for old in (change.old_record, record):
-                if old and all(name in old for name in key):
-                    out.append(
-                        Change(
-                            "DELETE", change.schema, change.table, change.columns, old_record={n: old[n] for n in key}
-                        )
-                    )
-        return out
 
     def _tell(self, delta: Delta, committed_at: datetime | None = None) -> None:
         if not delta:
@@ -640,50 +552,68 @@ class LiveTableEngine:
         self._reading = self._rereading = None
         self._reread.clear()
 
-    def _catch_up(self, *, quietly: bool = False) -> None:
-        """Reads the table and joins it with what arrives meanwhile."""
+    def _catch_up(self, *, quietly: bool = False, describe: bool | None = None) -> None:
+        """Reads the table and joins it with what arrives meanwhile; where it is paused, once it goes on. `describe`:
+        whether its columns may be others than we know of; by default so after a gap.
+        """
         self._cancel_reading()
         self._verifying = False
+        if self.paused and self.snapshot_at is not None:
+            self._held.clear()
+            self._overflow = True
+            return
         self._waiting = list(self._held) if self._held else []
         self._held.clear()
         self._overflow = False
         if not quietly:
             self._set_status("catching up", None)
-        self._reading = asyncio.create_task(self._read())
+        if describe is None:
+            describe = not quietly and self.snapshot_at is not None
+        self._reading = asyncio.create_task(self._read(describe))
 
-    async def _read(self) -> None:
+    async def _read(self, describe: bool) -> None:
         wait = _FIRST_RETRY
         while True:
             began = time.monotonic()
             try:
-                rows, cut = await self._snapshot()
+                # What changed of the table's columns during a gap no message tells.
+                info = await self._source.describe() if describe and self.seed is None else None
+                found = await self._snapshot()
+                if info is None and found is not None and self._differ(found.rows):
+                    info = await self._source.describe()
+                if self.paused and self.snapshot_at is not None:  # since it began to read
+                    self._waiting = self._reading = None
+                    self._overflow = True
+                    return
+                delta = await self._put(found, info)
                 break
             except RealtimeError as error:
                 if not error.retryable:
-                    self._waiting = None
+                    self._waiting = self._reading = None
                     self._set_status("error", error)
                     return
                 self._set_status("stale" if self.snapshot_at is not None else "catching up", error)
+            except Exception as error:  # values that are not of their column's type, or an answer that makes no sense
+                log.exception("the rows of %s.%s could not be taken", self.schema, self.table)
+                if describe or self.seed is not None:
+                    self._waiting = self._reading = None
+                    self._set_status("error", _broken(self.schema, self.table, error))
+                    return
+                describe = True
+                continue
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LAST_RETRY)
         store = self._store
         assert store is not None
-        again = rows is None
-        rows = rows or []
         self._missing, self._gap_from = self._missing or self._gap_from, None
         missed = None if self._missing is None else _missed(self._missing)
-        # Converting many rows takes a while: off the loop, so that heartbeats and other tables go on.
-        first = self.snapshot_at is None
-        work = store.load if first else store.upsert if again else store.resync
-        delta = await asyncio.to_thread(work, rows) if len(rows) > 5_000 else work(rows)
-        store.more(self.limit is not None and len(rows) >= self.limit)
-        self._read_took = time.monotonic() - began
+        store.more(self.limit is not None and found is not None and len(found.rows) >= self.limit)
+        self.read_took = time.monotonic() - began
         if self._verifying and delta:
-            self.repaired += delta.size
-            log.info("%s.%s: %d rows differed from the database's", self.schema, self.table, delta.size)
+            self.note_repaired(delta.size)
         self._verifying = False
         self.snapshot_at = datetime.now(UTC)
-        self._cut = cut
+        self._cut = found.cut if found is not None else None
         waiting, self._waiting = self._waiting or [], None
         overflow, self._overflow = self._overflow, False
         self._reading = None
@@ -693,158 +623,170 @@ class LiveTableEngine:
             return
         if self.paused:
             self._held = [*waiting, *self._held]
-        else:
-            self._take(waiting)
-        if self._reading is None and (self.status != "error" or (self.error is not None and self.error.retryable)):
+        elif not self._take(waiting):
+            return
+        if self._reading is None and self._may_be_live():
             self._set_status("live", missed)  # unless what waited has itself asked for another read
 
-    async def _snapshot(self) -> tuple[list[Row] | None, _Cut | None]:
-        """All rows, and which transactions the oldest page holds: those after it may come twice, which does no harm.
-        None where they cannot be read again."""
+    def _may_be_live(self) -> bool:
+        return self.status != "error" or (self.error is not None and self.error.retryable)
+
+    def _differ(self, rows: Sequence[Row]) -> bool:
+        """Whether rows as read have other columns than we know of."""
+        store = self._store
+        if not rows or store is None or self.seed is not None or self._wish.columns is not None:
+            return False
+        return set(rows[0]) != set(store.kinds)
+
+    async def _put(self, found: Whole | None, info: TableInfo | None) -> Delta:
+        """Has the store hold these rows, and no others; None: those that it holds stay. Only what differs is told."""
+        store = self._store
+        assert store is not None
+        if found is None:
+            return store.upsert([])
+        columns = info.columns if info is not None and info.columns else None
+        if columns and info is not None:
+            self._screen = Screen(self.filter, info)
+        put = store.load if self.snapshot_at is None else store.resync
+        if len(found.rows) <= _MANY_ROWS:
+            return put(found.rows, columns)
+        # Off the loop, so that heartbeats and other tables go on. It runs to its end also where this task is cancelled:
+        # what it did is told then, too.
+        task = asyncio.ensure_future(asyncio.to_thread(put, found.rows, columns))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda done: done.exception() or self._tell(done.result()))
+            raise
+
+    async def _snapshot(self) -> Whole | None:
+        """All rows; None where they cannot be read again."""
         if self.seed is not None:
-            return (list(self.seed) if self.snapshot_at is None else None), None
-        rows: list[Row] = []
-        cut: _Cut | None = None
+            return Whole(list(self.seed), None) if self.snapshot_at is None else None
         # The table sorts by itself, so the server need not, and pages go by key. Only a limit makes its order matter:
         # without one of the table's own, the last rows by key are the best guess at those that arrived last.
         sort: Sort = ()
         if self.limit is not None:
             sort = self._sort or tuple((name, True) for name in self.key or ())
-        order = ",".join(f"{name}.{'desc' if down else 'asc'}" for name, down in sort) or None
-        pages = self.rest.select(self.table, **self._options(), order=order, limit=self.limit, page_size=_PAGE)
-        total: int | None = None
         try:
-            async for page in pages:
-                if cut is None:
-                    cut, total = _Cut(page.lsn, page.snapshot), page.total
-                rows.extend(page.rows)
-                self.progress = (len(rows), total)
-                if self.on_progress is not None:
-                    self.on_progress()
+            found = await self._source.whole(sort, self.limit, self._progressed)
         finally:
             self.progress = None
         if self.limit is not None and not self._sort:
-            rows.reverse()
-        return rows, cut if cut is not None and cut.lsn is not None else None
+            found.rows.reverse()
+        return found
 
-    def _options(self) -> dict[str, Any]:
-        key = self.key or ()
-        columns = None
-        if self.columns is not None:
-            columns = list(dict.fromkeys((*key, *self.columns)))
-        return {"schema": self.schema, "columns": columns, "filter": self.filter, "key": key}
+    def _progressed(self, read: int, total: int | None) -> None:
+        self.progress = (read, total)
+        if self.on_progress is not None:
+            self.on_progress()
+
+    # -- single rows ---------------------------------------------------------------------------------------------------
 
     def _read_again(self, keys: Sequence[Key]) -> None:
-        """Reads rows by key: those of changes that came without all their values."""
+        """Reads rows by key: those of changes that came without all their values, or that only Postgres can judge."""
         self._reread.update(dict.fromkeys(keys))
-        if self._rereading is None or self._rereading.done():
+        if self._rereading is None:
             self._rereading = asyncio.create_task(self._read_keys())
 
     async def _read_keys(self) -> None:
-        store, key = self._store, self.key
-        if store is None or key is None:
-            return
-        while self._reread:
+        try:
+            done = await self._reread_all()
+        except Exception as error:
+            log.warning("rows of %s.%s could not be read again: %s", self.schema, self.table, error)
+            done = None
+        if self._rereading is asyncio.current_task():
+            self._rereading = None
+            if not done:  # reading everything says what is wrong, and tries until it can
+                self._catch_up(quietly=done is not None)
+
+    async def _reread_all(self) -> bool:
+        """False where a key has values that no filter can say."""
+        store = self._store
+        assert store is not None
+        while self._reread and not self.paused:
             await asyncio.sleep(0)
             keys = list(self._reread)[:_REREAD_AT_ONCE]
             for one in keys:
                 del self._reread[one]
-            tests = _key_filters(key, keys)
-            if tests is None:  # values that a filter cannot say: read everything instead
-                self._catch_up(quietly=True)
-                return
-            read = await self._read_where(tests)
-            if read is None:
-                return
+            tests = self._source.naming(keys)
+            if tests is None:
+                return False
+            with self.seeing() as seen:
+                found = await self._source.matching(tests)
+            if self.paused:
+                self._reread.update(dict.fromkeys(keys))
+                return True
             # A row that changed while we read may be older here than in the table: it is read once more.
-            found, seen = read
             self._reread.update((one, None) for one in keys if one in seen and one in store)
-            delta = store.upsert([row for one, row in found.items() if one not in seen])
-            self._tell(delta)
+            self._tell(store.upsert([row for one, row in found.items() if one not in seen]))
             self._tell(store.remove([one for one in keys if one not in found and one not in seen]))
+        return True
 
-    async def _read_where(self, tests: Sequence[str]) -> tuple[dict[Key, Row], set[Key]] | None:
-        """The rows of each of these tests by key, and the keys of which changes came meanwhile; None where the read
-        failed.
-        """
-        assert self.key is not None
+    @contextmanager
+    def seeing(self) -> Generator[set[Key]]:
+        """The keys of which changes come meanwhile."""
         seen = set[Key]()
         self._seen_by.append(seen)
-        found: dict[Key, Row] = {}
         try:
-            for test in tests:
-                options = self._options()
-                options["filter"] = ",".join(part for part in (self.filter, test) if part) or None
-                async for page in self.rest.select(self.table, **options):
-                    found.update((_key_in(row, self.key), row) for row in page.rows)
-        except RealtimeError as error:
-            log.warning("rows of %s could not be read again: %s", self.table, error)
-            return None
+            yield seen
         finally:
             self._seen_by.remove(seen)
-        return found, seen
+
+    # -- comparing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def comparable(self) -> bool:
+        """Whether what the table holds now should be what the database holds."""
+        calm = self.status == "live" and self._ready and self._reading is None and not self.paused
+        return calm and self.seed is None
 
     async def verify(self) -> None:
         """Reads the table again, now, and applies what differs."""
-        if self.seed is not None:
-            return
-        if self.status == "live" and self._ready and self._reading is None and not self.paused:
+        if self.comparable:
             self._catch_up(quietly=True)
             self._verifying = True
             if self._reading is not None:
                 await asyncio.wait([self._reading])
 
-    async def _verify(self, every: float) -> None:
-        last, pause = time.monotonic(), every
-        while True:
-            await asyncio.sleep(max(pause - (time.monotonic() - last), 0.01))
-            last, pause = time.monotonic(), every
-            if len(self.store) <= self.verify_rows:
-                await self.verify()
-            elif self.limit is None and Slices.fit(self.store):
-                await self._verify_slice()
-            else:
-                await self.verify()
-                pause = max(every, _VERIFY_SHARE * self._read_took)
-
-    async def _verify_slice(self) -> None:
-        """Compares the next rows by key with the database's."""
+    async def verify_part(self, test: str, keys: Sequence[Key]) -> None:
+        """The same for the rows that this filter names; `keys` are those of them that the table holds."""
         store = self._store
-        if store is None or self.seed is not None or self.status != "live" or self._reading is not None or self.paused:
+        if store is None or not self.comparable:
             return
-        piece = await asyncio.to_thread(self._slices.next, store)
-        read = await self._read_where([piece.test])
-        if read is None or self._reading is not None or not self._ready or self.paused:
+        with self.seeing() as seen:
+            try:
+                found = await self._source.matching([test])
+            except RealtimeError as error:
+                log.warning("rows of %s could not be compared: %s", self.table, error)
+                return
+        if not self.comparable:
             return
-        found, seen = read
         came = store.upsert([row for key, row in found.items() if key not in seen])
-        went = store.remove([key for key in piece.keys if key not in found and key not in seen])
-        differed = came.size + went.size
-        if differed:
-            self.repaired += differed
-            log.info("%s.%s: %d rows differed from the database's", self.schema, self.table, differed)
+        went = store.remove([key for key in keys if key not in found and key not in seen])
+        self.note_repaired(came.size + went.size)
         self._tell(came)
         self._tell(went)
 
-    def _note_rate(self, count: int) -> None:
-        """Finds bursts of which a server that does not number its changes may have left out some."""
-        now = time.monotonic()
-        if now - self._second > 1:
-            self._second, self._in_second = now, 0
-        self._in_second += count
-        if self._in_second > _BURST:
-            began = self._burst_from = self._burst_from or now
-            if self._burst_over is not None:
-                self._burst_over.cancel()
-            wait = max(min(_QUIET, began + _QUIET_AT_MOST - now), 0.0)
-            if len(self.store) > self.verify_rows:
-                wait = max(wait, _VERIFY_SHARE * self._read_took)
-            self._burst_over = asyncio.get_running_loop().call_later(wait, self._verify_burst)
+    def note_repaired(self, rows: int) -> None:
+        if rows:
+            self.repaired += rows
+            log.info("%s.%s: %d rows differed from the database's", self.schema, self.table, rows)
 
-    def _verify_burst(self) -> None:
-        self._burst_from = self._burst_over = None
-        if self._burst is None or self._burst.done():
-            self._burst = asyncio.create_task(self.verify())
+
+def _check(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is not None and (type(count) is not int or count < 1):
+            raise ValueError(f"{name} is a whole number, at least 1, not {count!r}")
+
+
+def _broken(schema: str, table: str, error: Exception) -> RealtimeError:
+    return RealtimeError(
+        # Not the exception's own words, which hold values.
+        f"the rows of {schema}.{table} could not be taken ({type(error).__name__})",
+        code="BadRows",
+        hint="a column may hold what its type does not allow; the log of rtwidgets.table has the whole story",
+    )
 
 
 def _missed(since: datetime) -> RealtimeError:
@@ -854,20 +796,6 @@ def _missed(since: datetime) -> RealtimeError:
         code="Gap",
         hint="leave source= out, or give a DSN, and it heals itself",
     )
-
-
-def _key_in(row: Row, key: tuple[str, ...]) -> Key:
-    return row[key[0]] if len(key) == 1 else tuple(row[name] for name in key)
-
-
-def _key_filters(key: tuple[str, ...], keys: list[Key]) -> list[str] | None:
-    """Filters that together name these keys; None where a value has characters that the grammar would need quoted."""
-    texts = [[str(part) for part in (one if len(key) > 1 else (one,))] for one in keys]
-    if any(_HARD.intersection(text) or not text for row in texts for text in row):
-        return None
-    if len(key) == 1:
-        return [f"{key[0]}=in.({','.join(row[0] for row in texts)})"]
-    return [",".join(f"{name}=eq.{text}" for name, text in zip(key, row, strict=True)) for row in texts]
 
 
 def _register(listeners: dict[int, Any], fn: Any) -> Callable[[], None]:

@@ -22,7 +22,7 @@ Sort = tuple[tuple[str, bool], ...]
 
 
 def parse_order(order: str | Sequence[str | tuple[str, bool]] | None) -> Sort:
-    """`"created_at.desc,id"`, `["-created_at", "id"]` or `[("created_at", True)]` as a sort."""
+    """`"created_at.desc,id"`, `["-created_at", "id"]` or `[("created_at", True)]` as a sort. Raises ValueError."""
     if not order:
         return ()
     parts: Sequence[str | tuple[str, bool]] = order.split(",") if isinstance(order, str) else order
@@ -31,12 +31,16 @@ def parse_order(order: str | Sequence[str | tuple[str, bool]] | None) -> Sort:
         if not isinstance(part, str):
             found.append((part[0], bool(part[1])))
             continue
-        words = part.strip().replace(" ", ".").split(".")
-        name = words[0]
-        descending = "desc" in (word.lower() for word in words[1:])
-        if name.startswith("-"):
-            name, descending = name[1:], True
-        found.append((name, descending))
+        name, *how = part.strip().replace(" ", ".").split(".")
+        words = {word.lower() for word in how if word}
+        descending = "desc" in words or name.startswith("-")
+        unknown = words - {"asc", "desc", "nullsfirst" if descending else "nullslast"}
+        if unknown or not name.removeprefix("-") or words >= {"asc", "desc"}:
+            raise ValueError(
+                f'order is "column" or "column desc", several joined by commas, not {part.strip()!r} '
+                "(nulls stand where Postgres puts them: last, or first where it descends)"
+            )
+        found.append((name.removeprefix("-"), descending))
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ rows are gaps.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 from weakref import WeakSet
 
@@ -24,7 +24,7 @@ from .frames import frame_of, guard
 from .index import Index, packed
 from .narrow import Narrow
 from .sorting import Sort, SortedRows, parse_order, rank
-from .types import TIMES, Array, Kind, changed, keys_of, kind_of, parse, to_json, to_pandas, to_python
+from .types import TIMES, Array, Kind, changed, is_known, keys_of, kind_of, parse, to_json, to_pandas, to_python
 
 _FIRST_CAPACITY = 256
 _SORTS_KEPT = 4
@@ -39,7 +39,8 @@ class Store:
     `select` keeps to these columns (the key always stays). `order` (see `parse_order`) is the order of rows in `df()`
     and `window()`; without it they stand as they arrived. `limit` keeps that many rows: the first ones in `order`, else
     those that arrived last. With `append_only` there may be no key columns: the key of a row is its number in order of
-    arrival, and whatever would change or delete a row counts as unreadable.
+    arrival, and whatever would change or delete a row counts as unreadable. `bases`: of domains, by name, what they
+    are made of.
 
     A row takes its values (1 to 8 bytes each, with one more where the type has no null of its own; a pointer and the
     Python object for text, decimals, bytes and json), room to grow by as much again, and about 100 bytes for key, slot
@@ -56,6 +57,7 @@ class Store:
         order: str | Sequence[str | tuple[str, bool]] | None = None,
         limit: int | None = None,
         append_only: bool = False,
+        bases: Mapping[str, str] | None = None,
     ) -> None:
         if not key and not append_only:
             raise ValueError("a keyed table needs a key: give the table a primary key, or name the columns in key=")
@@ -64,6 +66,7 @@ class Store:
         self.order: Sort = parse_order(order)
         self.limit = limit
         self.revision = 0
+        self._bases = dict(bases or {})
         self.lock = threading.RLock()
         self._select = None if select is None else {*select, *self.key}
         self._declared: list[Column] | None = None
@@ -321,11 +324,13 @@ class Store:
                     self._split(changes, batch)
             return self._finish(batch)
 
-    def load(self, rows: Iterable[Row]) -> Delta:
-        """Throws everything away and takes these rows."""
+    def load(self, rows: Iterable[Row], columns: Sequence[Column] | None = None) -> Delta:
+        """Throws everything away and takes these rows, and these columns where they are given."""
         with self.lock:
             batch = Batch(self)
             self._clear(batch)
+            if columns:
+                self._redescribe(columns, batch)
             self._merge(rows, batch)
             return self._finish(batch)
 
@@ -334,7 +339,7 @@ class Store:
         with self.lock:
             batch = Batch(self)
             if columns:
-                self._set_columns(columns, batch)
+                self._redescribe(columns, batch)
             rows = list(rows)
             if not self.key and 0 not in self._index:
                 self._clear(batch)  # the limit has taken the first rows: which those are now, no number tells
@@ -401,8 +406,8 @@ class Store:
             single = len(set(keys)) == len(keys)
         except (KeyError, TypeError):
             return False
-        first = records[0]
-        width = len(first)
+        first, width = records[0], len(self._declared or self._columns)
+        # A record that has as many values as there are columns has all of them.
         whole = all(column in first for column in self._columns) and set(map(len, records)) == {width}
         if not single:
             if not whole:
@@ -721,8 +726,11 @@ class Store:
 
     def _add_column(self, column: Column) -> None:
         if self._select is None or column.name in self._select:
-            kind = kind_of(column.type, numeric=self.numeric)
+            kind = self._kind_of(column)
             self._columns[column.name] = ColumnData(column.name, column.type, kind, self._capacity)
+
+    def _kind_of(self, column: Column) -> Kind:
+        return kind_of(self._bases.get(column.type, column.type), numeric=self.numeric)
 
     def _declare(self, change: Change, batch: Batch) -> None:
         """Follows the columns that a change declares, where they differ from ours."""
@@ -730,15 +738,25 @@ class Store:
         if not declared or declared is self._declared or (change.errors and any("413" not in e for e in change.errors)):
             return
         if self._declared is None or declared != self._declared:
+            if self._declared is None:
+                # The first change may name a domain where the description named what it is made of.
+                for column in declared:
+                    known = self._columns.get(column.name)
+                    if known is not None and not is_known(column.type) and is_known(known.pg_type):
+                        self._bases.setdefault(column.type, known.pg_type)
             self._set_columns(declared, batch)
             self._declared = declared
+
+    def _redescribe(self, columns: Sequence[Column], batch: Batch) -> None:
+        self._set_columns(columns, batch)
+        self._declared = None  # whoever described it may be behind: the next change knows
 
     def _set_columns(self, declared: Sequence[Column], batch: Batch) -> None:
         wanted = {c.name: c for c in declared if self._select is None or c.name in self._select}
         if not all(name in wanted for name in self.key):
             return  # a key column dropped or renamed: the reader of the table must decide, we keep what we have
         if list(wanted) == list(self._columns) and all(
-            kind_of(c.type, numeric=self.numeric) == self._columns[name].kind for name, c in wanted.items()
+            self._kind_of(c) == self._columns[name].kind for name, c in wanted.items()
         ):
             return
         batch.flush()

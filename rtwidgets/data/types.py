@@ -95,14 +95,27 @@ def kind_of(pg_type: str, *, numeric: Literal["float", "decimal"] = "float") -> 
     """The kind of column for a type's name, as a change (`int8`, `_text`) or PostgREST (`bigint`, `text[]`) writes
     it.
     """
+    name = _plain_name(pg_type)
+    kind = "json" if _is_array(name) else _KINDS.get(name, "text")
+    return "float" if kind == "decimal" and numeric == "float" else kind
+
+
+def is_known(pg_type: str) -> bool:
+    """Whether the type's name alone says what its values are; else they are kept as text."""
+    name = _plain_name(pg_type)
+    return _is_array(name) or name in _KINDS or name in ("text", "varchar", "character varying", "bpchar", "character")
+
+
+def _plain_name(pg_type: str) -> str:
     name = pg_type.strip().lower()
-    if name.startswith("_") or name.endswith("[]"):
-        return "json"
-    if "(" in name:  # numeric(10,2), timestamp(3) with time zone
+    if "(" in name and not _is_array(name):  # numeric(10,2), timestamp(3) with time zone
         head, _, rest = name.partition("(")
         name = " ".join([head.strip(), rest.partition(")")[2].strip()]).strip()
-    kind = _KINDS.get(name.removeprefix("pg_catalog."), "text")
-    return "float" if kind == "decimal" and numeric == "float" else kind
+    return name.removeprefix("pg_catalog.")
+
+
+def _is_array(name: str) -> bool:
+    return name.startswith("_") or name.endswith("[]")
 
 
 def null_of(kind: Kind) -> Any:

@@ -224,8 +224,17 @@ def _csv_name(name: str) -> str:
 # those that changes carry (not virtual generated ones, nor those outside its list): the others would grow stale.
 _DESCRIBE = """
 select
-  (select json_agg(json_build_object('name', a.attname, 'type', y.typname) order by a.attnum)
+  (select json_agg(json_strip_nulls(json_build_object('name', a.attname, 'type', y.typname,
+     'base', coalesce(b2.typname, b.typname),
+     'labels', (select json_agg(e.enumlabel order by e.enumsortorder) from pg_catalog.pg_enum e
+       where e.enumtypid = y.oid),
+     -- Whether its text is sorted otherwise than by code point. 100: the database's own collation.
+     'collated', case when a.attcollation = 100 then nullif('a' < 'B', false)
+       when a.attcollation <> 0 then (select true from pg_catalog.pg_collation l where l.oid = a.attcollation
+         and l.collname not in ('C', 'POSIX', 'C.UTF-8', 'C.utf8', 'ucs_basic', 'pg_c_utf8', 'pg_unicode_fast')) end
+     )) order by a.attnum)
    from pg_catalog.pg_attribute a join pg_catalog.pg_type y on y.oid = a.atttypid
+   left join pg_catalog.pg_type b on b.oid = y.typbasetype left join pg_catalog.pg_type b2 on b2.oid = b.typbasetype
    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
      and pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')
      and not exists (select from pg_catalog.pg_publication_tables p where p.pubname = 'supabase_realtime'

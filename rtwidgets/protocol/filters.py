@@ -220,12 +220,27 @@ def _number(value: Any) -> Any:
     return (1, Decimal(0)) if number.is_nan() else (0, number)
 
 
-def _moment(value: Any) -> Any:
+_YEAR = re.compile(r"(\d{4,6})(-.*?)( BC)?$", re.S)
+_CYCLE = timedelta(days=146_097)  # the calendar repeats every 400 years
+
+
+def moment(value: Any) -> tuple[int, timedelta]:
+    """A date or time as something that compares, years that Python's datetime does not know included. Without an
+    offset it is in UTC. Raises `ValueError`.
+    """
     text = str(value).strip()
     if text.lower() in ("infinity", "-infinity"):
-        return (1 if text[0] != "-" else -1, datetime.min.replace(tzinfo=UTC))
-    moment = datetime.fromisoformat(text)
-    return (0, moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        return (1 if text[0] != "-" else -1, timedelta())
+    found = _YEAR.match(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a date")
+    year = 1 - int(found[1]) if found[3] else int(found[1])
+    cycles, within = divmod(year, 400)
+    at = datetime.fromisoformat(f"{within + 2000:04}{found[2]}")
+    return (0, (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH + (cycles - 5) * _CYCLE)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _truth(value: Any) -> Any:
@@ -258,7 +273,7 @@ def _reader(kind: str) -> Callable[[Any], Any]:
     if kind in _NUMBERS:
         return _number
     if kind in _TIMES:
-        return _moment
+        return moment
     if kind == "bool":
         return _truth
     if kind == "bpchar":
@@ -266,7 +281,8 @@ def _reader(kind: str) -> Callable[[Any], Any]:
     return _lower if kind == "uuid" else _as_text
 
 
-def _like(pattern: str, flags: int) -> re.Pattern[str]:
+def like(pattern: str, flags: int) -> re.Pattern[str]:
+    """A pattern of `like` as a regular expression, for `fullmatch`."""
     pieces: list[str] = [""]
     escaped = False
     for char in pattern:
@@ -297,7 +313,7 @@ def _test(condition: Condition, kind: str) -> Predicate:
             members = {read(item) for item in condition.value}
             holds = lambda value: read(value) in members  # noqa: E731
         elif op in ("like", "ilike"):
-            pattern = _like(str(condition.value), re.I if op == "ilike" else 0)
+            pattern = like(str(condition.value), re.I if op == "ilike" else 0)
             holds = lambda value: pattern.fullmatch(_as_text(value)) is not None  # noqa: E731
         elif op in ("match", "imatch"):
             regex = regular(str(condition.value), ignore_case=op == "imatch")

@@ -81,7 +81,8 @@ class LiveTable(Grid):
             cannot be read again: the rows stay, and `error` says that some may be missing.
 
     A table that does not exist, is not published or has no primary key is no exception: `status` is `"error"`,
-    `error` says what to do, and rows that were there stay.
+    `error` says what to do, and rows that were there stay. Raises ValueError for an option that makes no sense whatever
+    the table is.
     """
 
     status = traitlets.Unicode("connecting", read_only=True).tag(sync=True)

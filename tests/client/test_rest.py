@@ -130,3 +130,23 @@ async def test_pain_05_a_token_that_the_server_calls_expired_is_asked_for_once_m
     assert caught.value.code == "TokenExpired"
     assert "Bearer old" in bearers
     assert len(bearers) <= 2, "one for each question, none for the same token again"
+
+
+async def test_a_table_is_described_anew_when_asked_again_and_its_enums_are_known() -> None:
+    asked: list[str] = []
+    properties: dict[str, Any] = {"id": {"format": "bigint"}, "m": {"format": 'public."mood"', "enum": ["sad", "ok"]}}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("rtwidgets_describe"):
+            return httpx.Response(404, json={"code": "PGRST202", "message": "not found"})
+        asked.append(request.url.path)
+        return httpx.Response(200, json={"definitions": {"t": {"properties": dict(properties)}, "u": {}}})
+
+    client = client_for(answer)
+    info = await client.describe("t")
+    assert [column.type for column in info.columns] == ["int8", "mood"]
+    assert info.labels == {"mood": ("sad", "ok")}
+    await client.describe("u")
+    assert len(asked) == 1, "one document tells of all tables"
+    properties["more"] = {"format": "text"}
+    assert [column.name for column in (await client.describe("t")).columns] == ["id", "m", "more"]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from rtwidgets.client.rest import Page, Snapshot, TableInfo
-from rtwidgets.data.engine import LiveTableEngine, _Cut
+from rtwidgets.data.engine import LiveTableEngine
+from rtwidgets.data.source import Cut
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.messages import Change, Column
 
@@ -309,7 +310,7 @@ async def test_the_join_delivers_each_transaction_exactly_once(seed: int) -> Non
 
 
 def test_a_commit_that_is_in_the_log_but_not_yet_visible_is_delivered() -> None:
-    cut = _Cut(1000, Snapshot(100, 110, frozenset([105])))
+    cut = Cut(1000, Snapshot(100, 110, frozenset([105])))
     assert cut.passes(insert(1, lsn=990, xid=105))
     assert not cut.passes(insert(1, lsn=990, xid=104))
     assert cut.passes(insert(1, lsn=1000, xid=104))
@@ -329,4 +330,154 @@ async def test_no_secret_of_a_listener_is_logged(caplog: pytest.LogCaptureFixtur
     assert "a listener of t failed" in caplog.text
     assert "topsecret" not in caplog.text
     assert "sb_secret_abc" not in caplog.text
+    await engine.stop()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("limit", 0), ("limit", -1), ("limit", "5"), ("limit", True), ("log_size", 0), ("verify_every", 0),
+        ("verify_every", -1), ("order", "n sideways"), ("order", "n.desc.nullslast"), ("order", "a,,b"),
+    ],
+)  # fmt: skip
+def test_an_option_that_makes_no_sense_is_refused_at_once(option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match="history" if option == "log_size" else option):
+        LiveTableEngine(Channel(), Rest(), "t", **{option: value})
+
+
+async def test_a_second_confirmation_is_a_gap() -> None:
+    rest = Rest([row(1)])
+    engine, channel = await started(rest)
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    rest.rows = [row(1, 5), row(2)]
+    channel.sink.on_ready()  # the server's own subscriptions were lost, and are there again
+    assert engine.status == "catching up"
+    await engine.wait_live(1)
+    assert held(engine) == {1: (5, "open"), 2: (0, "open")}
+    await engine.stop()
+
+
+async def settled(condition: Any) -> None:
+    async with asyncio.timeout(3):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+async def test_rows_that_were_being_read_again_at_a_gap_are_not_forgotten() -> None:
+    rest = Rest([row(1)])
+    engine, channel = await started(rest)
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    engine.resume_lsn = 7
+    rest.rows, rest.pause = [row(1, 9, "long")], asyncio.Event()
+    channel.sink.on_changes([update({"id": 1, "v": 9}, errors=["Error 413: Payload Too Large"], lsn=8)])
+    await settled(lambda: len(rest.asked) == 2)
+    channel.sink.on_gap("the socket was lost")
+    assert engine.resume_lsn is None, "going on from there would leave the row as it was"
+    await engine.stop()
+
+
+async def test_rows_that_cannot_be_read_again_leave_the_table_not_live_until_they_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rtwidgets.data.engine._FIRST_RETRY", 0.01)
+    rest = Rest([row(1)])
+    engine, channel = await started(rest)
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    down = RealtimeError("down", code="ConnectionLost", retryable=True)
+    rest.fail, rest.rows = [down, down], [row(1, 9, "long")]
+    seen: list[Any] = []
+    engine.on_status(lambda status, error: seen.append((status, error and error.code)))
+    channel.sink.on_changes([update({"id": 1, "v": 9}, errors=["Error 413: Payload Too Large"])])
+    await settled(lambda: held(engine) == {1: (9, "long")} and engine.status == "live")
+    assert seen == [("catching up", None), ("stale", "ConnectionLost"), ("live", None)]
+    await engine.stop()
+
+
+async def test_what_was_refused_meanwhile_is_read_once_it_is_allowed_again() -> None:
+    rest = Rest([row(1), row(2)])
+    engine, channel = await started(rest)
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    channel.sink.on_changes([Change("UPDATE", "public", "t", [], {}, None, errors=["Error 401: Unauthorized"])])
+    assert (engine.status, engine.error and engine.error.code) == ("error", "Unauthorized")
+    rest.rows = [row(1, 5), row(2, 6)]
+    channel.sink.on_changes([update(row(2, 6))])
+    await engine.wait_live(1)
+    assert held(engine) == {1: (5, "open"), 2: (6, "open")}
+    assert engine.error is None
+    await engine.stop()
+
+
+async def test_while_it_is_paused_not_even_a_gap_moves_it() -> None:
+    rest = Rest([row(1)])
+    engine, channel = await started(rest)
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    engine.pause()
+    channel.sink.on_changes([insert(2)])
+    channel.sink.on_gap("the socket was lost")
+    rest.rows = [row(1, 5), row(2)]
+    channel.sink.on_ready()
+    await asyncio.sleep(0.01)
+    assert held(engine) == {1: (0, "open")}
+    assert engine.status == "stale", "it does not claim to be what the database holds"
+    engine.resume()
+    await engine.wait_live(1)
+    assert held(engine) == {1: (5, "open"), 2: (0, "open")}
+    await engine.stop()
+
+
+async def test_columns_that_changed_during_a_gap_are_there_after_it() -> None:
+    rest = Rest([row(1)])
+    engine, channel = await started(rest)
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    channel.sink.on_gap("the socket was lost")
+    rest.info = TableInfo([Column("id", "int8"), Column("v", "int8"), Column("more", "text")], ("id",), True)
+    rest.rows = [{"id": 1, "v": 3_000_000_000, "more": "x"}]
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    assert engine.store.df().to_dict("list") == {"id": [1], "v": [3_000_000_000], "more": ["x"]}
+    # And where nothing tells of a gap: by what is read.
+    rest.info = TableInfo([Column("id", "int8"), Column("v", "text")], ("id",), True)
+    rest.rows = [{"id": 1, "v": "many"}]
+    await engine.verify()
+    assert engine.store.df().to_dict("list") == {"id": [1], "v": ["many"]}
+    rest.info = TableInfo([Column("id", "int8"), Column("v", "int8")], ("id",), True)
+    rest.rows = [{"id": 1, "v": 4}]
+    engine.on_gap()
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    channel.sink.on_changes([Change("INSERT", "public", "t", rest.info.columns, {"id": 2, "v": "no number"})])
+    assert (engine.status, engine.error and engine.error.code) == ("stale", "BadRows")
+    assert "no number" not in str(engine.error)
+    await engine.stop()
+
+
+@pytest.mark.parametrize("kind", ["jsonb", "_int4"])
+async def test_a_key_that_cannot_tell_rows_apart_is_refused(kind: str) -> None:
+    rest = Rest()
+    rest.info = TableInfo([Column("k", kind), Column("v", "int4")], ("k",), True)
+    engine, _ = await started(rest)
+    assert (engine.status, engine.error and engine.error.code) == ("error", "UnsupportedKey")
+    assert engine.error is not None
+    assert "key=" in engine.error.hint
+
+
+async def test_the_same_value_of_a_toasted_column_twice_in_a_batch() -> None:
+    """Two columns are left out in turn, so that each record has as many values as the other."""
+    columns = [Column("id", "int8"), Column("a", "text"), Column("b", "text"), Column("c", "text")]
+    rest = Rest([{"id": i, "a": "a", "b": "b"} for i in range(5)])
+    rest.info = TableInfo(columns, ("id",), True)
+    engine, channel = await started(rest, columns=["a", "b"])
+    channel.sink.on_ready()
+    await engine.wait_live(1)
+    one = {"id": 1, "a": "a", "b": "new"}  # c is left out
+    two = {"id": 1, "a": "a", "c": "new"}  # b is left out
+    others = [{"id": i, "a": "a", "b": "b"} for i in (2, 3, 4)]
+    channel.sink.on_changes([Change("UPDATE", "public", "t", columns, r, {"id": r["id"]}) for r in (one, two, *others)])
+    assert engine.store.row(1) == {"id": 1, "a": "a", "b": "new"}
     await engine.stop()

@@ -326,7 +326,6 @@ for _name in (
     "tmz",
     "iv",
     "m",
-    "pos",
     "code",
     "ir",
     "tr",

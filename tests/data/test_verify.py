@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rtwidgets.client.rest import Page, TableInfo
-from rtwidgets.data import engine as engine_module
+from rtwidgets.data import watch
 from rtwidgets.data.slices import Slices
 from rtwidgets.data.store import Store
 from rtwidgets.protocol import filters
@@ -97,7 +97,7 @@ def test_parts_cover_every_key_there_is_or_may_be() -> None:
 
 @pytest.mark.parametrize(("changes", "numbered"), [(101, False), (99, False), (101, True)])
 async def test_a_burst_is_compared_after_it(monkeypatch: pytest.MonkeyPatch, changes: int, numbered: bool) -> None:
-    monkeypatch.setattr(engine_module, "_QUIET", 0.05)
+    monkeypatch.setattr(watch, "_QUIET", 0.05)
     rest = Rest([row(1000)])
     engine, channel = await started(rest, verify_every=300.0)
     channel.sink.on_ready()

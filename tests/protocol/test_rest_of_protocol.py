@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtwidgets.protocol import errors
+from rtwidgets.protocol import errors, filters
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.filters import OPS, parse, where
+from rtwidgets.protocol.verdict import judge
 
 TYPES = {"id": "int8", "amount": "numeric", "name": "text", "ok": "bool", "at": "timestamptz"}
 
@@ -221,3 +222,13 @@ def test_rate_limits_wait() -> None:
 def test_errors_carry_no_secret() -> None:
     token = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJl"
     assert token not in str(errors.from_reason(f"MalformedJWT: {token} is bad"))
+
+
+def test_a_languages_order_is_not_ours_to_judge() -> None:
+    wanted = filters.parse("c=lt.m")
+    assert judge(wanted, {"c": "text"})({"c": "a"}) is True
+    assert judge(wanted, {"c": "text"}, collated=["c"])({"c": "a"}) is None
+    assert judge(filters.parse("c=eq.m"), {"c": "text"}, collated=["c"])({"c": "a"}) is False
+    assert (
+        judge(filters.parse("c=lt.m,n=eq.1"), {"c": "text", "n": "int4"}, collated=["c"])({"c": "a", "n": 2}) is False
+    )
