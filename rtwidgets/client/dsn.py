@@ -30,7 +30,12 @@ join pg_type y on y.oid = a.atttypid
 left join pg_type b on b.oid = y.typbasetype left join pg_type b2 on b2.oid = b.typbasetype
 left join (select indrelid, attnum, n from pg_index, unnest(indkey::int2[]) with ordinality as k(attnum, n)
   where indisprimary) i on i.indrelid = c.oid and i.attnum = a.attnum
-where s.nspname = %s and c.relname = %s order by a.attnum
+where s.nspname = %s and c.relname = %s
+  -- What changes do not carry is no column of a live table.
+  and not exists (select from pg_publication_tables p where p.pubname = 'supabase_realtime' and p.schemaname = s.nspname
+    and p.tablename = c.relname and (not a.attname = any(p.attnames)
+      or (a.attgenerated <> '' and current_setting('server_version_num')::int < 180000)))
+order by a.attnum
 """
 
 

@@ -171,6 +171,9 @@ class LiveTableEngine:
         self._refused_change = False
         """The server has sent a change without its values, for want of a permission."""
         self._refilling: asyncio.Task[None] | None = None
+        self._row_names: frozenset[str] | None = None
+        """The columns of the rows that were read last. They may be more than ours: a generated one comes with no
+        change."""
         self.read_took = 0.0
         """Seconds that reading the whole table took last."""
         self._verifying = False
@@ -554,7 +557,7 @@ class LiveTableEngine:
 
     def _catch_up(self, *, quietly: bool = False, describe: bool | None = None) -> None:
         """Reads the table and joins it with what arrives meanwhile; where it is paused, once it goes on. `describe`:
-        whether its columns may be others than we know of; by default so after a gap.
+        whether its columns may be others than we know of; by default so after a gap, else where rows look like it.
         """
         self._cancel_reading()
         self._verifying = False
@@ -567,11 +570,11 @@ class LiveTableEngine:
         self._overflow = False
         if not quietly:
             self._set_status("catching up", None)
-        if describe is None:
-            describe = not quietly and self.snapshot_at is not None
+        if describe is None and not quietly and self.snapshot_at is not None:
+            describe = True
         self._reading = asyncio.create_task(self._read(describe))
 
-    async def _read(self, describe: bool) -> None:
+    async def _read(self, describe: bool | None) -> None:
         wait = _FIRST_RETRY
         while True:
             began = time.monotonic()
@@ -579,7 +582,7 @@ class LiveTableEngine:
                 # What changed of the table's columns during a gap no message tells.
                 info = await self._source.describe() if describe and self.seed is None else None
                 found = await self._snapshot()
-                if info is None and found is not None and self._differ(found.rows):
+                if found is not None and self._differ(found.rows) and describe is None:
                     info = await self._source.describe()
                 if self.paused and self.snapshot_at is not None:  # since it began to read
                     self._waiting = self._reading = None
@@ -632,11 +635,12 @@ class LiveTableEngine:
         return self.status != "error" or (self.error is not None and self.error.retryable)
 
     def _differ(self, rows: Sequence[Row]) -> bool:
-        """Whether rows as read have other columns than we know of."""
+        """Whether rows as read have other columns than before, or lack one of ours."""
         store = self._store
-        if not rows or store is None or self.seed is not None or self._wish.columns is not None:
+        if not rows or store is None or self.seed is not None:
             return False
-        return set(rows[0]) != set(store.kinds)
+        before, self._row_names = self._row_names, frozenset(rows[0])
+        return not self._row_names.issuperset(store.kinds) or before not in (None, self._row_names)
 
     async def _put(self, found: Whole | None, info: TableInfo | None) -> Delta:
         """Has the store hold these rows, and no others; None: those that it holds stay. Only what differs is told."""
