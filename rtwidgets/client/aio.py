@@ -124,6 +124,8 @@ class AsyncClient:
         self._connecting: set[asyncio.Future[None]] = set()
         """Those who wait for an open socket."""
         self._was_open = False
+        self._why_dead = ""
+        """What our side found wrong with the connection, where it was ours that ended it."""
         self._beat: tuple[str, float] | None = None
 
     def __repr__(self) -> str:
@@ -324,8 +326,7 @@ class AsyncClient:
         while True:
             wait = 0.0
             try:
-                await self._one_connection()
-                error = errors.make("ConnectionLost", "the connection ended")
+                error = errors.make("ConnectionLost", await self._one_connection())
                 refused = 0
             except asyncio.CancelledError:
                 raise
@@ -369,7 +370,8 @@ class AsyncClient:
         for channel in list(self.channels.values()):
             channel.fail(error)
 
-    async def _one_connection(self) -> None:
+    async def _one_connection(self) -> str:
+        """Opens a socket and has it open until it ends; why it did."""
         await self._ask_token()
         scheme = "wss" if self.url.startswith("https") else "ws"
         host = self.url.partition(":")[2]
@@ -379,7 +381,8 @@ class AsyncClient:
         self.reconnects += self._was_open
         self._was_open = True
         self.clock_ahead = _clock_ahead(ws)
-        self._ws, self._beat = ws, None
+        self._ws, self._beat, self._why_dead = ws, None, ""
+        why = "the client was closed"
         opened = time.monotonic()
         helpers = [asyncio.ensure_future(self._heartbeats(ws)), asyncio.ensure_future(self._renewals())]
         try:
@@ -389,9 +392,8 @@ class AsyncClient:
             for channel in list(self.channels.values()):
                 channel.connected()
             await ws.wait_closed()
-            closed = ws.protocol.close_rcvd
-            if closed is not None:
-                logger.info("the server closed the connection: %s %s", closed.code, closed.reason)
+            why = self._why_dead or ws.why_closed()
+            return why
         finally:
             self._ws = self._receiver = None
             for helper in helpers:
@@ -400,7 +402,7 @@ class AsyncClient:
             if time.monotonic() - opened > 5:
                 self._backoff.reset()
             for channel in list(self.channels.values()):
-                channel.lost()
+                channel.lost(why)
             await self._shut(ws)
 
     async def _shut(self, ws: Wire) -> None:
@@ -465,7 +467,7 @@ class AsyncClient:
         if await sleep_unless_asleep(patience):
             return False  # the machine was asleep: asked again at once, and answered or not
         if self._unanswered(ref):
-            logger.warning("no answer to the heartbeat within %.1f s: connecting anew", patience)
+            self._why_dead = f"no answer to the heartbeat within {patience:g} s"
             return True
         await sleep_unless_asleep(self.heartbeat_interval - patience)
         return False

@@ -398,7 +398,7 @@ class AsyncChannel:
         if self._wanted:
             self._rejoin_now(False)
 
-    def lost(self) -> None:
+    def lost(self, why: str) -> None:
         """The client's socket is gone."""
         self._cancel_timers()
         self._sinks.flush()
@@ -409,9 +409,9 @@ class AsyncChannel:
             self._ended()
         elif self._wanted:
             if was == "joined":
-                self._sinks.gap("the connection was lost")
+                self._sinks.gap(f"the connection was lost: {why}")
             if was in ("joined", "joining"):
-                self.error = errors.make("ConnectionLost", "the connection was lost")
+                self.error = errors.make("ConnectionLost", f"the connection was lost: {why}")
             self._tell()
 
     def fail(self, error: RealtimeError) -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Event, State
 
 from .log import child
@@ -25,6 +25,13 @@ _logger = child("rtwidgets.wire")
 _logger.setLevel(logging.INFO)
 
 _WHOLE = (0x81, 0x82)  # the first byte of a text or binary message in one frame, without extensions
+_MEANING: dict[int, str] = {
+    CloseCode.GOING_AWAY: ": it goes away",
+    CloseCode.MESSAGE_TOO_BIG: ": what was sent is too large for it",
+    CloseCode.INTERNAL_ERROR: ": it failed",
+    CloseCode.SERVICE_RESTART: ": it restarts",
+    CloseCode.TRY_AGAIN_LATER: ": it has too much to do",
+}
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
@@ -97,6 +104,16 @@ class Wire(ClientConnection):
     def _parse(self, data: bytes, start: int, stop: int) -> int:
         super().data_received(data[start:stop])
         return stop
+
+    def why_closed(self) -> str:
+        """In words, by the close codes of RFC 6455: who ended the connection, and what for."""
+        came, went = self.protocol.close_rcvd, self.protocol.close_sent
+        if went is not None and went.code == CloseCode.MESSAGE_TOO_BIG and not self.protocol.close_rcvd_then_sent:
+            return f"a message was larger than {self._max_size / 2**20:g} MiB"
+        if came is None:
+            return "the connection broke off"
+        means = f": {came.reason}" if came.reason else ""
+        return f"the server closed the connection with code {came.code}{means or _MEANING.get(came.code, '')}"
 
     def process_event(self, event: Event) -> None:
         """What the parser made of the frames that it was given."""

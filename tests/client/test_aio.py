@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from rtwidgets.client import aio
 from rtwidgets.client.aio import AsyncClient, ChangesBinding
@@ -523,3 +524,40 @@ async def test_row_changes_by_a_function(server: FakeServer) -> None:
         unregister()
         with pytest.raises(TypeError, match="a callback is a function"):
             channel.on_broadcast("m", None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (lambda socket: socket.close(1012), "code 1012: it restarts"),
+        (lambda socket: socket.close(1001), "code 1001: it goes away"),
+        (lambda socket: socket.close(1000), "the server closed the connection with code 1000"),
+        (lambda socket: socket.close(4321, "no more today"), "code 4321: no more today"),
+        (lambda socket: socket.send("x" * (aio.MAX_FRAME + 1)), "a message was larger than 8 MiB"),
+        (lambda socket: asyncio.sleep(0, socket.transport.abort()), "the connection broke off"),
+    ],
+)
+async def test_why_a_connection_ended_is_told(server: FakeServer, end: Any, words: str) -> None:
+    async with client_of(server) as client:
+        channel, sink = client.channel("t"), Sink()
+        channel.add_changes(ChangesBinding(table="t"), sink)
+        await channel.subscribe()
+        try:
+            await end(server.sockets[0])
+        except ConnectionClosed:
+            pass
+        await until(lambda: client.reconnects == 1 and channel.status == "joined")
+        for error in (client.last_error, channel.last_error):
+            assert error is not None
+            assert (error.code, error.retryable) == ("ConnectionLost", True)
+            assert words in error.message
+        assert words in sink.gaps[0]
+
+
+async def test_pain_01_that_the_heartbeat_was_not_answered_is_told(server: FakeServer) -> None:
+    async with client_of(server, heartbeat_interval=0.2, timeout=0.2) as client:
+        server.deaf = True
+        await until(lambda: client.reconnects == 1)
+        server.deaf = False
+        assert client.last_error is not None
+        assert client.last_error.message == "no answer to the heartbeat within 0.2 s"
