@@ -27,6 +27,9 @@ from rtwidgets.protocol.errors import RealtimeError
 LAUNCH = Path(__file__).with_name("launch.py")
 OTHER_WAY = 'Or use a Postgres that you have: rt.local(postgres="postgresql://user:password@host/dbname").'
 
+MOST_LOG = 20_000_000
+"""Bytes of postgres.log beyond which a start begins another, and keeps the last one."""
+
 SETTINGS = """\
 # Written by rtwidgets at every start; settings of your own belong in postgresql.conf above the include, or ALTER
 # SYSTEM.
@@ -107,6 +110,9 @@ class Postgres:
             self._initialise(binaries)
         (self.data_dir / "rtwidgets.conf").write_text(SETTINGS.format(sockets=self.sockets))
         self._give(self.data_dir / "rtwidgets.conf")
+        with contextlib.suppress(FileNotFoundError):
+            if self.log_file.stat().st_size > MOST_LOG:  # policies that fail write a line for each batch of changes
+                self.log_file.replace(self.log_file.with_suffix(".log.1"))
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command(binaries / "postgres", "-D", str(self.data_dir), parent=os.getpid()),

@@ -37,6 +37,7 @@ _REALTIME = "realtime:"
 _AWAY = "Realtime was unable to connect to the project database"
 _FORGET = 3600.0  # seconds from one look for stored messages that are too old to the next
 _LINE = 32_768  # bytes of a request's URL, and of a header
+_NO_MOMENT = 2**53  # milliseconds since 1970; beyond every timestamp
 _NEVER = 10**9  # seconds; a timer beyond what a loop can count
 
 
@@ -332,7 +333,10 @@ class RealtimeServer:
                     break
                 if message.type is WSMsgType.BINARY and vsn == "1.0.0":
                     continue
-                await self._receive(socket, message.data)
+                try:
+                    await self._receive(socket, message.data)
+                except Exception:  # our own mistake: one frame is lost, as when a channel crashes there
+                    log.exception("a frame could not be handled")
         finally:
             self._forget(socket)
         return ws
@@ -475,11 +479,15 @@ class RealtimeServer:
         replay = channel.replay if isinstance(channel.replay, dict) else {}
         since, limit = replay.get("since"), replay.get("limit", 25)
         valid = isinstance(since, int) and isinstance(limit, int) and not isinstance(since, bool) and 1 <= limit <= 25
-        if not valid:
+        if not valid or abs(since) > _NO_MOMENT:
             raise Refused("UnableToReplayMessages: Replay params are not valid")
         if not channel.permissions.read_broadcast:
             return []
-        return await self._changes.replay(channel, since, limit)
+        try:
+            return await self._changes.replay(channel, since, limit)
+        except (psycopg.Error, OSError) as error:  # such as a moment that no timestamp can hold
+            log.warning("messages of %r could not be replayed: %s", channel.sub, error)
+            raise Refused("UnableToReplayMessages: Realtime was unable to replay messages") from None
 
     def _detach(self, channel: Channel, *, told: bool = False) -> None:
         """The channel gets nothing from here on."""

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import logging.handlers
 import os
 import secrets
 import signal
@@ -38,6 +39,8 @@ log = child("rtwidgets.local")
 
 RESTARTS = 7
 """How often in a row a Postgres that has gone is started again: within half a minute."""
+MOST_LOG = 5_000_000
+"""Bytes of a log file."""
 TEN_YEARS = 10 * 365 * 24 * 3600
 
 
@@ -215,8 +218,8 @@ class Supervisor:
 
 
 def log_to(path: Path) -> None:
-    """Everything that this process logs, other libraries' words too, and no secret."""
-    handler = logging.FileHandler(path)
+    """Everything that this process logs, other libraries' words too, and no secret; the last of it, however much."""
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=MOST_LOG, backupCount=1)
     handler.addFilter(Redacting())
     logging.basicConfig(
         handlers=[handler], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -918,6 +918,10 @@ async def test_replay_gives_the_newest_stored_messages_oldest_first(server: Real
         config["broadcast"]["replay"] = {"since": "x", "limit": 500}
         answer = await ask(ws, "realtime:history", "phx_join", {"config": config})
         assert answer["response"]["reason"] == "UnableToReplayMessages: Replay params are not valid"
+        for since in (10**18, -(10**18), 10**400):
+            config["broadcast"]["replay"] = {"since": since}
+            answer = await ask(ws, "realtime:history", "phx_join", {"config": config})
+            assert answer["response"]["reason"].startswith("UnableToReplayMessages: ")
 
 
 async def test_bytes_from_the_database_and_their_replay(server: RealtimeServer, pg: str) -> None:
