@@ -132,6 +132,8 @@ def _say(text: str) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    import filelock
+
     from rtwidgets.demo import notebooks
     from rtwidgets.demo.flights import Feed
     from rtwidgets.local.handle import local
@@ -151,6 +153,20 @@ def _demo(arguments: argparse.Namespace) -> int:
             code="PortTaken",
             hint="Leave --port out to take a free one, or end the program that listens there.",
         )
+    home = Home("demo")
+    home.make()
+    # Two would replay into one table, and the end of either would take the server from the other. The lock goes with
+    # this process, however it ends.
+    alone = filelock.FileLock(home.folder / "demo.lock")
+    try:
+        alone.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RealtimeError(
+            "A demo runs already.",
+            code="DemoRuns",
+            hint="Open the address that it printed, or end it there (ctrl-C). With RTWIDGETS_HOME set to another "
+            "folder a second one runs beside it.",
+        ) from None
     _say("Postgres and realtime server: starting")
     server = local("demo", idle_timeout=10)
     feed: Feed | None = None
@@ -166,7 +182,7 @@ def _demo(arguments: argparse.Namespace) -> int:
             "times as fast"
         )
         token = secrets.token_urlsafe(24)
-        folder = Home("demo").folder
+        folder = home.folder
         _say(f"Notebooks: {notebooks.copy(notebooks.source(), folder / 'notebooks')}")
         lab = _start_lab(folder / "notebooks", folder / "jupyterlab.log", port, token)
         url = f"http://127.0.0.1:{port}/lab/tree/{notebooks.NOTEBOOKS[0]}?token={token}"

@@ -98,6 +98,14 @@ def test_the_demo_starts_and_an_interrupt_leaves_nothing() -> None:
                 break
         assert any("336,776 in Postgres" in line for line in said), said
         assert any("/lab/tree/flight_board.ipynb?token=" in line for line in said), said
+        second = subprocess.run(
+            [sys.executable, "-m", "rtwidgets.cli", "demo", "--no-browser"],
+            env={**os.environ, "RTWIDGETS_HOME": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert (second.returncode, second.stderr.partition(":")[0]) == (1, "DemoRuns"), second
         demo.send_signal(signal.SIGINT)
         assert demo.wait(40) == 0
     finally:
