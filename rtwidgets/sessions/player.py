@@ -185,7 +185,8 @@ class Player:
             wait = 0.0 if self.speed == float("inf") else (upcoming.at - self._moment()) / self.speed
             if wait > 0:
                 try:
-                    await asyncio.wait_for(self._woken.wait(), wait)
+                    async with asyncio.timeout(wait):  # wait_for may lose a cancellation, on Python 3.11
+                        await self._woken.wait()
                 except TimeoutError:
                     pass
                 continue

@@ -160,7 +160,8 @@ class LiveChart(RtWidget):
         told: Any = None
         while True:
             try:
-                await asyncio.wait_for(self._again.wait(), LOOK_EVERY)
+                async with asyncio.timeout(LOOK_EVERY):  # wait_for may lose a cancellation, on Python 3.11
+                    await self._again.wait()
             except TimeoutError:
                 # A revision may also be set where nobody tells us: by a view that runs between cells, by another
                 # person's class.
