@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -29,7 +29,7 @@ from ..protocol.channel import (
     Status,
     SystemError_,
 )
-from ..protocol.codec import FrameError, decode_change
+from ..protocol.codec import FrameError, decode_change, no_bytes
 from ..protocol.errors import RealtimeError
 from ..protocol.filters import Filter
 from ..protocol.messages import Change, Message
@@ -251,6 +251,10 @@ class AsyncChannel:
         """
         if not self._wanted:
             raise errors.make("NotSubscribed", f"channel {self.topic!r} is not subscribed")
+        if isinstance(payload, bytearray | memoryview):
+            payload = bytes(cast("bytes", payload))
+        elif not isinstance(payload, bytes):
+            _plain_json(payload)
         body = {"type": "broadcast", "event": event, "payload": payload}
         if self._open() and not self._outbox:
             await settle(await self._write_broadcast(body))
@@ -614,3 +618,10 @@ class AsyncChannel:
                     waiter.set_result(None)
                 else:
                     waiter.set_exception(error)
+
+
+def _plain_json(payload: Any) -> None:
+    try:
+        no_bytes(payload)
+    except FrameError as error:
+        raise errors.make("MalformedWebSocketMessage", str(error)) from None

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from ..protocol.codec import FrameError, dumps, loads
+from ..protocol.codec import FrameError, dumps, loads, no_bytes
 from ..protocol.errors import RealtimeError, from_rest, from_status, make
 from ..protocol.messages import Column
 
@@ -285,14 +285,24 @@ class RestClient:
         return (await self.describe(table, schema)).key
 
     async def broadcast(self, topic: str, event: str, payload: Any, private: bool = False) -> None:
-        """Sends a broadcast over HTTP, without joining.
+        """Sends a broadcast over HTTP, without joining: a JSON value, or `bytes` (which servers before 2.97 refuse).
 
         Raises `RealtimeError`; a missing insert policy is not reported by the server.
         """
-        body = dumps({"messages": [{"topic": topic, "event": event, "payload": payload, "private": private}]})
-        response = await self._request(
-            "POST", "/realtime/v1/api/broadcast", headers={"Content-Type": "application/json"}, content=body
-        )
+        path, kind = "/realtime/v1/api/broadcast", "application/json"
+        if isinstance(payload, bytes | bytearray | memoryview):
+            path += f"/{quote(topic, safe='')}/events/{quote(event, safe='')}?private={str(private).lower()}"
+            kind, body = "application/octet-stream", bytes(cast("bytes", payload))
+        else:
+            try:
+                no_bytes(payload)
+                body = dumps({"messages": [{"topic": topic, "event": event, "payload": payload, "private": private}]})
+            except FrameError as error:
+                raise make("UnprocessableEntity", f"the payload {error}") from None
+        response = await self._request("POST", path, headers={"Content-Type": kind}, content=body)
+        if response.status_code == 404 and kind == "application/octet-stream":
+            text = "this server takes no bytes over HTTP"
+            raise make("UnprocessableEntity", text, hint="send them on a channel that is joined")
         if response.status_code != 202:
             raise from_status(response.status_code, response.content)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from ..protocol import errors
-from ..protocol.codec import FrameError, dumps, loads
+from ..protocol.codec import FrameError, dumps, loads, no_bytes
 
 CALLS, WINDOW = 4, 31.0
 """At most so many presence calls in so many seconds: the server closes a channel at the 6th in 30 s."""
@@ -39,6 +39,7 @@ class Tracking:
         if not isinstance(state, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise errors.make("InvalidPresencePayload", f"a state is a dict, not {type(state).__name__}")
         try:
+            no_bytes(state)
             self.state = cast("dict[str, Any]", loads(dumps(dict(state))))
         except FrameError as error:
             raise errors.make("InvalidPresencePayload", f"the state {error}", hint="track JSON values only") from None

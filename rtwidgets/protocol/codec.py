@@ -12,7 +12,7 @@ serializers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, cast
 
@@ -88,6 +88,25 @@ def dumps(value: Any) -> bytes:
         return _encoder.encode(value)
     except (TypeError, ValueError, RecursionError, OverflowError, msgspec.MsgspecError) as error:
         raise FrameError(f"cannot be sent as JSON: {error}") from None
+
+
+def no_bytes(value: Any) -> None:
+    """Raises `FrameError` where there are bytes somewhere inside a value: as JSON they would become text, silently."""
+    try:
+        _no_bytes(value)
+    except RecursionError:
+        raise FrameError("cannot be sent as JSON: it is nested too deep, or holds itself") from None
+
+
+def _no_bytes(value: Any) -> None:
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise FrameError("cannot be sent as JSON: bytes inside a value; send them alone, or as text such as base64")
+    if isinstance(value, Mapping):
+        for item in cast("Mapping[Any, Any]", value).values():
+            _no_bytes(item)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in cast("list[Any]", value):
+            _no_bytes(item)
 
 
 # --- text frames -----------------------------------------------------------------------------------------------------

@@ -150,3 +150,22 @@ async def test_a_table_is_described_anew_when_asked_again_and_its_enums_are_know
     assert len(asked) == 1, "one document tells of all tables"
     properties["more"] = {"format": "text"}
     assert [column.name for column in (await client.describe("t")).columns] == ["id", "m", "more"]
+
+
+async def test_bytes_are_posted_as_they_are() -> None:
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(202)
+
+    client = client_for(answer)
+    await client.broadcast("a/b c", "m?", bytearray(b"\x00\xff"), private=True)
+    assert sent[0].url.raw_path == b"/realtime/v1/api/broadcast/a%2Fb%20c/events/m%3F?private=true"
+    assert sent[0].headers["content-type"] == "application/octet-stream"
+    assert sent[0].content == b"\x00\xff"
+    for bad in ({"d": b"x"}, [1, [b"x"]], {"f": object()}):
+        with pytest.raises(RealtimeError, match="cannot be sent as JSON") as caught:
+            await client.broadcast("t", "m", bad)
+        assert not caught.value.retryable
+    assert len(sent) == 1
