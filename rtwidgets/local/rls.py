@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import msgspec
 import psycopg
@@ -260,6 +260,7 @@ class Catalogue:
         """
         found: dict[Identity, set[int]] = {}
         began = time.monotonic()
+        together = len(callers) > 1
         while len(found) < len(callers):
             asked: Identity | None = None
             try:
@@ -271,12 +272,20 @@ class Catalogue:
                         # One snapshot for all of it: what stands there is what each caller is asked about.
                         question = _Question(table, rows)
                         standing = await question.standing(connection)
-                        for asked in [caller for caller in callers if caller not in found]:
-                            await become(connection, asked)
-                            found[asked] = await question.visible(connection) & standing
-            except psycopg.OperationalError:
-                raise
+                        left = [caller for caller in callers if caller not in found]
+                        if together:
+                            shown = await question.visible_to(connection, left)
+                            return {caller: numbers & standing for caller, numbers in shown.items()}
+                        for asked in left:
+                            shown = await question.visible_to(connection, [asked])
+                            found[asked] = shown[asked] & standing
             except psycopg.Error as error:
+                aborted = isinstance(error, psycopg.errors.PipelineAborted)  # by what was asked before in the same trip
+                if isinstance(error, psycopg.OperationalError) and not aborted:
+                    raise
+                if together:  # one by one, then, to learn whose policy fails
+                    together = False
+                    continue
                 # A policy that fails shows nothing to its role, and must not keep changes from the others.
                 table.complain(error)
                 if asked is None:  # the table is another by now: nobody can be asked about it
@@ -353,17 +362,23 @@ class _Question:
             ),
         )
 
-    async def visible(self, connection: Connection) -> set[int]:
-        """Those whose row the connection's role sees."""
+    async def visible_to(self, connection: Connection, callers: Iterable[Identity]) -> dict[Identity, set[int]]:
+        """Those whose row each caller sees; asked at once, in one trip to Postgres and back."""
         # Row by row by its index; as one join, Postgres may rather read the whole table, and ask the policies of all of
         # it. Where the key's type does not let policies be asked last, it has to: then at least once only.
-        fence = sql.SQL(" offset 0") if self._table.by_index else sql.SQL("")
-        query = (
-            sql.SQL("select array_agg(k.n::int8)") + self._keyed + sql.SQL(" cross join lateral (select") + self._same
-        )
-        cursor = await connection.execute(query + fence + sql.SQL(") t"), self._keys)
-        (seen,) = await cursor.fetchone() or (None,)
-        return {number for n in seen or () for number in self._numbers[n - 1]}
+        fence = sql.SQL(" offset 0) t") if self._table.by_index else sql.SQL(") t")
+        head = sql.SQL("select array_agg(k.n::int8)") + self._keyed + sql.SQL(" cross join lateral (select")
+        query = (head + self._same + fence).as_bytes(connection)
+        async with connection.pipeline():
+            asked: dict[Identity, psycopg.AsyncCursor[tuple[Any, ...]]] = {}
+            for caller in callers:
+                await become(connection, caller)
+                asked[caller] = await connection.execute(query, self._keys)
+            rows = {caller: await cursor.fetchone() for caller, cursor in asked.items()}
+        return {
+            caller: {number for n in (row and row[0]) or () for number in self._numbers[n - 1]}
+            for caller, row in rows.items()
+        }
 
     async def standing(self, connection: Connection) -> set[int]:
         """Those that differ from the row of their key in nothing that the policies look at."""
