@@ -237,11 +237,12 @@ def _start_lab(folder: Path, log_file: Path, port: int, token: str) -> subproces
             stderr=log,
             start_new_session=True,
         )
+    here = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever HTTP_PROXY says
     try:
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and lab.poll() is None:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=2).close()
+                here.open(f"http://127.0.0.1:{port}/api", timeout=2).close()
             except (urllib.error.URLError, OSError):
                 time.sleep(0.1)
             else:

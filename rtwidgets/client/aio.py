@@ -352,6 +352,8 @@ class AsyncClient:
                 # Wrong address or a portal in between, so it may pass: "did not receive a valid HTTP response", ...
                 text = f"what answers at {self.url} does not speak WebSocket ({found})"
                 error = errors.make("ConnectionLost", text, hint=errors.make("HandshakeRefused", "").hint)
+            except ImportError as found:  # a SOCKS proxy, for which `websockets` needs another package
+                error = errors.make("ConnectionLost", str(found), hint="install python-socks, or unset ALL_PROXY")
             except (OSError, TimeoutError, EOFError) as found:
                 error = errors.make("ConnectionLost", f"cannot connect: {found or type(found).__name__}")
             except Exception as found:

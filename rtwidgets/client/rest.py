@@ -12,6 +12,7 @@ import msgspec
 from ..protocol.codec import FrameError, dumps, loads, no_bytes
 from ..protocol.errors import RealtimeError, from_rest, from_status, make
 from ..protocol.messages import Column
+from .hosts import is_loopback
 
 _XID_MASK = 0xFFFFFFFF
 
@@ -115,6 +116,7 @@ class RestClient:
         self._fresh = fresh
         self._timeout = timeout
         self._http: httpx.AsyncClient | None = None
+        self._direct = False
         self._openapi: dict[str, Any] = {}
         self._described: dict[str, set[str]] = {}
         """The tables whose description was taken from it, by schema."""
@@ -125,15 +127,26 @@ class RestClient:
     async def _request(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, content: bytes | None = None
     ) -> httpx.Response:
-        if self._http is None:
-            self._http = httpx.AsyncClient(timeout=self._timeout)
+        http = await self._connections()
         token = await self._token()
-        response = await self._ask(self._http, method, path, token, headers, content)
+        response = await self._ask(http, method, path, token, headers, content)
         if response.status_code == 401 and token and self._fresh is not None:
             other = await self._fresh()
             if other != token:
-                response = await self._ask(self._http, method, path, other, headers, content)
+                response = await self._ask(http, method, path, other, headers, content)
         return response
+
+    async def _connections(self) -> httpx.AsyncClient:
+        direct, before = is_loopback(self._base), self._http
+        if before is not None and direct == self._direct:
+            return before
+        try:
+            self._http, self._direct = httpx.AsyncClient(timeout=self._timeout, trust_env=not direct), direct
+        except ImportError as error:  # a SOCKS proxy, for which httpx needs another package
+            raise make("ConnectionLost", str(error), hint="install socksio, or unset ALL_PROXY") from None
+        if before is not None:
+            await before.aclose()
+        return self._http
 
     async def _ask(
         self,

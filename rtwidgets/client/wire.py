@@ -6,6 +6,7 @@ for every kind of frame costs.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from websockets.exceptions import InvalidHandshake
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Event, State
 
+from .hosts import is_loopback
 from .log import child
 
 Take = Callable[[list[bytes]], None]
@@ -23,6 +25,9 @@ Take = Callable[[list[bytes]], None]
 # At DEBUG `websockets` logs the request, whose query holds the key, and frames, some of which hold tokens, cut in two.
 _logger = child("rtwidgets.wire")
 _logger.setLevel(logging.INFO)
+
+# From 15 on `websockets` goes by HTTP_PROXY and the like; a proxy elsewhere cannot reach this machine's own server.
+_NO_PROXY: dict[str, Any] = {"proxy": None} if "proxy" in inspect.signature(connect.__init__).parameters else {}
 
 _WHOLE = (0x81, 0x82)  # the first byte of a text or binary message in one frame, without extensions
 _MEANING: dict[int, str] = {
@@ -139,6 +144,7 @@ async def open_wire(uri: str, take: Take, *, max_size: int, timeout: float) -> W
             close_timeout=1,
             compression=None,
             logger=_logger,
+            **(_NO_PROXY if is_loopback(uri) else {}),
         )
     except ValueError as error:  # websockets 14 lets out what its parser raised
         raise InvalidHandshake(str(error)) from error

@@ -20,6 +20,7 @@ import httpx
 import msgspec
 
 from rtwidgets.client.aio import AsyncChannel, AsyncClient, ChangesBinding
+from rtwidgets.client.hosts import is_loopback
 from rtwidgets.client.sync import Client, default_client
 from rtwidgets.client.thread import run
 from rtwidgets.local.project import Project
@@ -174,7 +175,7 @@ class _Doctor:
 
     async def reach(self) -> Finding:
         try:
-            async with httpx.AsyncClient(timeout=10) as http:
+            async with httpx.AsyncClient(timeout=10, trust_env=not is_loopback(self.client.url)) as http:
                 began = time.monotonic()  # making a client takes longer than most answers
                 answer = await http.get(f"{self.client.url}/rest/v1/", headers=self._headers)
         except httpx.HTTPError as error:

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from rtwidgets.client import aio
 from rtwidgets.client.aio import AsyncClient, ChangesBinding
+from rtwidgets.client.hosts import is_loopback
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.messages import Change
@@ -561,3 +562,41 @@ async def test_pain_01_that_the_heartbeat_was_not_answered_is_told(server: FakeS
         server.deaf = False
         assert client.last_error is not None
         assert client.last_error.message == "no answer to the heartbeat within 0.2 s"
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "socks5://127.0.0.1:1"])
+async def test_this_machine_is_not_reached_through_a_proxy(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    """As in many a company: HTTP_PROXY is set, and nobody thought of NO_PROXY."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with client_of(server) as client:
+        await client.channel("t").subscribe()
+        with pytest.raises(RealtimeError) as caught:
+            await client.broadcast("t", "m", {})
+        assert "Server disconnected" in caught.value.message, "the fake answers no POST, but it was asked"
+        client.move("http://192.0.2.1:9")  # another machine: by the proxy, which is not there
+        client.rest._timeout = 0.5
+        with pytest.raises(RealtimeError):
+            await client.broadcast("t", "m", {})
+
+
+@pytest.mark.parametrize(
+    ("url", "loopback"),
+    [
+        ("http://localhost:1/x", True),
+        ("ws://127.0.0.1:54321/realtime", True),
+        ("http://127.8.9.1", True),
+        ("http://[::1]:80", True),
+        ("http://a.localhost", True),
+        ("https://localhost.example.com", False),
+        ("http://192.168.0.1", False),
+        ("https://abc.supabase.co", False),
+        ("nonsense", False),
+    ],
+)
+def test_which_hosts_are_this_machine(url: str, loopback: bool) -> None:
+    assert is_loopback(url) is loopback
