@@ -21,7 +21,7 @@ from .batch import Batch, Row
 from .columns import ColumnData
 from .delta import Block, Delta, Key, Updates
 from .frames import frame_of, guard
-from .index import Index, packed
+from .index import Index
 from .narrow import Narrow
 from .sorting import Sort, SortedRows, parse_order, rank
 from .types import TIMES, Array, Kind, changed, is_known, keys_of, kind_of, parse, to_json, to_pandas, to_python
@@ -43,8 +43,9 @@ class Store:
     are made of.
 
     A row takes its values (1 to 8 bytes each, with one more where the type has no null of its own; a pointer and the
-    Python object for text, decimals, bytes and json), room to grow by as much again, and about 100 bytes for key, slot
-    and place. Measured (`bench.table`): 313 bytes a row at a million rows of six columns.
+    Python object for text, decimals, bytes and json), room to grow by as much again, and about 40 bytes for key, slot
+    and place; some 200 where keys are not whole numbers close to each other. Measured (`bench.table`): 188 bytes a row
+    at a million rows of six columns.
     """
 
     def __init__(
@@ -79,8 +80,6 @@ class Store:
             self._capacity, dtype=np.int64
         )  # as all memory here: what is not yet used is never read
         self._pos = np.zeros(self._capacity, dtype=np.int64)
-        self._keys: list[Key] = []
-        self._free: list[int] = []
         self._next = 0  # number of the next row, where rows have no key
         self._columns: dict[str, ColumnData] = {}
         self._sorts: dict[Sort, SortedRows] = {}
@@ -130,7 +129,7 @@ class Store:
     def keys(self) -> list[Key]:
         """The keys in order of arrival."""
         with self.lock:
-            return [self._keys[slot] for slot in self._slot_at[self._living()].tolist()]
+            return self._index.keys(self._slot_at[self._living()])
 
     def df(self) -> pd.DataFrame:
         """All rows as a frame that later changes never touch; shares memory with the table, so it costs no copy."""
@@ -183,7 +182,7 @@ class Store:
         """Of the slots below this number, which hold a row."""
         with self.lock:
             found = np.zeros(slots, dtype=bool)
-            known = min(slots, len(self._keys))
+            known = min(slots, self._index.end)
             found[:known] = self._pos[:known] >= 0
             return found
 
@@ -195,7 +194,7 @@ class Store:
     @property
     def slots_end(self) -> int:
         """Every slot is below this."""
-        return len(self._keys)
+        return self._index.end
 
     def values(self, slots: Array, names: Iterable[str] | None = None) -> tuple[Array, Block]:
         """Of these slots those that hold rows, and their values in these columns, None for all."""
@@ -256,7 +255,7 @@ class Store:
             for name in names:
                 column = self._columns[name]
                 taken[name] = (column.kind, *column.take(where))
-            keys = [self._keys[slot] for slot in self._slot_at[where].tolist()]
+            keys = self._index.keys(self._slot_at[where])
             revision, total = self.revision, len(self)
         return {
             "revision": revision,
@@ -510,8 +509,8 @@ class Store:
             if self.order:
                 left_out = rank(self._columns, self.order, int(positions[0]))[:-1]
                 self._horizon = left_out if self._horizon is None else min(self._horizon, left_out)
-            for slot in self._slot_at[positions].tolist():
-                batch.delete(self._keys[slot])
+            for key in self._index.keys(self._slot_at[positions]):
+                batch.delete(key)
         delta = batch.delta()
         if delta:
             self.revision += 1
@@ -541,8 +540,6 @@ class Store:
         self._start = self._end = self._next = 0
         self._dead.clear()
         self._index.clear()
-        self._keys.clear()
-        self._free.clear()
         for rows in self._followers():
             rows.forget()
 
@@ -561,7 +558,7 @@ class Store:
                 self._dead = {position - self._start for position in self._dead}
                 self._shift += self._start
             self._start, self._end = 0, live
-        slots_needed = len(self._keys) + count
+        slots_needed = self._index.end + count
         if slots_needed > len(self._pos):
             pos = np.zeros(2 * slots_needed, dtype=np.int64)
             pos[: len(self._pos)] = self._pos
@@ -571,7 +568,6 @@ class Store:
         self._touched()
         count = len(keys)
         self._reserve(count)
-        keys = packed(keys)
         first, last = self._end, self._end + count
         block: Block = {}
         for name, column in self._columns.items():
@@ -583,20 +579,15 @@ class Store:
             column.own(first)
             column.write(slice(first, last), data, mask)
             block[name] = (column.kind, data, mask)
-        free, known = self._free, self._keys
-        taken = [free.pop() for _ in range(min(len(free), count))]
-        reused = len(taken)
-        for slot, key in zip(taken, keys, strict=False):
-            known[slot] = key
-        taken.extend(range(len(known), len(known) + count - reused))
-        known.extend(keys[reused:])
-        slots = np.array(taken, dtype=np.int64)
+        slots = self._index.add(keys)
         self._slot_at[first:last] = slots
         self._pos[slots] = np.arange(first, last)
-        self._index.add(keys, taken)
         self._end = last
-        for rows in self._followers():
-            rows.touch(taken)
+        followers = self._followers()
+        if followers:
+            taken = slots.tolist()
+            for rows in followers:
+                rows.touch(taken)
         delta.inserted.extend(keys)
         delta.inserted_blocks.append((keys, block))
 
@@ -654,8 +645,6 @@ class Store:
         position = int(self._pos[slot])
         self._pos[slot] = -1
         self._slot_at[position] = -1
-        self._keys[slot] = None
-        self._free.append(slot)
         self._dead.add(position)
         for rows in self._followers():
             rows.touch((slot,))
@@ -663,9 +652,7 @@ class Store:
         return position
 
     def _rename(self, old: Key, new: Key) -> None:
-        slot = self._index.pop(old)
-        self._index.add([new], [slot])
-        self._keys[slot] = new
+        slot = self._index.rename(old, new)
         where = self._pos[[slot]]
         self._touched()
         for name, value in zip(self.key, (new,) if len(self.key) == 1 else new, strict=True):

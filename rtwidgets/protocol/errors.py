@@ -286,7 +286,9 @@ def from_system(text: str) -> RealtimeError:
     return from_reason(text)
 
 
+_FILTER = "check the filter: its value must read as the column's type, and its operator must be one that the type has"
 _SQL_HINTS = {
+    **dict.fromkeys(("22P02", "22007", "22008", "22003", "22025", "2201B", "42883"), (_FILTER, "InvalidFilter")),
     "42P01": ("check the table's name and schema", "UndefinedTable"),
     "PGRST205": (
         "check its name, or create it first; on a project, expose its schema (Project Settings, API)",

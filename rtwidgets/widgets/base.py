@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import anywidget
 from traitlets.utils.bunch import Bunch
 
-from ..client.dispatch import dispatch, main_loop
+from ..client.dispatch import dispatch
 from ..client.thread import io_loop, on_io_thread, run
 from ..protocol.errors import RealtimeError
 from .alert import Alert
@@ -197,7 +197,8 @@ class RtWidget(anywidget.AnyWidget):
 
     def _notify_observers(self, event: Any) -> None:
         # A person's observers run on the main thread, between cells; the trait itself has its new value at once.
-        if on_io_thread() and main_loop() is not None:
+        # Outside a kernel they run here, and what they raise must not keep the widget from going on.
+        if on_io_thread():
             dispatch(super()._notify_observers, event)
         else:
             super()._notify_observers(event)

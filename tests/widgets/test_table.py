@@ -93,6 +93,19 @@ def test_observers_and_batches(table: Any, orders: Any) -> None:
     assert not any(batch.deleted for batch in batches)
 
 
+def test_what_an_observer_raises_stops_nothing(table: Any, orders: Any, caplog: pytest.LogCaptureFixture) -> None:
+    page, batches = Page(table), []
+    table.observe(lambda change: 1 / 0, "revision")
+    table.on_change(lambda batch: 1 / 0)
+    table.on_change(batches.append)
+    frames: list[Any] = []
+    table.observe(frames.append, "df")
+    orders.sql("update orders set amount = 9 where id = 2")
+    until(lambda: batches and frames and page.rows and page.rows[1]["amount"] == 9)
+    assert caplog.text.count("ZeroDivisionError") >= 2
+    assert table.status == "live"
+
+
 def test_observing_df_gives_the_frame(table: Any, orders: Any) -> None:
     frames: list[Any] = []
     table.observe(lambda change: frames.append(change.new), "df")
