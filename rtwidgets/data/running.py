@@ -45,8 +45,8 @@ class Running:
         self._values = np.empty(0, dtype=self._dtype)
         self._null = np.ones(0, dtype=bool)
         self.count = np.zeros(0, dtype=np.int64)
-        self._whole = np.zeros(0, dtype=np.int64)
-        """The sums of an integer column."""
+        self._whole = np.zeros((2, 0), dtype=np.int64)
+        """The sums of an integer column, of the upper and of the lower halves of its values: so none overflows."""
         self._exact: list[int] = []
         """The sums of a float column, in steps of 2**-1074, without what is infinite."""
         self._infinite = np.zeros((2, 0), dtype=np.int64)
@@ -69,7 +69,7 @@ class Running:
                 self._exact += [0] * more
                 self._infinite = np.concatenate([self._infinite, np.zeros((2, more), dtype=np.int64)], axis=1)
             elif self._sums:
-                self._whole = np.concatenate([self._whole, np.zeros(more, dtype=np.int64)])
+                self._whole = np.concatenate([self._whole, np.zeros((2, more), dtype=np.int64)], axis=1)
             self._least = np.concatenate([self._least, np.full(more, self._none("min"), dtype=self._dtype)])
             self._greatest = np.concatenate([self._greatest, np.full(more, self._none("max"), dtype=self._dtype)])
 
@@ -112,12 +112,16 @@ class Running:
             return np.isnan(data)
         if self.kind in TIMES:
             return np.isnat(data)
-        none = null_of(self.kind)
-        return np.fromiter((value is None or value is none for value in data.tolist()), bool, len(data))
+        none = null_of(self.kind)  # and a Decimal may be NaN, which to pandas is null, too
+        found = [
+            value is None or value is none or (self.kind == "decimal" and value != value) for value in data.tolist()
+        ]
+        return np.array(found, dtype=bool)
 
     def _sum(self, groups: Array, values: Array, sign: int) -> None:
         if self.kind != "float":
-            np.add.at(self._whole, groups, sign * values)
+            np.add.at(self._whole[0], groups, sign * (values >> 32))
+            np.add.at(self._whole[1], groups, sign * (values & 0xFFFFFFFF))
             return
         infinite = np.isinf(values)
         if infinite.any():
@@ -175,9 +179,10 @@ class Running:
             return to_pandas(self.kind, np.where(count == 0, 0, held).astype(self.kind), count == 0)
         mean = function == "mean"
         if self.kind != "float":
-            if not mean:
-                return to_pandas("int64", self._whole[groups], np.zeros(len(groups), dtype=bool))
-            return np.where(count == 0, np.nan, self._whole[groups] / np.maximum(count, 1))
+            upper, lower = self._whole[:, groups]
+            if not mean:  # past 2**63 it wraps round, as pandas' own does
+                return to_pandas("int64", (upper << 32) + lower, np.zeros(len(groups), dtype=bool))
+            return np.where(count == 0, np.nan, (upper * 2.0**32 + lower) / np.maximum(count, 1))
         return np.array(
             [self._float(group, n if mean else 1) for group, n in zip(groups.tolist(), count.tolist(), strict=True)],
             dtype=np.float64,

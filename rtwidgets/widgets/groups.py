@@ -128,8 +128,17 @@ class GroupView(Grid):
                 hint=f"its columns are {', '.join(kinds)}",
             )
             return
+        try:
+            self._grouped = GroupBy(store, self.by).agg(**self._spec)
+        except TypeError as error:
+            wanted = ", ".join(f"{name} ({function} of {column})" for name, (column, function) in self._spec.items())
+            self._problem = RealtimeError(
+                f"one of {wanted} makes no sense for its column's type: {error}",
+                code="UndefinedFunction",
+                hint="choose another function, or leave it out",
+            )
+            return
         self._problem = None
-        self._grouped = GroupBy(store, self.by).agg(**self._spec)
 
     def _refresh(self) -> None:
         self._group()

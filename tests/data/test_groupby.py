@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
@@ -174,3 +175,52 @@ def test_an_unknown_function_says_what_there_is() -> None:
         group_by(Store(COLUMNS, ["id"]), "g").agg(a=("x", "mode"))
     with pytest.raises(ValueError, match="quantile"):
         group_by(Store(COLUMNS, ["id"]), "g").agg(a=("x", 95))
+
+
+EXACT = [
+    Column("id", "int8"),
+    Column("g", "float8"),
+    Column("d", "numeric"),
+    Column("day", "date"),
+    Column("n8", "int8"),
+]
+EXACT_ROW = st.fixed_dictionaries(
+    {
+        "g": st.sampled_from([None, 0.5, math.nan, 2.0, -0.0, 0.0, math.inf]),
+        "d": st.sampled_from([None, Decimal("1.10"), Decimal("1.1"), 3, Decimal("1e20"), Decimal("NaN")]),
+        "day": st.sampled_from([None, "2026-01-01", "2026-02-01"]),
+        "n8": st.sampled_from([None, 2**62, -(2**62), 2**53 + 1, 5]),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(st.booleans(), st.integers(0, 8), EXACT_ROW), max_size=6), max_size=4),
+    st.sampled_from([["g"], ["d"], ["day"], ["n8", "g"]]),
+    st.sampled_from(["d", "day", "n8", "g"]),
+    st.sampled_from(["count", "min", "max", "nunique", "first", "last", "size", "sum", "mean", "median"]),
+)
+def test_keys_that_are_nan_and_values_that_are_exact(
+    batches: list[list[Any]], by: list[str], column: str, function: str
+) -> None:
+    if column == "day" and function in ("sum", "mean", "median"):
+        return
+    store = Store(EXACT, ["id"], numeric="decimal")
+    groups = group_by(store, by).agg(a=(column, function))
+    for ops in batches:
+        groups.apply(
+            store.apply(
+                [
+                    Change("INSERT", "public", "t", EXACT, {"id": i, **row})
+                    if stays
+                    else Change("DELETE", "public", "t", EXACT, None, {"id": i})
+                    for stays, i, row in ops
+                ]
+            )
+        )
+        try:
+            want = wanted(store, by, {"a": (column, function)})
+        except (TypeError, ArithmeticError):  # pandas cannot compare a Decimal that is NaN
+            return
+        pd.testing.assert_frame_equal(groups.df(), want, check_dtype=False, check_index_type=False)
