@@ -349,9 +349,11 @@ class AsyncClient:
                         self._give_up(error)
                         return
             except (InvalidHandshake, InvalidURI) as found:
-                # Wrong address or a portal in between, so it may pass: "did not receive a valid HTTP response", ...
-                text = f"what answers at {self.url} does not speak WebSocket ({found})"
-                error = errors.make("ConnectionLost", text, hint=errors.make("HandshakeRefused", "").hint)
+                if isinstance(found.__cause__, EOFError | OSError):
+                    error = errors.make("ConnectionLost", "cannot connect: it was closed before an answer came")
+                else:  # a wrong address, or a portal in between, so it may pass
+                    text = f"what answers at {self.url} does not speak WebSocket ({found})"
+                    error = errors.make("ConnectionLost", text, hint=errors.make("HandshakeRefused", "").hint)
             except ImportError as found:  # a SOCKS proxy, for which `websockets` needs another package
                 error = errors.make("ConnectionLost", str(found), hint="install python-socks, or unset ALL_PROXY")
             except (OSError, TimeoutError, EOFError) as found:

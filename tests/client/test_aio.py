@@ -600,3 +600,17 @@ async def test_this_machine_is_not_reached_through_a_proxy(
 )
 def test_which_hosts_are_this_machine(url: str, loopback: bool) -> None:
     assert is_loopback(url) is loopback
+
+
+async def test_a_line_that_is_cut_in_the_handshake_is_no_wrong_address() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    line = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with line:
+        url = f"http://127.0.0.1:{line.sockets[0].getsockname()[1]}"
+        client = AsyncClient(url, "key", timeout=0.3, backoff=Backoff(0.05, 0.1))
+        with pytest.raises(RealtimeError, match="cannot connect: ") as caught:
+            await client.connect()
+        assert "network" in caught.value.hint
+        await client.close()
