@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,10 @@ class ColumnData:
     only while nobody holds a view (every view's base is the buffer itself, so its reference count tells).
     """
 
-    def __init__(self, name: str, pg_type: str, kind: Kind, capacity: int) -> None:
+    def __init__(self, name: str, pg_type: str, kind: Kind, capacity: int, labels: Sequence[str] | None = None) -> None:
         self.name = name
+        self.ranks = None if labels is None else {label: rank for rank, label in enumerate(labels)}
+        """Of an enum: its labels' places, by which it sorts."""
         self.pg_type = pg_type
         self.kind: Kind = kind
         self.data = blank(kind, capacity)

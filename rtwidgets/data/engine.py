@@ -317,6 +317,7 @@ class LiveTableEngine:
             limit=made.limit,
             append_only=wish.append_only,
             bases=info.bases,
+            labels=info.labels,
         )
 
     # -- the sink: what the channel tells ------------------------------------------------------------------------------

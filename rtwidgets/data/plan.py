@@ -104,7 +104,7 @@ def plan(wish: Wish, info: TableInfo) -> Plan:
     foreign = any(
         column in info.collated
         or kinds.get(column) == "json"
-        or (column in known and not is_known(known[column]) and known[column] not in _OURS)
+        or (column in known and not is_known(known[column]) and known[column] not in (*_OURS, *info.labels))
         for column, _ in sort
     )
     hex_keys = tuple(column for column in key if kinds.get(column) == "bytes")

@@ -2,7 +2,7 @@
 
 Nulls count as the largest value, as in Postgres (last when ascending, first when descending); equal rows keep the
 order of arrival.
-Text sorts by code point, not by the database's collation.
+Text sorts by code point, not by the database's collation; an enum by its labels' order.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ class _Down:
 
 
 def _comparable(column: ColumnData, value: Any) -> Any:
+    if column.ranks is not None:
+        return column.ranks.get(value, len(column.ranks))  # a label that is newer than what we know stands last
     return value if column.kind in ("text", "decimal", "bytes") else str(value)
 
 

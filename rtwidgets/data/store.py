@@ -40,7 +40,7 @@ class Store:
     and `window()`; without it they stand as they arrived. `limit` keeps that many rows: the first ones in `order`, else
     those that arrived last. With `append_only` there may be no key columns: the key of a row is its number in order of
     arrival, and whatever would change or delete a row counts as unreadable. `bases`: of domains, by name, what they
-    are made of.
+    are made of. `labels`: of enums, by name, their labels in order.
 
     A row takes its values (1 to 8 bytes each, with one more where the type has no null of its own; a pointer and the
     Python object for text, decimals, bytes and json), room to grow by as much again, and about 40 bytes for key, slot
@@ -59,6 +59,7 @@ class Store:
         limit: int | None = None,
         append_only: bool = False,
         bases: Mapping[str, str] | None = None,
+        labels: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         if not key and not append_only:
             raise ValueError("a keyed table needs a key: give the table a primary key, or name the columns in key=")
@@ -67,7 +68,7 @@ class Store:
         self.order: Sort = parse_order(order)
         self.limit = limit
         self.revision = 0
-        self._bases = dict(bases or {})
+        self._bases, self._labels = dict(bases or {}), dict(labels or {})
         self.lock = threading.RLock()
         self._select = None if select is None else {*select, *self.key}
         self._declared: list[Column] | None = None
@@ -714,7 +715,9 @@ class Store:
     def _add_column(self, column: Column) -> None:
         if self._select is None or column.name in self._select:
             kind = self._kind_of(column)
-            self._columns[column.name] = ColumnData(column.name, column.type, kind, self._capacity)
+            self._columns[column.name] = ColumnData(
+                column.name, column.type, kind, self._capacity, self._labels.get(column.type)
+            )
 
     def _kind_of(self, column: Column) -> Kind:
         return kind_of(self._bases.get(column.type, column.type), numeric=self.numeric)
