@@ -223,7 +223,7 @@ test("a filter is the kernel's too: of older lines only those that pass are aske
 
 test("nothing said yet, and nothing that matches, are said", () => {
   model.hear({ seq: 1, whole: true, state: STATE, from: 0, held: 0, lines: [] });
-  const none = el.querySelector<HTMLElement>(".rtw-none")!;
+  const none = el.querySelector<HTMLElement>(".rtw-no-lines")!;
   expect([none.hidden, none.textContent]).toEqual([false, "No messages yet."]);
   model.hear({ seq: 2, from: 0, lines: [line("one")] });
   expect(none.hidden).toBe(true);

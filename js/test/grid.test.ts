@@ -64,6 +64,35 @@ const long = (total: number, start: number, stop: number) => {
 const wants = (model: FakeModel) => model.of("wants").at(-1)?.wants;
 const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
+test("when nothing moves, the status bar says when it last did", async () => {
+  const { el, hear } = open();
+  const changed = new Date(2026, 0, 31, 12, 34, 56).getTime();
+  await hear({ ...three, state: { ...STATE, changed } });
+  expect(el.querySelector(".rtw-facts")!.textContent).not.toContain("last change");
+  await hear({ state: { ...STATE, rate: 0, changed } });
+  expect(el.querySelector(".rtw-facts")!.textContent).toMatch(/0 changes\/s · last change .*12:34:56/);
+});
+
+test("a table that never was shows what is wrong, and no tools for it", async () => {
+  const { el, hear } = open();
+  const root = el.querySelector(".rtw-table")!;
+  await hear({ state: { ...STATE, status: "error", error: "no such table" } });
+  expect(root.classList.contains("rtw-bare")).toBe(true);
+  await hear({ ...three, state: { ...STATE, status: "error", error: "was dropped" } });
+  expect(root.classList.contains("rtw-bare")).toBe(false); // its last rows stay
+});
+
+test("the menu of a column is the only one that opens", async () => {
+  const { el, hear, header } = open();
+  await hear(three);
+  let reached = 0;
+  el.addEventListener("contextmenu", () => (reached += 1));
+  header("name").dispatchEvent(new MouseEvent("contextmenu", { bubbles: true, cancelable: true }));
+  await painted();
+  expect(el.querySelector<HTMLElement>("[role=menu]")!.hidden).toBe(false);
+  expect(reached).toBe(0);
+});
+
 test("shows the rows with the roles of a grid", async () => {
   const { hear, grid, texts, cell } = open();
   await hear(three);

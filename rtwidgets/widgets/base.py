@@ -3,15 +3,19 @@ without a kernel."""
 
 from __future__ import annotations
 
+import difflib
 import html
+import inspect
+import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anywidget
+import pandas as pd
 from traitlets.utils.bunch import Bunch
 
 from ..client.dispatch import dispatch
@@ -39,6 +43,8 @@ ANYONE_FOR, ANYONE_PACE = 120.0, 0.5
 SYNC_EVERY = 0.25
 """Seconds between two messages with the synced traits that the I/O thread sets: sent at each tick, they would hold up
 the next frame (see `pump`)."""
+PLAIN_ROWS = 10
+"""Rows in the text that stands where there is neither a kernel nor HTML."""
 VIEWS = 8
 """Views remembered a widget; a reloaded page says no goodbye, so the one not heard of longest goes."""
 
@@ -61,7 +67,25 @@ class View:
         self.sent_at = self.whole_at = self.heard_at = 0.0
 
 
-class RtWidget(anywidget.AnyWidget):
+class _Told(type(anywidget.AnyWidget)):
+    """Says which argument a widget does not take, and which one may be meant."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        taken = inspect.signature(cls.__init__).parameters
+        if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken.values()):
+            for name in kwargs.keys() - taken.keys():
+                raise TypeError(f"rt.{cls.__name__} takes no argument {name!r}: {_instead(cls, name, list(taken)[1:])}")
+        return super().__call__(*args, **kwargs)
+
+
+def _instead(cls: Any, name: str, taken: list[str]) -> str:
+    if name in cls.class_trait_names():
+        return f"it is a trait, set it once the widget is made (.{name} = ...)"
+    close = difflib.get_close_matches(name, taken, 1)
+    return f"do you mean {close[0]!r}?" if close else f"it takes {', '.join(taken)}"
+
+
+class RtWidget(anywidget.AnyWidget, metaclass=_Told):
     """A widget fed from the I/O thread.
 
     Custom messages to a view carry `view`, `epoch` and `seq`: a page that sees a hole, or another epoch, says
@@ -69,6 +93,8 @@ class RtWidget(anywidget.AnyWidget):
     the synced traits follow for `link` and `jslink`.
     """
 
+    _newest_last = False
+    """Whether the last rows are those to show where there is no room for all."""
     _closed = True  # until it is made: what fails half-way has nothing to free
 
     def __init__(self, **traits: Any) -> None:
@@ -80,6 +106,12 @@ class RtWidget(anywidget.AnyWidget):
         self._unsent: set[str] = set()
         self._synced_at = 0.0
         pump.follow_kernel()
+        if os.environ.get("ANYWIDGET_HMR") != "1":
+            # A file's contents are shared by all instances of a class, and anywidget has them hold on to each instance
+            # for as long as the process lives, to tell it when the file changes: closed tables would stay with all
+            # their rows. Told a text, it does not.
+            files = {name: getattr(type(self), name, None) for name in ("_esm", "_css")}
+            self.__dict__.update({name: str(file) for name, file in files.items() if file is not None})
         super().__init__(**traits)
         self.on_msg(self._heard)
 
@@ -243,6 +275,15 @@ class RtWidget(anywidget.AnyWidget):
         """What a reader sees without a kernel; every value escaped."""
         return html.escape(repr(self))
 
+    def _plain(self) -> str:
+        """The same for who reads text: the rows as far as there are any; empty for a widget without rows."""
+        frame = getattr(self, "df", None)
+        if not isinstance(frame, pd.DataFrame) or frame.empty:
+            return ""
+        part = frame.tail(PLAIN_ROWS) if self._newest_last else frame.head(PLAIN_ROWS)
+        more = f"\n… {len(frame) - len(part):,} more rows" if len(frame) > len(part) else ""
+        return part.to_string(index=False, max_colwidth=60, max_cols=20, na_rep="") + more
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
@@ -254,6 +295,7 @@ class RtWidget(anywidget.AnyWidget):
             pump.mark(self)
             note = f'<p style="opacity: .6">as of {taken}; run the notebook to see it live</p>'
             data["text/html"] = self._html() + note
+            data["text/plain"] = f"{self!r}\n{self._plain()}".rstrip() + f"\nas of {taken}"
         return bundle
 
 
@@ -261,6 +303,22 @@ def unregister_all(registered: list[Callable[[], Any]]) -> None:
     """Runs and forgets every unregister function."""
     while registered:
         registered.pop()()
+
+
+def checked_text(value: Any, what: str, *, empty: bool = False) -> str:
+    """The value, if it is a text. Raises TypeError or ValueError that says what it is for."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a text, not {value!r:.200}")
+    if not value and not empty:
+        raise ValueError(f"{what} is a text that is not empty")
+    return value
+
+
+def checked_state(value: Any) -> dict[str, Any]:
+    """The presence state, if it is one. Raises TypeError that says what one is."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f'a presence state is a dict, such as {{"team": "support"}}, not {value!r:.200}')
+    return dict(value)
 
 
 def whole_number(value: Any, default: int) -> int:

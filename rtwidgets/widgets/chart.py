@@ -45,6 +45,7 @@ class LiveChart(RtWidget):
     to do, and the last good picture stays. Raises TypeError or ValueError for arguments that can fit no source.
     """
 
+    _newest_last = True
     _esm = STATIC / "chart.js"
     _css = STATIC / "chart.css"
 
@@ -277,6 +278,10 @@ class LiveChart(RtWidget):
             self.source._alerts.discard(self._follower)  # type: ignore[arg-type]
         if self._task is not None:
             self._task.cancel()
+
+    def _plain(self) -> str:
+        part = self._picture.frame(self._spec()).tail(10)
+        return "" if part.empty else str(part.to_string(index=False))
 
     def _html(self) -> str:
         frame: Any = self._picture.frame(self._spec()).tail(HTML_ROWS)

@@ -14,7 +14,7 @@ import traitlets
 from ..client.sync import Channel
 from ..client.thread import io_loop
 from ..protocol.errors import RealtimeError
-from .base import STATIC, RtWidget, View, paragraph, there, unregister_all
+from .base import STATIC, RtWidget, View, checked_text, paragraph, there, unregister_all
 from .pump import pump
 
 EVENT = "cursor"
@@ -50,6 +50,8 @@ class Cursors(RtWidget):
     """What is wrong and what to do, in one paragraph; empty while nothing is."""
 
     def __init__(self, channel: Channel | str, key: str | None = None) -> None:
+        if key is not None:
+            checked_text(key, "key, the name under which one is here,")
         self.channel = channel if isinstance(channel, Channel) else Channel(channel)
         self.key = key or self.channel.aio.presence_key or f"guest-{secrets.token_hex(2)}"
         self._places: dict[str, tuple[float, float, datetime]] = {}
@@ -68,7 +70,7 @@ class Cursors(RtWidget):
         self._registered += [
             aio.on_broadcast(EVENT, self._heard_pointer),
             aio.on_presence(lambda change: self._here(change.state)),
-            aio.on_status(lambda status, error: pump.mark(self)),
+            aio.on_status(self._now_is),
             aio.hold(),
         ]
         self._here(aio.presence_state)
@@ -102,15 +104,23 @@ class Cursors(RtWidget):
 
     def move(self, x: float, y: float) -> None:
         """Puts one's own pointer there: shares of width and height. Raises ValueError outside of 0 to 1."""
-        if not (0 <= x <= 1 and 0 <= y <= 1):
+        if not all(isinstance(one, int | float) and 0 <= one <= 1 for one in (x, y)):
             raise ValueError(f"x and y are shares of width and height, from 0 to 1, not {x!r} and {y!r}")
         there(self._moved, float(x), float(y))
 
     # --- on the I/O thread
 
+    def _now_is(self, status: str, error: RealtimeError | None) -> None:
+        pump.mark(self)
+        if status == "joined":
+            self._tell_pointer()  # it may have been put somewhere before
+
     def _moved(self, x: float, y: float) -> None:
         self._put(self.key, x, y)
-        if not self._sending:
+        self._tell_pointer()
+
+    def _tell_pointer(self) -> None:
+        if not self._sending and self.key in self._places:
             self._sending = True
             loop = io_loop()
             loop.call_at(max(loop.time(), self._sent_at + PAUSE), self._send_pointer)
@@ -119,7 +129,7 @@ class Cursors(RtWidget):
         self._sending = False
         place = self._places.get(self.key)
         if place is None or self._closed or self.channel.aio.status != "joined":
-            return  # where it goes next is sent when it can be
+            return  # it is sent when the channel is joined
         self._sent_at = io_loop().time()
         io_loop().create_task(self._say({"key": self.key, "x": round(place[0], 4), "y": round(place[1], 4)}))
 
@@ -152,6 +162,8 @@ class Cursors(RtWidget):
         were, are = ({*known, *known.values()} for known in (self._people, people))  # pointers go by key or by name
         for key in [key for key in self._places if key in were and key not in are and key != self.key]:
             del self._places[key]  # its owner has gone
+        if people.keys() - self._people.keys():
+            self._tell_pointer()  # who comes now has not heard where it rests
         self._people = people
         self._changes += 1
         pump.mark(self)

@@ -17,7 +17,7 @@ from ..client.thread import io_loop, run
 from ..data.feed import BroadcastLog
 from ..protocol.errors import RealtimeError
 from . import paging
-from .base import STATIC, RtWidget, View, paragraph, there, unregister_all
+from .base import STATIC, RtWidget, View, checked_text, paragraph, there, unregister_all
 from .pump import pump
 
 SHOWN = 500
@@ -36,7 +36,11 @@ class BroadcastFeed(RtWidget):
         maxlen: most messages kept.
         sender: the name that what is typed into the box goes out under: `{"sender": ..., "text": ...}`; without
             it, `{"text": ...}`.
+
+    Raises TypeError or ValueError for an event, a sender or a `maxlen` that is none.
     """
+
+    _newest_last = True
 
     _esm = STATIC / "feed.js"
     _css = STATIC / "feed.css"
@@ -53,8 +57,11 @@ class BroadcastFeed(RtWidget):
     def __init__(
         self, channel: Channel | str, event: str = "*", *, maxlen: int = 10_000, sender: str | None = None
     ) -> None:
+        if not isinstance(maxlen, int) or isinstance(maxlen, bool) or maxlen < 1:
+            raise ValueError(f"maxlen is the number of messages to keep, 1 or more, not {maxlen!r}")
+        self.event = checked_text(event, 'event, such as "message", or "*" for all,')
+        self.sender = None if sender is None else checked_text(sender, "sender, the name under which is written,")
         self.channel = channel if isinstance(channel, Channel) else Channel(channel)
-        self.event, self.sender = event, sender
         self.heard = BroadcastLog(maxlen)
         self._own: set[int] = set()
         self._registered: list[Callable[[], Any]] = []
@@ -101,8 +108,10 @@ class BroadcastFeed(RtWidget):
     def send(self, payload: Mapping[str, Any] | str | bytes) -> None:
         """Broadcasts a dict, `bytes`, or text (sent as the box sends it). It is among `messages` once it is sent.
 
-        Raises RealtimeError where the channel cannot take it.
+        Raises TypeError for anything else, RealtimeError where the channel cannot take it.
         """
+        if not isinstance(payload, Mapping | str | bytes | bytearray | memoryview):
+            raise TypeError(f"a feed sends a dict, a text or bytes, not {payload!r:.200}")
         run(self._broadcast(payload), 30)
 
     def wait_live(self, timeout: float = 10.0) -> BroadcastFeed:

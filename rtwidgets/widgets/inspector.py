@@ -37,6 +37,7 @@ class Inspector(RtWidget):
         maxlen: most frames kept; the oldest go first.
     """
 
+    _newest_last = True
     _esm = STATIC / "inspector.js"
     _css = STATIC / "inspector.css"
 
@@ -160,6 +161,10 @@ class Inspector(RtWidget):
 
     def _release(self) -> None:
         there(unregister_all, self._registered)
+
+    def _plain(self) -> str:
+        lines = [(at, way, explain(way, message)) for at, way, message in list(self._entries)[-10:]]
+        return "\n".join(f"{at:%H:%M:%S} {'←' if way == 'in' else '→'} {meaning[:120]}" for at, way, meaning in lines)
 
     def _html(self) -> str:
         lines = [(at, way, explain(way, message)) for at, way, message in list(self._entries)[-50:]]

@@ -19,7 +19,7 @@ from ..client.thread import io_loop, run
 from ..data.roster import Roster
 from ..protocol.errors import RealtimeError
 from ..protocol.presence import PresenceChange
-from .base import STATIC, RtWidget, View, paragraph, there, unregister_all
+from .base import STATIC, RtWidget, View, checked_state, checked_text, paragraph, there, unregister_all
 from .pump import pump
 
 PEOPLE_SHOWN = 200
@@ -55,15 +55,16 @@ class Presence(RtWidget):
     """What is wrong and what to do, in one paragraph; empty while nothing is."""
 
     def __init__(self, channel: Channel | str, key: str | None = None, state: Mapping[str, Any] | None = None) -> None:
+        self.key = None if key is None else checked_text(key, "key, the name under which one is here,")
+        state = None if state is None else checked_state(state)
         self.channel = channel if isinstance(channel, Channel) else Channel(channel)
-        self.key = key
         self.roster = Roster()
         self._problem: RealtimeError | None = None
         self._timeline: deque[dict[str, Any]] = deque(maxlen=TIMELINE)
         self._registered: list[Callable[[], Any]] = []
         super().__init__()
         self._shown = state is not None
-        there(self._begin, None if state is None else dict(state))
+        there(self._begin, state)
 
     def _begin(self, state: dict[str, Any] | None) -> None:
         aio = self.channel.aio
@@ -112,8 +113,11 @@ class Presence(RtWidget):
     # --- what happens
 
     def track(self, state: Mapping[str, Any]) -> None:
-        """Shows this state to the others from now on. Raises RealtimeError where the server refuses it."""
-        run(self.channel.aio.track(dict(state)), 30)
+        """Shows this state to the others from now on.
+
+        Raises TypeError for what is no dict, RealtimeError where the server refuses it.
+        """
+        run(self.channel.aio.track(checked_state(state)), 30)
         self._problem, self._shown = None, True
         pump.mark(self)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -122,6 +123,7 @@ class LiveTable(Grid):
         self.table, self.schema = table, schema
         self._since_rate = self._rate = 0
         self._rate_at = 0.0
+        self._changed_at: int | None = None
         super().__init__()
         options: dict[str, Any] = {
             "schema": schema,
@@ -274,6 +276,8 @@ class LiveTable(Grid):
     # --- on the I/O thread
 
     def _took(self, delta: Delta) -> None:
+        if not delta.reset:  # else the table was read: when its rows changed is not known
+            self._changed_at = round(time.time() * 1000)
         self._since_rate += len(delta.inserted) + len(delta.updated) + len(delta.deleted)
         pump.mark(self)
 
@@ -314,6 +318,7 @@ class LiveTable(Grid):
             "waiting": engine.waiting,
             "lag": None if engine.lag_ms is None else round(engine.lag_ms),
             "rate": self._rate,
+            "changed": self._changed_at,
             "note": _progress(engine.progress),
         }
 

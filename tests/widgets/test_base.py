@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pandas as pd
 import pytest
 
+import rtwidgets as rt
 from rtwidgets.widgets import base
 from rtwidgets.widgets.base import STATIC, RtWidget, View
 from rtwidgets.widgets.pump import TICK, pump
@@ -133,3 +135,47 @@ def test_what_is_saved_in_a_notebook_is_escaped_and_dated() -> None:
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     assert "&lt;" in data["text/html"]
     assert "as of 20" in data["text/html"]
+
+
+def test_text_for_who_has_neither_kernel_nor_html() -> None:
+    class Rows(Number):
+        @property
+        def df(self) -> pd.DataFrame:
+            return pd.DataFrame({"n": range(1_000), "text": "<b>"})
+
+        def __repr__(self) -> str:
+            return "<Rows>"
+
+    bundle = Rows()._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    lines = data["text/plain"].splitlines()
+    assert lines[0] == "<Rows>"
+    assert [line.split() for line in lines[2:4]] == [["0", "<b>"], ["1", "<b>"]]
+    assert lines[-2] == f"… {1_000 - base.PLAIN_ROWS} more rows"
+    assert lines[-1].startswith("as of 20")
+
+
+def test_an_argument_that_a_widget_does_not_take_is_refused_in_words() -> None:
+    with pytest.raises(TypeError, match=r"rt.LiveTable takes no argument 'ordr': do you mean 'order'\?"):
+        rt.LiveTable("orders", ordr="id")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="it is a trait, set it once the widget is made"):
+        rt.BroadcastFeed("room", layout={})  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="it takes channel, key, state"):
+        rt.Presence("room", colour="red")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "says"),
+    [
+        (lambda: rt.BroadcastFeed("room", maxlen=0), ValueError, "number of messages to keep, 1 or more, not 0"),
+        (lambda: rt.BroadcastFeed("room", None), TypeError, 'event, such as "message"'),  # type: ignore[arg-type]
+        (lambda: rt.BroadcastFeed("room", ""), ValueError, "not empty"),
+        (lambda: rt.BroadcastFeed("room", sender=5), TypeError, "sender"),  # type: ignore[arg-type]
+        (lambda: rt.Presence("room", key=5), TypeError, "key, the name under which one is here"),  # type: ignore[arg-type]
+        (lambda: rt.Presence("room", state="x"), TypeError, "a presence state is a dict"),  # type: ignore[arg-type]
+        (lambda: rt.Cursors("room", key=""), ValueError, "not empty"),
+    ],
+)
+def test_what_no_widget_can_use_is_refused_before_it_joins(make: Any, kind: type[Exception], says: str) -> None:
+    with pytest.raises(kind, match=says):
+        make()

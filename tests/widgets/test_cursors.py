@@ -36,6 +36,17 @@ def test_a_pointer_crosses(boards: Any) -> None:
     until(lambda: "bob" in set(ana.df["key"]))
 
 
+def test_a_pointer_put_before_the_channel_is_joined_is_told_then_and_to_who_comes_later(local: Any) -> None:
+    ana = rt.Cursors(rt.Channel("early", client=local.connect()), key="ana")
+    ana.move(0.3, 0.4)
+    bob = rt.Cursors(rt.Channel("early", client=local.connect()), key="bob")
+    until(lambda: bob.df["key"].tolist() == ["ana"])
+    late = rt.Cursors(rt.Channel("early", client=local.connect()), key="cem")
+    until(lambda: late.df[["key", "x", "y"]].to_dict("records") == [{"key": "ana", "x": 0.3, "y": 0.4}])
+    for board in (ana, bob, late):
+        board.close()
+
+
 def test_at_most_thirty_a_second_and_the_last_place_counts(boards: Any) -> None:
     ana, bob = boards
     heard: list[Any] = []

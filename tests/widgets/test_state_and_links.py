@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 import ipywidgets
@@ -135,3 +137,34 @@ def test_it_stands_in_boxes(table: Any) -> None:
     box = ipywidgets.VBox([table, ipywidgets.HBox([feed, ipywidgets.Label("beside")])])
     assert box.children[0] is table
     feed.close()
+
+
+def test_what_is_closed_is_freed_with_its_rows(orders: Any) -> None:
+    def used() -> list[weakref.ref[Any]]:
+        room = rt.Channel("freed")
+        table = rt.LiveTable("orders").wait_live(10)
+        made = [
+            table,
+            table.group_by("paid").agg(n=("id", "count")),
+            rt.LiveChart(table, "id", "amount"),
+            rt.BroadcastFeed(room),
+            rt.Presence(room, key="ana"),
+            rt.Cursors(room),
+            rt.ConnectionStatus(),
+            rt.Inspector(room),
+            rt.ChannelPanel(room),
+        ]
+        for one in made:
+            one._repr_mimebundle_()
+            one.observe(lambda change: None, "revision")
+        for one in reversed(made):
+            one.close()
+        return [weakref.ref(one) for one in [*made, table.store]]
+
+    refs = used()
+
+    def freed() -> bool:
+        gc.collect()
+        return all(ref() is None for ref in refs)
+
+    until(freed)

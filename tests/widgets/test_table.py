@@ -210,6 +210,7 @@ def test_a_page_searches_filters_and_follows_the_tail(table: Any, orders: Any) -
     orders.sql("update orders set item = 'gone' where id = 49")
     until(lambda: page.keys == [*range(490, 500)])
     assert page.state["shown"] == 10
+    assert abs(page.state["changed"] - time.time() * 1000) < 60_000
     page.say("wants", wants={"start": 0, "stop": 20, "search": "", "filters": {"amount": ">=495", "paid": "=true"}})
     until(lambda: page.keys == [*range(495, 501)])
     page.say("wants", wants={"start": 0, "stop": 5, "search": "", "filters": {"amount": "more"}, "tail": True})

@@ -143,6 +143,7 @@ export class Head {
     });
     element.addEventListener("contextmenu", (event) => {
       event.preventDefault();
+      event.stopPropagation(); // the notebook has a menu of its own
       this.act.menu(name);
     });
     edge.addEventListener("dblclick", () => this.act.fit(name));

@@ -17,6 +17,8 @@ export interface State {
   shown?: number | null;
   lag: number | null;
   rate: number;
+  /** When rows changed last, in ms since 1970. */
+  changed?: number | null;
   /** The order that rows have while the view sorts nothing. */
   order: Sort;
   note: string;

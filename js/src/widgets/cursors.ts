@@ -36,7 +36,8 @@ export default {
     const { signal, end } = lifetime(given);
     const status = new StatusLine();
     const label = "shared board: move the pointer, or use the arrow keys";
-    const board = h("div", { class: "rtw-board", role: "application", "aria-label": label, tabindex: 0 });
+    const hint = h("p", { class: "rtw-hint", "aria-hidden": true }, "Move the pointer here: everyone sees it.");
+    const board = h("div", { class: "rtw-board", role: "application", "aria-label": label, tabindex: 0 }, hint);
     const people = h("ul", { class: "rtw-people", "aria-label": "who is here" });
     const root = h("div", { class: "rtw rtw-cursors", "data-lm-suppress-shortcuts": true }, status.element, status.problem, board, people);
     el.append(root);
@@ -64,6 +65,7 @@ export default {
     };
 
     const goes = (key: string, x: number, y: number) => {
+      hint.hidden = true;
       const known = pointer(key, x, y);
       known.from = known.at;
       known.to = [x, y];

@@ -55,7 +55,7 @@ export default {
     const status = new StatusLine(filter);
     // The list itself is no live region: lines that come into view by scrolling are no news.
     const said = h("div", { class: "rtw-said", role: "log", "aria-label": "new messages" });
-    const empty = h("p", { class: "rtw-none", hidden: true });
+    const empty = h("p", { class: "rtw-no-lines", hidden: true });
     const lines = new Lines<Entry>(
       {
         id: (entry) => entry.id,
@@ -71,7 +71,7 @@ export default {
       signal,
     );
     const pager = new Pager("message", (read) => link.send("read", { ...read, filter: wanted }), () => redrawGaps(), signal);
-    const scroll = h("div", { class: "rtw-scroll" }, lines.element, empty, unread);
+    const scroll = h("div", { class: "rtw-list" }, lines.element, empty, unread);
     // Without the attribute JupyterLab would take keys pressed here for its own: two presses of D delete the cell.
     const root = h("div", { class: "rtw rtw-feed", "data-lm-suppress-shortcuts": true }, status.element, status.problem, scroll, said, form);
     el.append(root);

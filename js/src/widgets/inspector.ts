@@ -63,8 +63,8 @@ export default {
       signal,
     );
     const pager = new Pager("frame", (read) => link.send("read", { ...read, filter: wanted }), () => redrawGaps(), signal);
-    const empty = h("p", { class: "rtw-none", hidden: true });
-    const root = h("div", { class: "rtw rtw-inspector", "data-lm-suppress-shortcuts": true }, status.element, status.problem, h("div", { class: "rtw-scroll" }, lines.element, empty));
+    const empty = h("p", { class: "rtw-no-lines", hidden: true });
+    const root = h("div", { class: "rtw rtw-inspector", "data-lm-suppress-shortcuts": true }, status.element, status.problem, h("div", { class: "rtw-list" }, lines.element, empty));
     el.append(root);
 
     let epoch = "";

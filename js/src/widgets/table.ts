@@ -2,6 +2,7 @@
 import { h, lifetime, setAttribute, setText } from "../core/dom";
 import { Link, type Model } from "../core/link";
 import { StatusLine } from "../core/status";
+import { clock as clockTime } from "../core/words";
 import { Grid } from "../grid/grid";
 import { Spark } from "../grid/spark";
 import { clamp } from "../grid/window";
@@ -65,6 +66,8 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   function show(): void {
     const { state } = grid.sheet;
     status.show(state.status, state.error, facts());
+    // Where there is nothing to show or to work with, the words on what is wrong stand alone.
+    root.classList.toggle("rtw-bare", !grid.sheet.loaded && state.status === "error");
     root.classList.toggle("rtw-old", gone || STALE.has(state.status));
     setText(pause, !state.paused ? "pause" : state.waiting ? `resume (${count(state.waiting)})` : "resume");
     // The kernel searches too; while somebody types, theirs goes first.
@@ -84,6 +87,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
     if (state.paused) said.push("paused");
     if (grid.selection.size) said.push(`${count(grid.selection.size)} selected`);
     if (loaded) said.push(`${count(state.rate)} ${state.rate === 1 ? "change" : "changes"}/s`);
+    if (state.changed && state.rate === 0) said.push(`last change ${clockTime(state.changed)}`);
     if (state.lag !== null) said.push(`lag ${count(state.lag)} ms`);
     if (grid.isLate) said.push("rows come when the kernel is free");
     if (state.note) said.push(state.note);
