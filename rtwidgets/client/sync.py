@@ -57,12 +57,19 @@ class Client(HasTraits):
     """
 
     status = Enum(("closed", "connecting", "connected", "reconnecting", "error"), "closed")
+    """`"closed"` (also before it is first needed), `"connecting"`, `"connected"`, `"reconnecting"` or `"error"`."""
     error = Instance(RealtimeError, allow_none=True, help="what is wrong now")
+    """What is wrong now: a `RealtimeError`, or None."""
     last_error = Instance(RealtimeError, allow_none=True, help="what went wrong last; stays when all is well again")
+    """What went wrong last; stays when all is well again."""
     last_frame_at = Float(None, allow_none=True, help="Unix time of the last frame received")
+    """When the last frame came, in seconds of Unix time."""
     round_trip_ms = Float(None, allow_none=True, help="of the last heartbeat")
+    """Milliseconds that the last heartbeat took there and back."""
     reconnects = Int(0)
+    """How often the connection was made anew."""
     url = Unicode("", read_only=True)
+    """The project's."""
 
     def __init__(self, url: str, key: str, *, token: TokenSource = None, **options: Any) -> None:
         super().__init__()
@@ -188,11 +195,17 @@ class Channel(HasTraits):
     """
 
     status = Enum(("closed", "joining", "joined", "leaving", "errored"), "closed")
+    """`"closed"`, `"joining"`, `"joined"`, `"leaving"` or `"errored"`."""
     error = AnyTrait(None, allow_none=True, help="a RealtimeError, or None")
+    """What is wrong now: a `RealtimeError`, or None."""
     last_error = AnyTrait(None, allow_none=True, help="what went wrong last; stays when all is well again")
+    """What went wrong last; stays when all is well again."""
     last_frame_at = Float(None, allow_none=True, help="Unix time of the last frame for this topic")
+    """When the last frame of this topic came, in seconds of Unix time."""
     round_trip_ms = Float(None, allow_none=True, help="of the connection's last heartbeat")
+    """Milliseconds that the connection's last heartbeat took there and back."""
     reconnects = Int(0, help="how often it was joined again")
+    """How often it was joined again."""
 
     _made = False
 

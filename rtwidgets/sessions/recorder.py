@@ -128,6 +128,7 @@ class Recorder:
 
     @property
     def running(self) -> bool:
+        """Whether it still records."""
         return self._running
 
     @property

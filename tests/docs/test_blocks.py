@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 
 import pytest
+import traitlets
+
+import rtwidgets as rt
+from rtwidgets import cli
+from rtwidgets.sessions.recording import read
+from rtwidgets.widgets.base import RtWidget
 
 from .page import blocks
 
@@ -80,3 +93,88 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -
     for page in pages:
         fetched = re.findall(r"<(?:script|img|iframe|link)[^>]+(?:src|href)=\"?(https?:[^\"\s>]+)", page.read_text())
         assert [url for url in fetched if "canonical" not in url] == [], page.name
+    reference = (tmp_path / "site" / "reference.html").read_text()
+    missing = [name for name in public_names() if f'id="{name}"' not in reference]
+    assert missing == [], "the reference lacks these, or they lack a docstring"
+
+
+def public_names() -> Iterator[str]:
+    """Every name of `rt.__all__`, and every trait, property and method of those that are classes."""
+    for name in rt.__all__:
+        value = getattr(rt, name)
+        home = f"{value.__module__}.{value.__qualname__}"
+        yield home
+        for cls in value.__mro__ if inspect.isclass(value) else ():
+            if not cls.__module__.startswith("rtwidgets."):
+                continue
+            for member, what in vars(cls).items():
+                if member.startswith("_") or member == "send_state":  # which ipywidgets calls
+                    continue
+                if isinstance(what, traitlets.TraitType | property | FunctionType):
+                    # What all widgets have is told once.
+                    yield f"{RtWidget.__module__}.RtWidget.{member}" if cls is RtWidget else f"{home}.{member}"
+
+
+# --- what stands beside the Python: a page may promise commands and show files, and none of that may rot
+
+
+FENCE = re.compile(r"^ *```(\S*)[^\n]*\n(.*?)^ *```", re.S | re.M)
+FENCED = {"python", "sh", "sql", "json"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_each_fence_says_what_it_holds(page: Path) -> None:
+    """Else a block could be left out by being called `py`, or by being called nothing."""
+    text = page.read_text()
+    assert text.count("```") == 2 * len(FENCE.findall(text))
+    assert {kind for kind, _ in FENCE.findall(text)} <= FENCED
+    assert "~~~" not in text
+
+
+def fenced(kind: str) -> list[Any]:
+    return [
+        pytest.param(line, id=f"{name(page)}: {line[:50]}")
+        for page in PAGES
+        for found, body in FENCE.findall(page.read_text())
+        if found == kind
+        for line in body.splitlines()
+        if line.strip()
+    ]
+
+
+@pytest.mark.parametrize("line", fenced("json"))
+def test_json_is_json(line: str) -> None:
+    json.loads(line)
+
+
+@pytest.mark.parametrize("line", fenced("sh"))
+def test_each_command_is_there(line: str) -> None:
+    """Not run, since these take minutes or never end: but what they name exists."""
+    command, *arguments = shlex.split(line, comments=True)
+    if command == "make":
+        assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.M)
+    elif command == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        assert arguments[0] == "install"
+        assert set(re.findall(r"\.\[(\w+)\]", line)) <= set(extras)
+    elif command == "rtwidgets":
+        with pytest.raises(SystemExit) as ended:
+            cli.main([arguments[0], "--help"])
+        assert ended.value.code == 0
+    elif command == "python":
+        assert importlib.util.find_spec(arguments[arguments.index("-m") + 1]) is not None
+    elif command == "voila":
+        assert (ROOT / arguments[0]).exists()
+    elif command != "export":
+        raise AssertionError(f"{command} is not known here: say how it is checked")
+
+
+def test_a_recording_has_the_lines_that_the_page_shows(tmp_path: Path) -> None:
+    """The JSON of record_and_replay.md is a session that plays."""
+    page = ROOT / "docs" / "howto" / "record_and_replay.md"
+    (shown,) = [body for kind, body in FENCE.findall(page.read_text()) if kind == "json"]
+    (tmp_path / "shown.jsonl").write_text(shown)
+    recording = read(tmp_path / "shown.jsonl")
+    assert recording.tables == [("public", "orders")]
+    assert recording.topics == ["support-chat"]
+    assert [entry.kind for entry in recording.entries] == ["snapshot", "change", "broadcast"]
