@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import logging
 import os
 import secrets
 import signal
@@ -31,13 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "demo", help="a live flight board in JupyterLab, on a real Postgres (ctrl-C stops all of it)"
     )
     demo.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
-    demo.add_argument("--port", type=int, default=0, help="JupyterLab's port; default a free one")
+    demo.add_argument("--port", type=_port, default=0, help="JupyterLab's port; default a free one")
     demo.add_argument("--speed", type=_speed, default=60.0, help="replayed seconds in a second; default 60")
     demo.set_defaults(run=_demo)
 
     serve = commands.add_parser("serve", help="the local server in the foreground, printing its url and keys")
     serve.add_argument("--name", default=None)
-    serve.add_argument("--port", type=int, default=0, help="default: the last one, or a free one")
+    serve.add_argument("--port", type=_port, default=0, help="default: the last one, or a free one")
     serve.add_argument(
         "--postgres", default=None, metavar="DSN", help="a Postgres of yours instead of the embedded one"
     )
@@ -80,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # inherits that SIGINT is ignored; it would hear none.
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What a command meets it says itself, once.
+    logging.getLogger("rtwidgets").addHandler(logging.NullHandler())
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt:
@@ -121,6 +124,12 @@ def _speed(text: str) -> float:
 
 
 _speed.__name__ = "number"  # as argparse names it where it is none
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 (a free one) and 65535")
+    return int(text)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -136,7 +136,11 @@ def _dsn_of(client: Client) -> str | None:
 
 async def examine(project: Project, table: str | None = None, schema: str = "public") -> AsyncIterator[Finding]:
     """Goes through the steps in order, and ends after the first that fails."""
-    doctor = _Doctor(project)
+    try:
+        doctor = _Doctor(project)
+    except RealtimeError as error:
+        yield Finding("url", "failed", error.message, error.hint)
+        return
     try:
         steps = [doctor.reach, doctor.key, doctor.connect, doctor.broadcast, doctor.presence]
         if table is not None:

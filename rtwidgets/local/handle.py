@@ -257,7 +257,11 @@ class Local:
 
         Returns:
             What `stop()` ends; it also ends with this handle and with this process.
+
+        Raises ValueError for less than one user, or no time between messages.
         """
+        if users < 1 or every <= 0:
+            raise ValueError(f"users is 1 or more and every above 0 seconds, not {users} and {every:g}")
         crowd = people(users, seed)
         simulation = Simulation(
             {

@@ -21,7 +21,12 @@ class Project(NamedTuple):
         return f"<Project {self.url}>"
 
     def client(self) -> AsyncClient:
-        return AsyncClient(self.url, self.key, token=self.token)
+        """Raises RealtimeError where the URL is none of a project."""
+        try:
+            return AsyncClient(self.url, self.key, token=self.token)
+        except ValueError as error:
+            hint = f"Check SUPABASE_URL or --url, which is {self.url!r}."
+            raise RealtimeError(str(error), code="NotConfigured", hint=hint) from None
 
 
 def find(

@@ -211,6 +211,30 @@ async def test_a_wrong_key(server: RealtimeServer, key: str, step: str, said: st
     assert key not in str(last)
 
 
+@pytest.mark.parametrize("url", ["nonsense", "ftp://x", ""])
+async def test_a_url_that_is_none(url: str) -> None:
+    (only,) = await findings(Project(url, mint(SECRET, "anon")))
+    assert (only.step, only.status) == ("url", "failed")
+    assert "looks like https://PROJECT.supabase.co" in only.detail
+    assert repr(url) in only.fix
+
+
+def test_wrong_arguments_are_refused_in_one_line() -> None:
+    for arguments, words in (
+        (("demo", "--port", "99999"), "between 0 (a free one) and 65535"),
+        (("serve", "--port", "x"), "x is not between 0"),
+        (("tail",), "required: TOPIC|TABLE"),
+        (("tail", "x", "--topic", "--table"), "not allowed with"),
+        (("doctor", "--url", "nonsense", "--key", "k"), "looks like https://PROJECT.supabase.co"),
+        (("tail", "x", "--url", "nonsense", "--key", "k"), "looks like https://PROJECT.supabase.co"),
+    ):
+        process = rtwidgets(*arguments)
+        out, said = process.communicate(timeout=40)
+        assert process.returncode in (1, 2)
+        assert words in out + said
+        assert "Traceback" not in said
+
+
 async def test_nobody_there() -> None:
     (only,) = await findings(Project("http://127.0.0.1:1", mint(SECRET, "anon")))
     assert (only.step, only.status) == ("url", "failed")
@@ -266,6 +290,8 @@ def test_the_commands(running: Local) -> None:
     _, said = nothing.communicate(timeout=40)
     assert nothing.returncode == 1
     assert said.strip().splitlines()[-1].startswith("InvalidFilter: ")
+    said = said.strip().splitlines()
+    assert len(said) == 1, "once, not in a log as well"
     nobody = rtwidgets("tail", "orders", "--name", "elsewhere")
     _, said = nobody.communicate(timeout=40)
     assert nobody.returncode == 1

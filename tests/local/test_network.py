@@ -138,6 +138,9 @@ def test_a_crowd_comes_talks_and_goes(server: Local) -> None:
         assert {person["name"] for person in people(20, 7)} >= set(channel.presence)
     assert not crowd.running
     crowd.stop()
+    for wrong in ({"users": 0}, {"every": 0}):
+        with pytest.raises(ValueError, match="users is 1 or more"):
+            server.simulate(**wrong)
     unkept = server.simulate(users=1)._process.pid
     assert psutil.Process(unkept).status() != psutil.STATUS_ZOMBIE, "at work though nobody keeps it"
     until(lambda: len(channel.presence) == 0)
