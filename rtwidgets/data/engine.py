@@ -621,7 +621,9 @@ class LiveTableEngine:
         waiting, self._waiting = self._waiting or [], None
         overflow, self._overflow = self._overflow, False
         self._reading = None
-        self._tell(delta)
+        if not delta and self.history.since is None:  # an empty table has been empty since now
+            self.history.add(self.snapshot_at, delta)
+        self._tell(delta, self.snapshot_at)
         if overflow:
             self._catch_up()
             return

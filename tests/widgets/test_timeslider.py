@@ -149,6 +149,24 @@ def test_every_type_comes_back_as_it_was(orders: Any) -> None:
     orders.sql("drop table kinds")
 
 
+def test_a_table_is_remembered_from_its_reading_on(table: Any, orders: Any) -> None:
+    """From that very moment, also where it was empty then."""
+    read = table.snapshot_at
+    orders.sql("delete from orders")
+    until(lambda: len(table.df) == 0)
+    assert len(table.at(read)) == 3
+    empty = rt.LiveTable("orders").wait_live(10)
+    assert len(empty.at(empty.snapshot_at)) == 0
+    past = rt.TimeSlider(empty)
+    changed(empty, orders, "insert into orders values (1)")
+    until(lambda: past.slider.max == 1)
+    past.slider.value = 0
+    assert len(past.df) == 0
+    assert len(empty.df) == 1
+    past.close()
+    empty.close()
+
+
 def test_what_the_table_forgets_is_no_place_any_more(orders: Any) -> None:
     table = rt.LiveTable("orders", order="id", history=2).wait_live(10)
     past = rt.TimeSlider(table)
