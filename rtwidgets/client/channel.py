@@ -82,7 +82,11 @@ class AsyncChannel:
         self._replay = Replay(options.replay) if options.replay else None
         self._replay_failed = self._was_joined = False
         self._refusals = 0
+        self._not_before = 0.0
+        """When it may be joined again at the earliest, by the monotonic clock: set by a rate limit."""
         self._token_told: str | None = None
+        self._token_refused = False
+        """Whether the token at hand is one that the server has refused: a new socket does not make it better."""
         self._timer: asyncio.TimerHandle | None = None
         self._join_timer: asyncio.TimerHandle | None = None
         self._rejoin_due = False
@@ -365,6 +369,7 @@ class AsyncChannel:
             self._joining = self.client.spawn(self._join(fresh))
 
     async def _join(self, fresh: bool) -> None:
+        fresh = self._token_refused = fresh or self._token_refused
         try:
             token = await self.client.token_for_join(fresh=fresh)
         except RealtimeError as error:
@@ -377,7 +382,7 @@ class AsyncChannel:
         ref = self.client.next_ref()
         presence = bool(self._presences) or self.tracked is not None or self.options.presence_key is not None
         replay = self._replay.params() if self._replay is not None and not self._replay_failed else None
-        self._token_told = token
+        self._token_told, self._token_refused = token, False
         message = self._machine.join(
             ref, token, self._sinks.bindings, presence=presence, replay=replay, resume=self._sinks.resume_lsn
         )
@@ -399,7 +404,13 @@ class AsyncChannel:
 
     def connected(self) -> None:
         """The client has a new socket."""
-        if self._wanted:
+        if not self._wanted:
+            return
+        left = self._not_before - time.monotonic()
+        if left > 0:  # a rate limit ended the socket too: the new one does not make it pass sooner
+            self._cancel_timers()
+            self._timer = asyncio.get_running_loop().call_later(left, self._rejoin_now, False)
+        else:
             self._rejoin_now(False)
 
     def lost(self, why: str) -> None:
@@ -466,6 +477,8 @@ class AsyncChannel:
             at_once = down.fresh_token and down.error.code != "TokenSourceFailed"
             delay = 0.0 if at_once else self._backoff.next(down.wait)
             logger.info("channel %s is down (%s), joining again in %.1f s", self.topic, down.error, delay)
+            self._token_refused |= down.fresh_token
+            self._not_before = time.monotonic() + delay if down.wait else 0.0
             if self.client.connected:
                 self._timer = asyncio.get_running_loop().call_later(delay, self._rejoin_now, down.fresh_token)
         else:

@@ -559,3 +559,20 @@ async def test_bytes_travel_as_bytes_or_not_at_all(server: FakeServer) -> None:
         await channel.send("m", bytearray(b"\x00\xff"))
         await channel.send("m", memoryview(b"\x01"))
         await until(lambda: got == [b"\x00\xff", b"\x01"])
+
+
+async def test_pain_33_a_rate_limit_that_ends_the_socket_too_is_waited_for_on_the_next(server: FakeServer) -> None:
+    server.join_errors = ["ClientJoinRateLimitReached: Too many joins per second"]
+    async with client_of(server) as client:
+        channel = client.channel("t")
+        channel.start()
+        await until(lambda: channel.status == "errored")
+        server.drop()
+        await until(lambda: client.reconnects == 1)
+        await asyncio.sleep(0.2)
+        assert len(server.joins("t")) == 1
+        assert channel._timer is not None
+        assert channel._timer.when() - asyncio.get_running_loop().time() > 25
+        channel._not_before = time.monotonic() + 0.1  # the half minute is over
+        server.drop()
+        await until(lambda: channel.status == "joined")

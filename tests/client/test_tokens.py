@@ -230,3 +230,23 @@ async def test_closing_does_not_wait_for_a_token_function_that_hangs(server: Fak
 def test_claims_of_anything() -> None:
     for junk in ("", "a.b", "a.!!.c", "a.bnVsbA.c", "é.ü.ß", "sb_secret_x"):
         assert tokens.claims(junk) == {}
+
+
+async def test_pain_06_a_refused_token_stays_refused_on_the_next_socket(server: FakeServer) -> None:
+    first, second = jwt(1000), jwt(2000)
+    given: list[Any] = [first, LookupError("for now"), LookupError("for now"), second]
+
+    def source() -> str:
+        found = given.pop(0) if len(given) > 1 else given[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async with client_of(server, token=source) as client:
+        channel = client.channel("t")
+        channel._backoff = Backoff(0.05, 0.1)
+        await channel.subscribe()
+        await server.close_channel("t", "Token has expired 0 seconds ago")
+        server.drop()
+        await until(lambda: client.reconnects == 1 and channel.status == "joined")
+        assert [join.payload["access_token"] for join in server.joins("t")] == [first, second]
