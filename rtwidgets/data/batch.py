@@ -1,20 +1,23 @@
-"""What one call to a store gathers: rows to write together, and the report of what was done."""
+"""What one call to a store gathers: changes sorted into rows to write together, and the report of what was done."""
 
 # pyright: reportPrivateUsage=false
 # (Batch is the other half of Store)
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from ..protocol.messages import Change
 from .delta import Block, Delta, Key, joined
-from .types import Array, parse
+from .rows import Row
+from .types import Array, keys_of, parse
 
 if TYPE_CHECKING:
     from .store import Store
 
-Row = dict[str, Any]
+_FEW = 4  # changes: what prepares many at once costs more than it saves
 
 
 class Batch:
@@ -29,6 +32,152 @@ class Batch:
         self.unreadable = 0
         self.columns_changed = False
         self._parts: list[Delta] = []
+
+    def take(self, changes: Sequence[Change]) -> None:
+        """Changes, in order."""
+        if not changes:
+            return
+        # Lists, here and below: a generator takes twice as long, and this is done for every change. They are nearly
+        # always one and the same list of columns, which `count` sees first.
+        if [change.columns for change in changes].count(changes[0].columns) == len(changes):
+            self.store._declare(changes[0], self)
+            if len(changes) < _FEW or not self._at_once(changes):
+                self._collect(changes)
+        else:
+            self._split(changes)
+
+    def _split(self, changes: Sequence[Change]) -> None:
+        """A batch in which the table's columns change: applied in runs with the same columns."""
+        store = self.store
+        run: list[Change] = []
+        for change in changes:
+            if run and change.columns != run[0].columns:
+                store._declare(run[0], self)
+                self._collect(run)
+                run = []
+            run.append(change)
+        store._declare(run[0], self)
+        self._collect(run)
+
+    def _at_once(self, changes: Sequence[Change]) -> bool:
+        """Takes a batch of the usual sort without a look at each change: whole rows, or parts of known rows that come
+        once. False, and nothing done, for any other batch: those go change by change (`_collect`).
+        """
+        store = self.store
+        if not store.key or not {change.type for change in changes} <= {"INSERT", "UPDATE"}:
+            return False
+        records = [change.record for change in changes]
+        if None in records or [change.errors for change in changes].count(None) < len(changes):
+            return False
+        records = cast("list[Row]", records)
+        olds = [change.old_record for change in changes]
+        try:
+            keys = keys_of(records, store.key)
+            told = [old for old in olds if old]
+            same = keys if len(told) == len(olds) else [key for old, key in zip(olds, keys, strict=True) if old]
+            if told and keys_of(told, store.key) != same:
+                return False  # a key changed
+            single = len(set(keys)) == len(keys)
+        except (KeyError, TypeError):
+            return False
+        first, width = records[0], len(store._declared or store._columns)
+        # A record that has as many values as there are columns has all of them.
+        whole = all(column in first for column in store._columns) and set(map(len, records)) == {width}
+        if not single:
+            if not whole:
+                return False
+            rows = dict(zip(keys, records, strict=True))  # the last one counts
+            keys, records = list(rows), list(rows.values())
+        slots = store._index.find(keys)
+        known = slots >= 0
+        if known.all():
+            self.write(keys, records, slots)
+        elif whole:
+            here = np.flatnonzero(known).tolist()
+            self.write([keys[i] for i in here], [records[i] for i in here], slots[known])
+            new = np.flatnonzero(~known).tolist()
+            self.inserts = {keys[i]: records[i] for i in new}
+            self.flush()
+        else:
+            return False
+        return True
+
+    def _collect(self, changes: Sequence[Change]) -> None:
+        """Sorts changes into inserts and updates by key; what must happen in order (deletes, new keys) is done at
+        once.
+        """
+        store = self.store
+        if not store.key:
+            self._append(changes)
+            return
+        index, inserts, updates = store._index, self.inserts, self.updates
+        key_columns = store.key
+        single = key_columns[0] if len(key_columns) == 1 else None
+        width = len(store._columns)
+        for change in changes:
+            kind, record = change.type, change.record
+            try:
+                if kind == "TRUNCATE":
+                    store._empty(self)
+                    continue
+                if kind == "DELETE":
+                    old = change.old_record or {}
+                    key = old[single] if single is not None else tuple(old[name] for name in key_columns)
+                    if key in inserts:
+                        del inserts[key]
+                    elif key in index:
+                        self.delete(key)
+                    continue
+                assert record is not None
+                key = record[single] if single is not None else tuple([record[name] for name in key_columns])
+                too_large = change.errors is not None and any("413" in error for error in change.errors)
+                if too_large:
+                    self.reread[key] = None
+                if kind == "UPDATE":
+                    old = change.old_record
+                    if old:
+                        if single is not None:
+                            before = old.get(single, key)
+                        else:
+                            before = tuple([old.get(name, record[name]) for name in key_columns])
+                        if before != key:
+                            self.flush()
+                            self.rename(before, key)
+                    if key in updates:
+                        updates[key] = {**updates[key], **record}
+                    elif key in index:
+                        updates[key] = record
+                    elif key in inserts:
+                        inserts[key] = {**inserts[key], **record}
+                    elif len(record) >= width and all(name in record for name in store._columns):
+                        inserts[key] = record
+                    elif not too_large:
+                        self.unknown[key] = None
+                elif key in index:
+                    known = updates.get(key)
+                    if too_large:
+                        updates[key] = record if known is None else {**known, **record}
+                    else:
+                        updates[key] = record if len(record) >= width else {**dict.fromkeys(store._columns), **record}
+                elif too_large and key in inserts:
+                    inserts[key] = {**inserts[key], **record}
+                else:
+                    inserts[key] = record
+            except (KeyError, TypeError, AssertionError):
+                self.unreadable += 1  # Error 401 sends no values: without a key nothing can be done
+        self.flush()
+
+    def _append(self, changes: Sequence[Change]) -> None:
+        store = self.store
+        for change in changes:
+            if change.type == "TRUNCATE":
+                store._empty(self)
+            elif change.type == "INSERT" and change.record and not change.errors:
+                self.inserts[store._next] = change.record
+                store._next += 1
+            else:
+                self.unreadable += 1
+        self.flush()
 
     def flush(self) -> None:
         store = self.store
