@@ -65,8 +65,7 @@ async def check(dsn: str) -> None:
         )
     if not superuser:
         raise RealtimeError(
-            f"The role {role} is no superuser: it cannot make the roles anon, authenticated and service_role and "
-            "speak as them.",
+            f"The role {role} is no superuser: it cannot make roles such as anon and speak as them.",
             code="RoleNotSuperuser",
             hint=f"As a superuser: `alter role {name} superuser;`, or give the DSN of a role that is one.",
         )

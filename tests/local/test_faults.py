@@ -174,7 +174,8 @@ def test_a_postgres_of_ones_own_serves(theirs: Postgres, home: Path) -> None:
 def test_what_was_put_into_a_postgres_of_ones_own_can_be_taken_out(theirs: Postgres, home: Path) -> None:
     """Tables stay, and what others made stays too."""
     made = (
-        "select array(select rolname::text from pg_roles where rolname in ('anon', 'authenticated', 'service_role'))"
+        "select array(select rolname::text from pg_roles"
+        " where rolname in ('authenticator', 'anon', 'authenticated', 'service_role'))"
         " || array(select nspname::text from pg_namespace where nspname in ('auth', 'realtime'))"
         " || array(select pubname::text from pg_publication)"
     )
@@ -187,7 +188,7 @@ def test_what_was_put_into_a_postgres_of_ones_own_can_be_taken_out(theirs: Postg
             server.stop()
             row = connection.execute(made).fetchone()
             assert row is not None
-            assert len(row[0]) == 8
+            assert len(row[0]) == 9
             for _ in range(2):
                 assert main(["remove", "--postgres", theirs.dsn]) == 0
             row = connection.execute(made).fetchone()

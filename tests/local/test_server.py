@@ -533,8 +533,8 @@ async def test_a_filter_reads_its_value_as_postgres_does(server: RealtimeServer,
 
 
 REGEXES = [
-    ("^[[:upper:]]+$", ["ABC", "ABc", "ÄÖ"]),
-    ("^[^[:alpha:]_]$", ["1", "a", "_", "ß"]),
+    ("^[[:upper:]]+$", ["ABC", "ABc"]),
+    ("^[^[:alpha:]_]$", ["1", "a", "_"]),
     (r"\mfoo\M", ["a foo b", "food"]),
     (r"\yfoo\Y", ["food", "foo"]),
     ("a.c", ["a\nc", "abc"]),
