@@ -10,7 +10,7 @@ import asyncio
 import re
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -246,14 +246,14 @@ class Changes:
 
     async def _catch_up(self, channel: Channel, missed: list[Transaction]) -> None:
         """Sends what a channel missed to it alone."""
-        group: Group = channel.group
-        alone = Group(None, channel.socket.vsn, channel.name, group.bindings, group.identity)
+        own: Group = channel.group
+        alone = Group(None, channel.socket.vsn, channel.name, own.bindings, own.identity)
         alone.members.add(channel)
-        for transaction in missed:
-            for start in range(0, len(transaction.changes), _CHUNK):
+        for group in _gathered(missed):
+            for pieces in _chunks(group):
                 await channel.socket.drain(self._limits.max_buffer // 4)
-                rows = [c for c in transaction.changes[start : start + _CHUNK] if c.relation.schema != "realtime"]
-                await self._deliver(transaction, rows, alone)
+                rows = [(t, [c for c in changes if c.relation.schema != "realtime"]) for t, changes in pieces]
+                await self._deliver(rows, alone)
 
     def _join(self, channel: Channel, bindings: tuple[Binding, ...]) -> None:
         socket, identity = channel.socket, channel.identity
@@ -412,35 +412,36 @@ class Changes:
 
     async def deliver(self, batch: list[Transaction]) -> None:
         losses = self._losses
-        for transaction in batch:
+        for group in _gathered(batch):
             goes_on, self._within = self._within, False
             if not goes_on:
                 await self._turn.acquire()
             try:
-                for start in range(0, len(transaction.changes), _CHUNK):
-                    if start or goes_on:
+                for number, pieces in enumerate(_chunks(group)):
+                    if number or goes_on:
                         await self._drain()
-                    await self._deliver(transaction, transaction.changes[start : start + _CHUNK])
-                self._ring.add(transaction)
-                if transaction.last:
-                    self._sent.append(transaction.xid)
+                    await self._deliver(pieces)
+                for transaction in group:
+                    self._ring.add(transaction)
+                    if transaction.last:
+                        self._sent.append(transaction.xid)
                 # What is lost has no further part.
-                self._within = not transaction.last and losses == self._losses
+                self._within = not group[-1].last and losses == self._losses
             finally:
                 if not self._within:
                     self._turn.release()
 
-    async def _deliver(self, transaction: Transaction, changes: list[RowChange], alone: Group | None = None) -> None:
+    async def _deliver(self, pieces: _Pieces, alone: Group | None = None) -> None:
         for wait in (0.05, 0.5, 2):
             try:
-                tables, plans = await self._prepare(transaction.xid, changes, alone)
+                tables, plans = await self._prepare(pieces, alone)
                 break
             except (psycopg.OperationalError, OSError) as error:
                 log.warning("changes wait for Postgres: %s", error)
                 await asyncio.sleep(wait)
         else:
-            tables, plans = await self._prepare(transaction.xid, changes, alone)
-        self._send(transaction, changes, tables, plans)
+            tables, plans = await self._prepare(pieces, alone)
+        self._send(pieces, tables, plans)
 
     async def _drain(self) -> None:
         """Within a big transaction: lets clients read, for a while those too that are slower than Postgres.
@@ -453,28 +454,26 @@ class Changes:
             for channel in list(group.members):
                 await channel.socket.drain(high)
 
-    async def _prepare(
-        self, xid: int, changes: list[RowChange], alone: Group | None
-    ) -> tuple[_Tables, dict[int, list[_Plan]]]:
+    async def _prepare(self, pieces: _Pieces, alone: Group | None) -> tuple[_Tables, dict[int, list[_Plan]]]:
         """All that must be asked of Postgres before these changes go out, to everybody or to this group alone."""
         tables: _Tables = {}
-        for change in changes:
-            relation = change.relation
-            if id(relation) not in tables:
-                table = self._catalogue.known(relation) or await self._catalogue.table(relation, xid)
-                targets = self._targets_of(table) if alone is None else _targets([alone], table)
-                tables[id(relation)] = (table, targets)
-        plans = {mark: await self._plans(xid, table, targets, changes) for mark, (table, targets) in tables.items()}
+        for transaction, changes in pieces:
+            for change in changes:
+                relation = change.relation
+                if id(relation) not in tables:
+                    table = self._catalogue.known(relation) or await self._catalogue.table(relation, transaction.xid)
+                    targets = self._targets_of(table) if alone is None else _targets([alone], table)
+                    tables[id(relation)] = (table, targets)
+        xids = {transaction.xid for transaction, _ in pieces}
+        every = [change for _, changes in pieces for change in changes]
+        plans = {mark: await self._plans(xids, table, targets, every) for mark, (table, targets) in tables.items()}
         return tables, plans
 
-    def _send(
-        self, transaction: Transaction, changes: list[RowChange], tables: _Tables, plans: dict[int, list[_Plan]]
-    ) -> None:
-        stamp = datetime.fromtimestamp(transaction.commit_us / 1_000_000, UTC).isoformat(timespec="milliseconds")[:-6]
-        tail = b'"commit_timestamp":"%bZ","lsn":%d,"xid":%d' % (stamp.encode(), transaction.lsn, transaction.xid)
+    def _send(self, pieces: _Pieces, tables: _Tables, plans: dict[int, list[_Plan]]) -> None:
         out: dict[Group, list[bytes]] = {}
         max_record = self._limits.max_record
-        for number, change in enumerate(changes):
+        every = ((change, tail) for tail, changes in _tails(pieces) for change in changes)
+        for number, (change, tail) in enumerate(every):
             relation = change.relation
             if relation.schema == "realtime" and relation.name == "messages":
                 self._broadcast(tables[id(relation)][0], change)
@@ -512,7 +511,9 @@ class Changes:
             found = self._targets[oid] = (table, _targets(self._groups.values(), table))
         return found[1]
 
-    async def _plans(self, xid: int, table: Table, targets: list[_Target], changes: list[RowChange]) -> list[_Plan]:
+    async def _plans(
+        self, xids: set[int], table: Table, targets: list[_Target], changes: list[RowChange]
+    ) -> list[_Plan]:
         plans: list[_Plan] = []
         asking: list[_Plan] = []
         matches = await self._matches(table, targets, changes)
@@ -538,7 +539,7 @@ class Changes:
         }
         if asking and rows:
             callers = {plan.target.group.identity: None for plan in asking}
-            visible = await self._catalogue.visible(table, callers, rows, xid)
+            visible = await self._catalogue.visible(table, callers, rows, xids)
             for plan in asking:
                 plan.visible = visible[plan.target.group.identity]
         return plans
@@ -638,6 +639,46 @@ async def _written(connection: Connection, condition: filters.Condition, kind: s
     return filters.Condition(
         condition.column, condition.op, found if condition.op == "in" else found[0], condition.negated
     )
+
+
+_Pieces = list[tuple[Transaction, list[RowChange]]]
+"""Transactions, or parts of one, that go out together, so that what must be asked is asked once for all of them."""
+
+
+def _gathered(batch: Iterable[Transaction]) -> Iterator[list[Transaction]]:
+    """Small ones that wait together; a long one, and each part of one but the last, ends its group."""
+    group: list[Transaction] = []
+    size = 0
+    for transaction in batch:
+        if group and size + len(transaction.changes) > _CHUNK:
+            yield group
+            group, size = [], 0
+        group.append(transaction)
+        size += len(transaction.changes)
+        if not transaction.last:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _chunks(group: list[Transaction]) -> Iterator[_Pieces]:
+    if len(group) > 1:
+        yield [(transaction, transaction.changes) for transaction in group]
+        return
+    (transaction,) = group
+    for start in range(0, len(transaction.changes), _CHUNK):
+        yield [(transaction, transaction.changes[start : start + _CHUNK])]
+
+
+def _tails(pieces: _Pieces) -> Iterator[tuple[bytes, list[RowChange]]]:
+    """What each transaction's changes have in common, as JSON, and those."""
+    for transaction, changes in pieces:
+        stamp = datetime.fromtimestamp(transaction.commit_us / 1_000_000, UTC).isoformat(timespec="milliseconds")[:-6]
+        yield (
+            b'"commit_timestamp":"%bZ","lsn":%d,"xid":%d' % (stamp.encode(), transaction.lsn, transaction.xid),
+            changes,
+        )
 
 
 def _targets(groups: Iterable[Group], table: Table) -> list[_Target]:

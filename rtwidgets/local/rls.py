@@ -251,9 +251,9 @@ class Catalogue:
             await asyncio.sleep(RETRY)
 
     async def visible(
-        self, table: Table, callers: Collection[Identity], rows: Mapping[int, Row], xid: int
+        self, table: Table, callers: Collection[Identity], rows: Mapping[int, Row], xids: Collection[int]
     ) -> dict[Identity, set[int]]:
-        """Which of these versions of rows each caller may be told of now, after that transaction.
+        """Which of these versions of rows each caller may be told of now, after those transactions.
 
         A commit is in the log, and so with us, a moment before other sessions see it (a long one, where it waits for
         a standby). Asked in between, the rows would be those of before: so it is waited for.
@@ -267,7 +267,7 @@ class Catalogue:
                 async with self._pool.connection() as connection, connection.transaction():
                     cursor = await connection.execute("select pg_current_snapshot()::text")
                     row = await cursor.fetchone()
-                    seen = row is not None and Snapshot.parse(row[0]).visible(xid)
+                    seen = row is not None and all(map(Snapshot.parse(row[0]).visible, xids))
                     if seen:
                         # One snapshot for all of it: what stands there is what each caller is asked about.
                         question = _Question(table, rows)
@@ -295,7 +295,7 @@ class Catalogue:
             if not seen:
                 await asyncio.sleep(RETRY)
                 if time.monotonic() - began > PATIENCE:
-                    log.warning("transaction %d is in the log and nobody sees it yet: changes wait for it", xid)
+                    log.warning("transactions %s are in the log and not seen yet: changes wait for them", sorted(xids))
                     began = time.monotonic()
         return found
 

@@ -346,6 +346,42 @@ async def test_a_long_transaction_goes_in_parts_and_no_more_is_read_than_is_sent
     assert most < 40_000, "what was read and not sent"
 
 
+async def test_small_transactions_that_wait_together_are_asked_about_together(
+    server: RealtimeServer, pg: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sql(
+        pg,
+        "drop table if exists small; create table small (id int primary key);"
+        "alter table small enable row level security; create policy even on small for select using (id % 2 = 0);"
+        "alter publication supabase_realtime add table small",
+    )
+    assert server._stream is not None
+    go_on, deliver, visible, asked = asyncio.Event(), server._stream._on_batch, server._catalogue.visible, 0
+
+    async def waiting(batch: list[pgoutput.Transaction]) -> None:
+        await go_on.wait()
+        await deliver(batch)
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await visible(*arguments)
+
+    monkeypatch.setattr(server._stream, "_on_batch", waiting)
+    monkeypatch.setattr(server._catalogue, "visible", counted)
+    async with connected(server) as ws:
+        await subscribed(ws, {"event": "*", "schema": "public", "table": "small"})
+        await sql(pg, *[f"insert into small values ({number})" for number in range(50)])
+        stream = server._stream
+        await until(lambda: sum(len(t.changes) for t in stream._pending) >= 49)
+        go_on.set()
+        got = [json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"] for _ in range(25)]
+        assert (await ask(ws, "phoenix", "heartbeat", {}))["status"] == "ok"
+    assert [data["record"]["id"] for data in got] == list(range(0, 50, 2))
+    assert len({(data["lsn"], data["xid"]) for data in got}) == 25
+    assert asked == 2, "of what came first, and of all that waited"
+
+
 async def test_whoever_comes_during_a_long_transaction_is_told_after_it(
     server: RealtimeServer, pg: str, long: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1009,14 +1045,14 @@ async def test_a_caller_who_cannot_be_asked_about_sees_nothing_and_hides_nothing
     table = await server._catalogue.table(relation)
     who = {role: Identity(role, "{}") for role in ("postgres", "nobody_of_that_name", "anon", "service_role")}
     rows = {10: [b"1", b"1"], 11: [b"1", b"7"]}
-    seen = await server._catalogue.visible(table, who.values(), rows, 3)
+    seen = await server._catalogue.visible(table, who.values(), rows, {3})
     assert seen == {
         who["postgres"]: set(),
         who["nobody_of_that_name"]: set(),
         who["anon"]: {10},
         who["service_role"]: {10},
     }
-    seen = await server._catalogue.visible(table, [who["anon"]], {0: [b"2", b"0"]}, 3)
+    seen = await server._catalogue.visible(table, [who["anon"]], {0: [b"2", b"0"]}, {3})
     assert seen == {who["anon"]: set()}, "a division by zero"
 
 
