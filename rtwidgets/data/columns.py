@@ -50,6 +50,10 @@ class ColumnData:
         self.lent = 0
         self.shown: Any = None
         """The pandas array handed out last, while it is still true."""
+        self._written = 0
+        """How often it was written to."""
+        self._arranged: tuple[int, Any] | None = None
+        """What `arranged` gave last, and how often the column had been written to."""
 
     def _held(self) -> bool:
         if not _COUNTS:
@@ -61,6 +65,7 @@ class ColumnData:
     def own(self, first: int) -> None:
         """Makes positions from `first` on writable: copies the buffer if somebody may see them."""
         self.shown = None
+        self._written += 1
         if first < self.lent:
             if self._held():
                 self.data = self.data.copy()
@@ -122,9 +127,12 @@ class ColumnData:
         if objects:
             self.data[freed] = null_of(self.kind)  # let go of what was deleted
 
-    def copied(self, where: Array) -> Any:
-        """A read-only pandas array of the values at `where`, for many to share."""
-        return lend(self.kind, self.data[where], None if self.mask is None else self.mask[where])
+    def arranged(self, where: Array, again: bool) -> Any:
+        """A read-only pandas array of the values at `where`, for many to share. `again`: where it was last time."""
+        if not again or self._arranged is None or self._arranged[0] != self._written:
+            made = lend(self.kind, self.data[where], None if self.mask is None else self.mask[where])
+            self._arranged = (self._written, made)
+        return self._arranged[1]
 
     def show(self, start: int, end: int) -> Any:
         """A read-only pandas array over [start, end), without copying."""

@@ -359,3 +359,29 @@ def test_closing_gaps_neither_loses_nor_keeps_a_value(low: int) -> None:
     assert [sys.getrefcount(texts[key]) for key in went] == [held[key] - 1 for key in went]
     kept = [key for key in range(1000) if key not in went]
     assert [sys.getrefcount(texts[key]) for key in kept] == [held[key] for key in kept]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(OPS, max_size=6), max_size=6), st.sampled_from(["n.desc,id", "name,id", "x,id"]))
+def test_a_frame_in_order_is_the_unordered_one_sorted(batches: list[list[Any]], order: str) -> None:
+    plain, sorted_, held = Store(COLUMNS, ["id"]), Store(COLUMNS, ["id"], order=order), []
+    for ops in batches:
+        changes: list[Change] = []
+        for kind, key, arg in ops:
+            if kind == "insert":
+                changes.append(change("INSERT", {"id": key, **arg}))
+            elif kind == "update":
+                changes.append(change("UPDATE", {"id": key, **arg}, {"id": key}))
+            elif kind == "delete":
+                changes.append(change("DELETE", None, {"id": key}))
+            elif kind == "truncate":
+                changes.append(change("TRUNCATE"))
+        plain.apply(changes)
+        sorted_.apply(changes)
+        frame = sorted_.df()
+        keys = plain.window(0, 100, sort=[(part.split(".")[0], "desc" in part) for part in order.split(",")])["keys"]
+        assert frame["id"].tolist() == keys
+        assert cells(frame) == cells(plain.take(keys))
+        held.append((frame, snapshot(frame)))
+    for frame, before in held:
+        assert snapshot(frame) == before
