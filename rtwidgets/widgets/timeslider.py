@@ -77,6 +77,8 @@ class Past(Grid):
     def _check_at(self, proposal: Any) -> datetime:
         try:
             moment = moment_of(proposal.value)
+            if self.at is None:
+                there(self._read_log)  # the scale that stands still from here on
             if moment != self.at:  # else it is shown, even where the table has forgotten it since
                 self._frame_then = self.table.at(moment)
         except (ValueError, TypeError) as error:
@@ -125,9 +127,11 @@ class Past(Grid):
         if not early:
             self._looked_at = now
             moments = self.moments
-            self._read_log()
-            if self.at is None and moments != self.moments:
-                self._tell()
+            # In the past the scale stands still too: else places move away under the hand, and the far right is missed.
+            if self.at is None:
+                self._read_log()
+                if moments != self.moments:
+                    self._tell()
         return super()._tick(now) or early
 
     def _frame(self, view: View) -> dict[str, Any] | None:
@@ -149,6 +153,7 @@ class Past(Grid):
         if kind == "resume":
             self.at = None
         elif kind == "pause":
+            there(self._read_log)
             self.at = self.moments[-1] if self.moments else None
         else:
             super()._asked(view, kind, content)
