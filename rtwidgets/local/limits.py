@@ -16,6 +16,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A row change with more bytes than this arrives without its long values, marked `Error 413`."""
     max_channels: int = 100
     """Channels on one socket."""
+    max_bindings: int = 1000
+    """Entries of `postgres_changes` in one join: each filter among them is looked at for each change."""
     presence_calls: int = 5
     presence_window: float = 30.0
     """At most so many presence calls in so many seconds on one channel."""

@@ -451,6 +451,9 @@ class RealtimeServer:
         params = [] if params is None else params
         if not isinstance(params, list) or not all(isinstance(entry, dict) for entry in params):
             raise Refused("UnknownErrorOnChannel: postgres_changes must be a list of objects")
+        if len(params) > self.limits.max_bindings:
+            most = self.limits.max_bindings
+            raise Refused(f"UnprocessableEntity: {len(params)} postgres_changes in one join, the most are {most}")
         channel.params = params
         if channel.private:
             channel.permissions = await self._permissions(identity, channel.sub)

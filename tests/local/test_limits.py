@@ -76,6 +76,16 @@ async def test_channels(pg: str) -> None:
         assert answer["response"] == {"reason": "ChannelRateLimitReached: Too many channels"}
 
 
+async def test_entries_of_one_join(pg: str) -> None:
+    async with limited(pg, max_bindings=2) as server, connected(server) as ws:
+        entries = [{"event": "*", "schema": "public", "table": "t", "filter": f"id=eq.{n}"} for n in range(3)]
+        answer = await ask(ws, "realtime:a", "phx_join", {"config": {"postgres_changes": entries}})
+        reason = "UnprocessableEntity: 3 postgres_changes in one join, the most are 2"
+        assert answer["response"] == {"reason": reason}
+        answer = await ask(ws, "realtime:a", "phx_join", {"config": {"postgres_changes": entries[:2]}})
+        assert answer["status"] == "ok"
+
+
 async def test_messages(pg: str) -> None:
     async with limited(pg, messages=3) as server, connected(server) as ws, httpx.AsyncClient() as http:
         url, headers = f"{server.url}/realtime/v1/api/broadcast", {"apikey": server.anon_key}
