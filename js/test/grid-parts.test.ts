@@ -76,7 +76,13 @@ test("no digit of a number is lost", () => {
   for (const value of ["9007199254740993", "0.10", "1234567.8900", "-0.000000000000000000001"]) {
     expect(format(value, "numeric").text).toBe(value);
   }
-  expect(format(1234567.25, "float8").text).toBe("1234567.25");
+  expect(format(1234567.25, "float8")).toEqual({ text: "1234567.25", title: "", mark: "" });
+  expect(format(8.366336633663366, "float8")).toEqual({ text: "8.366337", title: "8.366336633663366", mark: "" });
+  expect(format(8.366336633663366, "numeric").text).toBe("8.366336633663366");
+  expect(format(0.1 + 0.2, "float8").text).toBe("0.3");
+  expect(format(1.23456789e-7, "float8").text).toBe("1.23457e-7");
+  expect(format(-1e300, "float8").text).toBe("-1e+300");
+  expect(format(0, "float4").text).toBe("0");
   expect(kindOf("int8")).toBe("number");
 });
 

@@ -1,4 +1,4 @@
-/** How a value of a Postgres type is written in a cell. No digit that was sent gets lost: what is cut is whole in the title. */
+/** How a value of a Postgres type is written in a cell. No digit that was sent gets lost: what is cut or rounded is whole in the title. */
 
 export interface Shown {
   text: string;
@@ -11,6 +11,7 @@ export interface Shown {
 export type Kind = "number" | "bool" | "time" | "json" | "text";
 
 const NUMBERS = new Set(["int2", "int4", "int8", "float4", "float8", "numeric", "oid", "money", "smallint", "integer", "bigint", "real"]);
+const FLOATS = new Set(["float4", "float8", "real", "double precision"]);
 const TIMES = new Set(["timestamp", "timestamptz", "date", "time", "timetz"]);
 /** Longer texts are cut in the cell: laying out a megabyte of text for a cell of 20 characters would stop the page. */
 const LONGEST = 300;
@@ -32,6 +33,7 @@ export function format(value: unknown, type: string): Shown {
   if (typeof value === "boolean") return { text: String(value), title: "", mark: value ? "rtw-true" : "rtw-false" };
   if (typeof value === "object" || type === "json" || type === "jsonb") return long(JSON.stringify(value));
   const text = String(value);
+  if (typeof value === "number" && FLOATS.has(type)) return float(value, text);
   if (kind === "number") return { text, title: "", mark: "" };
   if (type === "timestamptz") return moment(text);
   if (type === "timestamp") return { text: text.replace("T", " ").replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, ""), title: text, mark: "" };
@@ -42,6 +44,12 @@ export function format(value: unknown, type: string): Shown {
 export function plain(value: unknown): string {
   if (value === null || value === undefined) return "";
   return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/** A mean has sixteen digits of which nobody reads more than some; numeric columns are exact, and stay as they were sent. */
+function float(value: number, text: string): Shown {
+  const short = String(Number(Math.abs(value) < 1e-4 ? value.toPrecision(6) : value.toFixed(6)));
+  return short.length < text.length ? { text: short, title: text, mark: "" } : { text, title: "", mark: "" };
 }
 
 function long(text: string): Shown {
