@@ -50,6 +50,8 @@ class Kernel extends FakeModel {
         columns[c]!.map((cell, i) => [i, cell]).filter(([i, cell]) => last.columns[c]![i as number] !== cell),
       ]);
     } else Object.assign(frame, { schema: [["id", "int8"], ["name", "text"], ["n", "int4"]], start, keys, columns });
+    const held = new Set(this.rows.map((row) => row.id));
+    if (last && "keys" in frame) frame.gone = last.keys.filter((key) => !held.has(key));
     this.last = { start, keys, columns };
     this.hear(JSON.parse(JSON.stringify(frame)));
   }
@@ -72,6 +74,11 @@ test.each([1, 2, 3])("whatever happens, no wrong row is shown (%i)", async (seed
   const what: (() => void)[] = [
     add,
     () => kernel.rows.splice(roll(kernel.rows.length), roll(4)),
+    () => {
+      const seen = Number(grid.querySelector(".rtw-body > [role=row]:not(.rtw-wait) > [role=gridcell]")?.textContent);
+      const at = kernel.rows.findIndex((row) => row.id === seen);
+      if (at >= 0) kernel.rows.splice(at, 1);
+    },
     () => (kernel.rows[roll(kernel.rows.length)]!.n = roll(1000)),
     () => (kernel.rows[roll(kernel.rows.length)]!.name = roll(2) ? null : `other ${roll(9)}`),
     () => {
@@ -99,6 +106,11 @@ test.each([1, 2, 3])("whatever happens, no wrong row is shown (%i)", async (seed
       expect(row.children[1]!.classList.contains("rtw-null")).toBe(name === null);
     });
     expect(grid.querySelectorAll("[tabindex='0']")).toHaveLength(1);
+    const leaving = [...grid.querySelectorAll(".rtw-leaving")];
+    expect(leaving.length).toBeLessThanOrEqual(13);
+    for (const ghost of leaving) {
+      expect(kernel.rows.some((row) => String(row.id) === ghost.children[0]!.textContent)).toBe(false);
+    }
   }
   end();
   expect(kernel.listening).toBe(0);

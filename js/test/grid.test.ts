@@ -206,6 +206,16 @@ test("no rows are said, and only once they are known to be none", async () => {
   await hear({ state: { ...STATE, total: 0 }, schema: SCHEMA, start: 0, keys: [], columns: [[], [], []] });
   expect(empty.hidden).toBe(false);
   expect(empty.textContent).toBe("no rows");
+  seq = 0;
+  const other = open({ arrangement: { search: "zzz" } });
+  const said = () => other.el.querySelector(".rtw-empty")!.textContent;
+  const none = { schema: SCHEMA, start: 0, keys: [], columns: [[], [], []] };
+  await other.hear({ state: { ...STATE, total: 3000, shown: 0, looking: true }, ...none });
+  expect(said()).toBe("looking…");
+  await other.hear({ state: { ...STATE, total: 3000, shown: 0 } });
+  expect(said()).toBe("no rows match · the table holds 3,000");
+  await other.hear({ state: { ...STATE, total: 0, shown: 0 } });
+  expect(said()).toBe("no rows");
 });
 
 test("a click sorts ascending, descending, not at all; with shift by several columns", async () => {
@@ -453,9 +463,136 @@ test("the kernel searches and filters too, and nobody is left to wonder where th
   expect(model.of("layout")).toHaveLength(0);
 });
 
-test("few rows take little room", () => {
-  const rows = (count?: number) => open({ count }).el.querySelector<HTMLElement>(".rtw-table")!.style.getPropertyValue("--rtw-rows");
-  expect([rows(3), rows(8), rows(5000), rows(0), rows()]).toEqual(["6", "10", "12", "", ""]);
+const roomOf = (el: HTMLElement) => el.querySelector<HTMLElement>(".rtw-table")!.style.getPropertyValue("--rtw-rows");
+
+test("few rows take little room, and none the least", () => {
+  const rows = (count?: number, status = "live") => roomOf(open({ count, status }).el);
+  expect([rows(3), rows(8), rows(5000), rows(0)]).toEqual(["6", "10", "12", "3"]);
+  // Not known yet: the room of many, so that nothing jumps when they come.
+  expect([rows(0, "connecting"), rows(undefined, "connecting")]).toEqual(["", ""]);
+});
+
+test("the room changes once at most", async () => {
+  const none = { ...three, state: { ...STATE, total: 0 }, keys: [], columns: [[], [], []] };
+  const waited = open({ count: 0, status: "connecting" });
+  await waited.hear({ ...none, state: { ...none.state, status: "loading" } });
+  expect(roomOf(waited.el)).toBe("");
+  await waited.hear(three);
+  await waited.hear(none);
+  expect(roomOf(waited.el)).toBe("");
+  seq = 0;
+  const empty = open({ count: 0, status: "connecting" });
+  await empty.hear(none);
+  expect(roomOf(empty.el)).toBe("3");
+  await empty.hear(three);
+  expect(roomOf(empty.el)).toBe("6");
+  await empty.hear({ ...long(100, 0, 36) });
+  await empty.hear(none);
+  expect(roomOf(empty.el)).toBe("6");
+});
+
+const ghosts = (grid: HTMLElement) => [...grid.querySelectorAll<HTMLElement>(".rtw-body > .rtw-leaving")];
+const placeOf = (row: Element) => Number(/translateY\((-?[\d.]+)px\)/.exec((row as HTMLElement).style.transform)![1]);
+
+test("a row that goes is shown going at its place, and only to the eyes", async () => {
+  const { hear, grid, texts, cell } = open();
+  await hear(three);
+  cell(1, 1).focus();
+  cell(1, 1).click();
+  await painted();
+  await hear({ state: { ...STATE, total: 2 }, start: 0, keys: [1, 3], columns: [[1, 3], ["a", "c"], ["1.10", "3.30"]], gone: [2] });
+  const [ghost, ...others] = ghosts(grid);
+  expect(others).toEqual([]);
+  expect([...ghost!.children].map((one) => one.textContent).slice(0, 2)).toEqual(["2", "b"]);
+  expect(placeOf(ghost!)).toBe(24);
+  expect(ghost!.getAttribute("aria-hidden")).toBe("true");
+  const said = [ghost!, ...ghost!.querySelectorAll("*")].flatMap((one) => [...one.attributes].map(({ name }) => name));
+  expect(new Set(said)).toEqual(new Set(["class", "style", "dir", "aria-hidden"]));
+  expect(ghost!.matches(".rtw-selected, .rtw-new")).toBe(false);
+  // Behind the rows: what screen readers walk and what is counted is what is there.
+  expect(grid.querySelector(".rtw-body")!.lastElementChild).toBe(ghost);
+  expect(texts()).toEqual([["1", "a", "1.10"], ["3", "c", "3.30"]]);
+  expect(grid.getAttribute("aria-rowcount")).toBe("3");
+  expect(document.activeElement).toBe(cell(1, 1));
+  expect(grid.scrollTop).toBe(0);
+  await wait(700);
+  expect(ghosts(grid)).toEqual([]);
+});
+
+test("the last row that goes is seen going before it is said that there are none", async () => {
+  const { el, hear, grid } = open();
+  await hear({ ...three, state: { ...STATE, total: 1 }, keys: [1], columns: [[1], ["a"], ["1.10"]] });
+  await hear({ state: { ...STATE, total: 0 }, start: 0, keys: [], columns: [[], [], []], gone: [1] });
+  const empty = el.querySelector<HTMLElement>(".rtw-empty")!;
+  expect([ghosts(grid).length, empty.hidden]).toEqual([1, true]);
+  await wait(700);
+  expect([ghosts(grid).length, empty.hidden]).toEqual([0, false]);
+});
+
+test("only what left the table is shown leaving, not what moved, was sorted away, or went with most of the view", async () => {
+  const { hear, grid, header } = open();
+  await hear(long(1000, 0, 36));
+  // Out of the window, but not gone; and a kernel that names a row which is still here is not believed.
+  const moved = long(1000, 1, 37);
+  await hear({ ...moved, start: 0, gone: [5] });
+  expect(ghosts(grid)).toEqual([]);
+  // Below what is seen.
+  const without = (...out: number[]) => {
+    const keys = moved.keys.filter((key) => !out.includes(key));
+    return { state: { ...STATE, total: 1000 - out.length }, start: 0, keys, columns: [keys, keys.map((k) => `n${k}`), keys.map(String)], gone: out };
+  };
+  await hear(without(30));
+  expect(ghosts(grid)).toEqual([]);
+  await hear(without(30, 1, 2, 3, 4, 5, 6, 7));
+  expect(ghosts(grid)).toEqual([]);
+  await hear({ ...moved, start: 0 });
+  await hear(without(3));
+  expect(ghosts(grid)).toHaveLength(1);
+  header("id").click();
+  expect(ghosts(grid)).toEqual([]);
+  await hear(without(3, 4));
+  expect(ghosts(grid)).toEqual([]);
+});
+
+test("where rows go all the time, the next ones can be read", async () => {
+  const { hear, grid } = open();
+  await hear(long(1000, 0, 36));
+  for (let first = 1; first < 8; first++) {
+    await hear({ ...long(1000 - first, first, first + 36), start: 0, gone: [first - 1] });
+    expect(ghosts(grid)).toHaveLength(1);
+  }
+  expect(ghosts(grid)[0]!.textContent).toContain("n0");
+});
+
+test("a row that goes is shown where it was seen, also where the view moves with the rows", async () => {
+  const { hear, grid } = open();
+  await hear(long(1000, 0, 500));
+  grid.scrollTop = 24 * 100;
+  grid.dispatchEvent(new Event("scroll"));
+  await painted();
+  // The row above the view goes, as does one in it: the view moves up by one, and so does the place.
+  const keys = long(1000, 0, 500).keys.filter((key) => key !== 50 && key !== 105);
+  await hear({ state: { ...STATE, total: 998 }, start: 0, keys, columns: [keys, keys.map((k) => `n${k}`), keys.map(String)], gone: [50, 105] });
+  expect(grid.scrollTop).toBe(24 * 99);
+  expect(ghosts(grid).map((ghost) => [ghost.children[0]!.textContent, placeOf(ghost) - grid.scrollTop])).toEqual([["105", 5 * 24]]);
+});
+
+test("at the end of the table, where the view moves down, too; nothing is made longer by it", async () => {
+  const { hear, grid } = open();
+  await hear(long(100, 0, 100));
+  grid.scrollTop = 24 * 88;
+  grid.dispatchEvent(new Event("scroll"));
+  await painted();
+  const hearWithout = (...gone: number[]) => {
+    const keys = long(100, 0, 100).keys.filter((key) => !gone.includes(key));
+    return hear({ state: { ...STATE, total: keys.length }, start: 0, keys, columns: [keys, keys.map((k) => `n${k}`), keys.map(String)], gone });
+  };
+  await hearWithout(95, 99);
+  expect(grid.scrollTop).toBe(24 * 86);
+  expect(ghosts(grid).map((ghost) => placeOf(ghost) - grid.scrollTop)).toEqual([7 * 24, 11 * 24]);
+  await hearWithout(95, 99, 1);
+  expect(ghosts(grid)).toHaveLength(2);
+  expect(Math.max(...ghosts(grid).map(placeOf)) + 24).toBe(97 * 24);
 });
 
 test("pauses, says how much waits, resumes", async () => {

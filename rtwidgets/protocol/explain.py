@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
@@ -12,6 +13,11 @@ from .messages import Change, Message
 
 Direction = Literal["in", "out"]
 _SECRET_FIELDS = frozenset({"access_token", "user_token", "apikey", "token", "authorization", "password"})
+
+_HEAD = 16
+"""Bytes of a binary payload that are shown."""
+_LOOKED_AT = 4096
+"""Bytes of it that are looked at for keys and tokens."""
 
 
 def without_secrets(value: Any) -> Any:
@@ -27,7 +33,7 @@ def without_secrets(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_secrets(item) for item in cast("list[Any]", value)]
     if isinstance(value, bytes | bytearray | memoryview):
-        return f"<{memoryview(cast('bytes', value)).nbytes} bytes>"
+        return _bytes(bytes(cast("bytes", value)))
     return value
 
 
@@ -112,7 +118,12 @@ def _reply(topic: str, fields: Mapping[str, Any]) -> str:
         changes = cast("list[Any]", response.get("postgres_changes") or [])
         found = f", {len(changes)} subscription{'s' if len(changes) > 1 else ''}" if changes else ""
         return f"{about}: accepted{found}"
-    return f"{about}: refused, {redact(str(response.get('reason', response)))}"
+    return f"{about}: refused, {_reason(response)}"
+
+
+def _reason(response: Mapping[str, Any]) -> str:
+    reason = response.get("reason", response)
+    return redact(reason) if isinstance(reason, str) else _short(reason)
 
 
 def _change(change: Change) -> str:
@@ -128,6 +139,15 @@ def _names(who: Any) -> str:
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
+def _bytes(value: bytes) -> str:
+    """How many they are, and the first of them; a secret's bytes are a secret too."""
+    start = value[:_LOOKED_AT].decode("latin-1")
+    if not value or redact(start) != start:
+        return f"<{len(value)} bytes{', redacted' if value else ''}>"
+    more = " …" if len(value) > _HEAD else ""
+    return f"<{len(value)} byte{'s' if len(value) > 1 else ''}: {value[:_HEAD].hex(' ')}{more}>"
+
+
 def _short(value: Any) -> str:
-    text = str(without_secrets(value))
+    text = json.dumps(without_secrets(value), ensure_ascii=False, default=str)
     return text if len(text) <= 120 else f"{text[:119]}…"

@@ -124,6 +124,7 @@ class Grid(RtWidget):
         state = {**self._state(), "total": len(store), "order": [list(pair) for pair in store.order]}
         if narrow is not None:
             state["shown"] = shown.get("rows", 0)
+            state["looking"] = pending > AT_ONCE
             state["note"] = "; ".join(filter(None, [state["note"], _note(narrow, pending, len(store))]))
         if state != shown.get("state"):
             shown["state"] = frame["state"] = state
@@ -186,8 +187,12 @@ class Grid(RtWidget):
         schema = [[column.name, column.type] for column in store.columns if column.name in window["columns"]]
         keys = [list(key) if isinstance(key, tuple) else key for key in window["keys"]]
         keys = [str(key) if isinstance(key, int) and abs(key) > 2**53 else key for key in keys]
-        before = shown.get("window")
-        shown["window"] = (schema, start, keys, window["columns"])
+        before, of = shown.get("window"), (store, _narrowing(wants))
+        if before is not None and shown["window_of"] == of:
+            gone = self._gone(before[2], keys, narrow)
+            if gone:
+                frame["gone"] = gone
+        shown["window"], shown["window_of"] = (schema, start, keys, window["columns"]), of
         if before is not None and before[0] == schema and before[1] == start and before[2] == keys:
             patch: list[tuple[str, list[tuple[int, Any]]]] = []
             for name, values in window["columns"].items():
@@ -202,6 +207,19 @@ class Grid(RtWidget):
                 frame["schema"] = schema
             frame["start"], frame["keys"] = start, keys
             frame["columns"] = [window["columns"][name] for name, _ in schema]
+
+    def _gone(self, before: list[Any], now: list[Any], narrow: Narrow | None) -> list[Any]:
+        """Keys of the last window that the table no longer holds, or that search and filters, which are the same ones,
+        no longer leave. A row that has only moved out of the window is none, nor is one not looked at again yet."""
+        here = {str(key) for key in now}
+        out = [key for key in before if str(key) not in here]
+        if not out:
+            return []
+        slots = self.store.find([self._key(key) for key in out])
+        gone = slots < 0
+        if narrow is not None and narrow.pending == 0:
+            gone[~gone] = ~narrow.keep(slots[~gone])
+        return [key for key, is_gone in zip(out, gone, strict=True) if is_gone]
 
     def _hold(self, view: View) -> list[tuple[Any, int]]:
         """The row that the person looks at, and those after it if it goes, with the places that they had when the page

@@ -256,6 +256,76 @@ def test_a_changed_cell_flashes_and_a_new_row_is_marked(grid: Any, database: Any
     wait_first(grid, 1, "1")
 
 
+def test_a_row_that_goes_is_shown_going_and_moves_nothing_else(grid: Any, database: Any) -> None:
+    database.execute("insert into items values (0, 'about to go', 1, now(), null)")
+    wait_first(grid, 1, "0")
+    grid.get_by_role("gridcell", name="item 4", exact=True).click()
+    grid.locator(".rtw-flash, .rtw-new, .rtw-leaving").first.wait_for(state="detached")
+    box = grid.bounding_box()
+    grid.evaluate(
+        """grid => {
+          window.left = [];
+          const seen = new Set();
+          new MutationObserver(() => {
+            for (const one of grid.querySelectorAll('.rtw-leaving')) {
+              if (seen.has(one)) continue;
+              seen.add(one);
+              const style = getComputedStyle(one), top = one.parentElement.getBoundingClientRect().top;
+              window.left.push({
+                texts: [...one.children].map(cell => cell.textContent).slice(0, 2),
+                y: Math.round(one.getBoundingClientRect().top - top),
+                hidden: one.ariaHidden, stops: one.querySelectorAll('[tabindex], [role]').length,
+                line: getComputedStyle(one.children[1]).textDecorationLine, clicks: style.pointerEvents,
+                moves: style.animationName, rows: grid.querySelector('[role=grid]').ariaRowCount,
+                on: document.activeElement.textContent, top: grid.querySelector('[role=grid]').scrollTop,
+              });
+            }
+          }).observe(grid, { subtree: true, childList: true });
+        }"""
+    )
+    database.execute("delete from items where id = 0")
+    wait_first(grid, 1, "1")
+    grid.page.wait_for_function("window.left.length > 0")
+    ghost = {"texts": ["0", "about to go"], "y": 0, "hidden": "true", "stops": 0, "line": "line-through"}
+    still = {"clicks": "none", "moves": "rtw-leave", "rows": "3001", "on": "item 4", "top": 0}
+    assert grid.page.evaluate("window.left") == [ghost | still]
+    grid.locator(".rtw-leaving").wait_for(state="detached")
+    assert grid.bounding_box() == box
+    # Rows that are only looked for elsewhere do not leave.
+    header(grid, "id").click()
+    header(grid, "id").click()
+    wait_first(grid, 1, "3000")
+    header(grid, "id").click()
+    wait_first(grid, 1, "1")
+    grid.get_by_role("searchbox").fill("item 29")
+    wait_facts(grid, "111 of 3,000 rows")
+    grid.get_by_role("searchbox").fill("no such thing")
+    wait_facts(grid, "0 of 3,000 rows")
+    assert grid.get_by_text("no rows match · the table holds 3,000").is_visible()
+    grid.get_by_role("searchbox").fill("")
+    wait_first(grid, 1, "1")
+    assert len(grid.page.evaluate("window.left")) == 1
+    grid.page.emulate_media(reduced_motion="reduce")
+    try:
+        database.execute("insert into items values (0, 'goes still', 1, now(), null)")
+        wait_first(grid, 1, "0")
+        grid.page.wait_for_timeout(1300)  # a place where a row went takes no other for a moment
+        database.execute("delete from items where id = 0")
+        grid.page.wait_for_function("window.left.length > 1")
+        assert grid.page.evaluate("window.left[1].moves") == "none"
+    finally:
+        grid.page.emulate_media(reduced_motion="no-preference")
+    wait_first(grid, 1, "1")
+
+
+def test_the_grid_is_as_tall_as_whole_rows(grid: Any) -> None:
+    head, shown, row = grid.evaluate(
+        """grid => [grid.querySelector('.rtw-head').offsetHeight, grid.querySelector('[role=grid]').clientHeight,
+                     grid.querySelector('.rtw-body > [role=row]').offsetHeight]"""
+    )
+    assert (head, shown, row) == (24, 24 + 12 * 24, 24)
+
+
 def test_following_the_tail(grid: Any, database: Any) -> None:
     grid.get_by_role("button", name="follow").click()
     grid.get_by_role("gridcell", name="item 3000", exact=True).wait_for()

@@ -69,7 +69,7 @@ def test_a_channels_frames_only_a_bounded_number_and_pause(local: Any) -> None:
     room.send("m", {"n": 99})
     until(lambda: page.state["waiting"] >= 1)
     page.say("resume")
-    until(lambda: any("'n': 99" in line["text"] for f in page.frames for line in f.get("lines", [])))
+    until(lambda: any('"n": 99' in line["text"] for f in page.frames for line in f.get("lines", [])))
     page.say("export")
     until(lambda: any("file" in frame for frame in page.frames))
     inspector.clear()

@@ -47,6 +47,36 @@ def test_a_page_follows_inserts_updates_and_deletes(table: Any, orders: Any) -> 
     until(lambda: page.keys == [0, 2, 3])
 
 
+def test_a_page_hears_which_rows_went_and_of_none_that_only_moved(table: Any, orders: Any) -> None:
+    orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 59) n")
+    until(lambda: len(table.df) == 53)
+    page = Page(table, start=0, stop=10)
+    until(lambda: page.keys == [1, 2, 3, *range(10, 17)])
+    orders.sql("insert into orders values (0, 'plums', 1, true)")  # moves 16 out of the window
+    until(lambda: page.keys == [0, 1, 2, 3, *range(10, 16)])
+    page.say("wants", wants={"start": 5, "stop": 15})
+    until(lambda: page.keys[0] == 11)
+    page.say("wants", wants={"start": 0, "stop": 10, "sort": [["id", True]]})
+    until(lambda: page.keys[0] == 59)
+    page.say("wants", wants={"start": 0, "stop": 10, "filters": {"amount": "<15"}})
+    until(lambda: page.keys == [0, 1, 2, *range(10, 15)])
+    assert not any("gone" in frame for frame in page.frames), "only the view has moved, or looks at other rows"
+    orders.sql("update orders set amount = 99 where id = 11")
+    until(lambda: 11 not in page.keys)
+    orders.sql("delete from orders where id in (12, 40)")  # 40 is not seen
+    until(lambda: 12 not in page.keys)
+    assert [frame["gone"] for frame in page.frames if "gone" in frame] == [[11], [12]]
+    page.say("wants", wants={"start": 0, "stop": 10})
+    until(lambda: page.keys == [0, 1, 2, 3, 10, 11, 13, 14, 15, 16])
+    # Gone and back at once, and one that goes while another comes in its place.
+    orders.sql("begin; delete from orders where id = 10; insert into orders values (10, 'back', 1, true); commit")
+    until(lambda: "back" in {row["item"] for row in page.rows})
+    assert len([frame for frame in page.frames if "gone" in frame]) == 2
+    orders.sql("update orders set id = 12 where id = 11")
+    until(lambda: page.keys == [0, 1, 2, 3, 10, 12, 13, 14, 15, 16])
+    assert page.frames[-1]["gone"] == [11]
+
+
 def test_what_changes_outside_of_the_window_does_not_travel(table: Any, orders: Any) -> None:
     orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 500) n")
     until(lambda: len(table.df) == 494)

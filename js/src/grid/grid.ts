@@ -11,6 +11,7 @@ import { Flashes } from "./flash";
 import { format } from "./format";
 import { Head } from "./head";
 import { type Command, HEADER, commandFor } from "./keys";
+import { Leaving } from "./leaving";
 import { type Layout, NARROWEST, type Placed, WIDEST, guessWidth, inView, nextSort, place, readLayout } from "./layout";
 import { Menu } from "./menu";
 import { Position } from "./position";
@@ -72,6 +73,7 @@ export class Grid {
   private readonly head: Head;
   private readonly menu: Menu;
   private readonly flashes = new Flashes();
+  private readonly leaving = new Leaving();
   private readonly guessed = new Map<string, number>();
   private readonly position = new Position();
   private asked: Range = { start: 0, stop: 3 * ROWS };
@@ -86,6 +88,7 @@ export class Grid {
   private active: { index: number; id: string | undefined; column: string } = { index: 0, id: undefined, column: "" };
   private refocus = false;
   private rtl = false;
+  private bar = "";
   private typing = 0;
   private saying = 0;
   /** Since when seen rows are not here. */
@@ -135,6 +138,7 @@ export class Grid {
 
   take(frame: TableFrame): void {
     const seen = this.knownRows();
+    const before = this.position.top;
     const changes = this.sheet.take(frame);
     const now = performance.now();
     this.flashes.sweep(now);
@@ -147,6 +151,7 @@ export class Grid {
         this.position.shift(moved);
         this.asked = { start: Math.max(0, this.asked.start + moved), stop: Math.max(0, this.asked.stop + moved) };
       }
+      if (changes.gone.length) this.showGone(seen, new Set(changes.gone), before, now);
     }
     // An answer that is the same as what was there is not sent.
     if (changes.window || now > this.askedAt + SETTLED) this.unsettled = false;
@@ -155,6 +160,18 @@ export class Grid {
     const { active } = this;
     if (changes.cells.some(([id, column]) => id === active.id && column === active.column) && this.hasFocus()) this.sayActive();
     this.redraw();
+  }
+
+  /** Shows the seen rows that went as going, unless most of the view went: then nothing of it could be made out. */
+  private showGone(seen: [id: string, index: number][], gone: Set<string>, before: number, now: number): void {
+    const left = seen.filter(([id]) => gone.has(id));
+    if (left.length * 2 > this.screen) return;
+    for (const [id, index] of left) {
+      const onView = index * ROW - before;
+      const place = Math.round(onView / ROW);
+      const picture = this.leaving.isFree(place, now) ? this.rows.pictureOf(id) : undefined;
+      if (picture) this.leaving.add(picture, place, onView + this.position.top, now);
+    }
   }
 
   /** A screen reader reads a cell when one comes to it, and not again when its value changes. */
@@ -291,6 +308,7 @@ export class Grid {
   /** Other rows are wanted than those that are here. */
   private askAnew(): void {
     this.unsettled = true;
+    this.leaving.clear();
     // Who sorts or searches wants to see what comes first.
     this.position.to(0);
     this.ask(true);
@@ -516,6 +534,9 @@ export class Grid {
     const width = columns.reduce((sum, column) => sum + column.width, 0);
     if (!columns.some((column) => column.name === active.column)) active.column = columns[0]?.name ?? "";
     if (total === 0 && columns.length) active.index = HEADER;
+    // What a scroll bar takes is added, so that the rows above it stay whole.
+    const bar = `${element.offsetHeight - element.clientHeight}px`;
+    if (this.bar !== bar) element.style.setProperty("--rtw-bar", (this.bar = bar));
     const drawn = inView(columns, Math.abs(element.scrollLeft), element.clientWidth || 800);
     const hadFocus = this.hasFocus();
     this.head.draw({
@@ -529,6 +550,7 @@ export class Grid {
       active: active.index === HEADER ? active.column : undefined,
     });
     const { height } = this;
+    const before = this.position.top;
     this.position.settle(element, total, height, this.follow);
     const { top } = this.position;
     const seen = seenRows(top, height, total);
@@ -544,6 +566,8 @@ export class Grid {
       isSelected: (id) => this.selection.has(id),
       active,
     });
+    const room = Math.max(canvasHeight(total), height); // more would lengthen what can be scrolled
+    this.leaving.draw(body, top - before, (y) => this.position.drawnAt(y, total, room));
     element.setAttribute("aria-rowcount", String(total + 1));
     element.setAttribute("aria-colcount", String(columns.length));
     this.showEmpty(total);
@@ -569,10 +593,13 @@ export class Grid {
   }
 
   private showEmpty(total: number): void {
-    const { sheet } = this;
+    const { sheet, leaving } = this;
+    const all = sheet.state.total;
+    this.empty.hidden = total > 0 || leaving.any || (!sheet.loaded && sheet.state.error !== "");
     const narrowed = this.layout.search !== "" || Object.keys(this.layout.filters).length > 0;
-    this.empty.hidden = total > 0 || (!sheet.loaded && sheet.state.error !== "");
-    setText(this.empty, !sheet.loaded ? "waiting for rows…" : narrowed ? "no rows match" : "no rows");
+    const none = `no rows match · the table holds ${all.toLocaleString("en-US")}`;
+    const hidden = sheet.state.looking ? "looking…" : narrowed ? none : "waiting for rows…";
+    setText(this.empty, !sheet.loaded ? "waiting for rows…" : all > 0 ? hidden : "no rows");
   }
 
   private hasFocus(): boolean {
@@ -594,9 +621,9 @@ export class Grid {
   /** Drops the marks that are over, and draws again when the next one is. */
   private sweep(): void {
     const now = performance.now();
-    const next = this.flashes.sweep(now);
+    const next = Math.min(this.flashes.sweep(now) ?? Infinity, this.leaving.sweep(now) ?? Infinity);
     clearTimeout(this.sweeping);
-    if (next !== undefined && !this.signal.aborted) this.sweeping = window.setTimeout(this.redraw, Math.max(20, next - now));
+    if (next !== Infinity && !this.signal.aborted) this.sweeping = window.setTimeout(this.redraw, Math.max(20, next - now));
   }
 }
 

@@ -50,7 +50,12 @@ export class Position {
 
   /** Where a row is drawn on the canvas. */
   yOf(index: number, total: number): number {
+    return this.drawnAt(index * ROW, total, canvasHeight(total));
+  }
+
+  /** Where on a canvas of some height that is drawn which stands so many pixels from the top of the full list. */
+  drawnAt(y: number, total: number, room: number): number {
     const offset = isScaled(total) ? this.scroll - this.top : 0;
-    return clamp(index * ROW + offset, 0, canvasHeight(total) - ROW);
+    return clamp(y + offset, 0, room - ROW);
   }
 }

@@ -102,6 +102,22 @@ export class Rows {
     return all.filter((element) => element !== undefined);
   }
 
+  /** A picture of a drawn row, for the eyes only. */
+  pictureOf(id: string): HTMLElement | undefined {
+    const row = this.drawn.get(id)?.element;
+    if (!row) return undefined;
+    const picture = row.cloneNode(true) as HTMLElement;
+    for (const element of [picture, ...picture.querySelectorAll<HTMLElement>("*")]) {
+      for (const { name } of [...element.attributes]) {
+        if (name !== "class" && name !== "style" && name !== "dir") element.removeAttribute(name);
+      }
+      element.classList.remove("rtw-flash");
+    }
+    picture.className = "rtw-row rtw-leaving";
+    picture.setAttribute("aria-hidden", "true");
+    return picture;
+  }
+
   private make(): Row {
     const gap = h("div", { class: "rtw-gap", role: "presentation" });
     const element = h("div", { role: "row" });

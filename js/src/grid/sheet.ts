@@ -15,6 +15,8 @@ export interface State {
   /** Rows of the table; `shown`, where it is there, says how many of them search and filters leave. */
   total: number;
   shown?: number | null;
+  /** The kernel has not yet looked at all rows for what search and filters leave. */
+  looking?: boolean;
   lag: number | null;
   rate: number;
   /** When rows changed last, in ms since 1970. */
@@ -30,6 +32,8 @@ export interface TableFrame extends Frame {
   start?: number;
   keys?: unknown[];
   columns?: unknown[][];
+  /** Keys of the last window that the table no longer holds, or that search and filters no longer leave. */
+  gone?: unknown[];
   /** The answer to a wish for CSV: a file, or why there is none. */
   csv?: { name: string; text: string } | { problem: string };
   patch?: [column: string, cells: [row: number, value: unknown][]][];
@@ -39,6 +43,8 @@ export interface TableFrame extends Frame {
 export interface Changes {
   cells: [id: string, column: string][];
   arrived: string[];
+  /** Rows that went out of the table, not only out of the window. */
+  gone: string[];
   /** The known rows stand in another order altogether, as after sorting. */
   reordered: boolean;
   schema: boolean;
@@ -94,9 +100,9 @@ export class Sheet {
   }
 
   take(frame: TableFrame): Changes {
-    const changes: Changes = { cells: [], arrived: [], reordered: false, schema: false, window: false };
+    const changes: Changes = { cells: [], arrived: [], gone: [], reordered: false, schema: false, window: false };
     const rowsBefore = this.rows;
-    if (frame.state) this.state = { ...this.state, shown: null, ...frame.state };
+    if (frame.state) this.state = { ...this.state, shown: null, looking: false, ...frame.state };
     if (Array.isArray(frame.schema)) {
       changes.schema = JSON.stringify(frame.schema) !== JSON.stringify(this.schema);
       this.schema = frame.schema;
@@ -142,6 +148,9 @@ export class Sheet {
     }
     changes.reordered = this.isReordered(before.places);
     changes.arrived = this.arrivals(before, knewEnd);
+    if (Array.isArray(frame.gone)) {
+      changes.gone = frame.gone.map(idOf).filter((id) => before.places.has(id) && !this.places.has(id));
+    }
   }
 
   private isReordered(before: Map<string, number>): boolean {

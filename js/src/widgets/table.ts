@@ -9,6 +9,8 @@ import { clamp } from "../grid/window";
 import type { TableFrame } from "../grid/sheet";
 
 const SEARCH_AFTER = 200;
+/** Rows that the grid has room for: the fewest, the most until somebody pulls it larger, and with none to show. */
+const [LOW, FULL, EMPTY] = [6, 12, 3];
 const STALE = new Set(["stale", "error", "errored", "closed", "reconnecting"]);
 
 function render({ model, el, signal: given }: { model: Model; el: HTMLElement; signal?: AbortSignal }): () => void {
@@ -48,9 +50,8 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   if (Array.isArray(before) && before.length) grid.setSelected(before);
   // Without the attribute JupyterLab would take keys pressed here for its own: two presses of D delete the cell.
   const root = h("div", { class: "rtw rtw-table", "data-lm-suppress-shortcuts": true }, status.element, status.problem, grid.pane);
-  // Few rows need little room; once shown, the room stays as it is.
-  const rows = model.get("count");
-  if (typeof rows === "number" && rows > 0) root.style.setProperty("--rtw-rows", String(clamp(rows + 2, 6, 12)));
+  const room = new Room(root);
+  room.see(Number(model.get("count")) || 0, model.get("status") === "live", false);
   el.append(root);
 
   function take(frame: TableFrame): void {
@@ -65,6 +66,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
 
   function show(): void {
     const { state } = grid.sheet;
+    if (grid.sheet.loaded) room.see(state.total, state.status === "live", true);
     status.show(state.status, state.error, facts());
     // Where there is nothing to show or to work with, the words on what is wrong stand alone.
     root.classList.toggle("rtw-bare", !grid.sheet.loaded && state.status === "error");
@@ -132,6 +134,28 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   show();
   grid.redraw();
   return close;
+}
+
+/** Rows that the grid is tall, always whole ones. It changes once: what grows or shrinks while it is looked at makes the page jump. */
+class Room {
+  private is: "unknown" | "empty" | "settled" = "unknown";
+
+  constructor(private readonly root: HTMLElement) {}
+
+  /** `shown`: the grid has been seen while it waited, with the room of a full one, which it then keeps. */
+  see(rows: number, live: boolean, shown: boolean): void {
+    if (rows > 0 && this.is !== "settled") {
+      if (this.is === "empty" || !shown) this.set(clamp(rows + 2, LOW, FULL));
+      this.is = "settled";
+    } else if (rows === 0 && live && this.is === "unknown") {
+      this.set(EMPTY);
+      this.is = "empty";
+    }
+  }
+
+  private set(rows: number): void {
+    this.root.style.setProperty("--rtw-rows", String(rows));
+  }
 }
 
 /** A trait that a person sets here and that code sets in the kernel. What was said from here comes back when the kernel has time;
