@@ -26,6 +26,7 @@ from . import frames
 from .auth import Identity
 from .hub import Channel, Hub
 from .limits import Limits
+from .matching import Test, compare
 from .pgoutput import Row, RowChange, Transaction
 from .pool import Connection, Pool
 from .ring import Ring
@@ -38,9 +39,6 @@ _CHUNK = 1000  # changes between two looks at other clients
 _EVENTS = frozenset({"INSERT", "UPDATE", "DELETE"})
 _MAX_IN = 100
 _COMPARED = ("eq", "neq", "lt", "lte", "gt", "gte", "in", "isdistinct")
-_REGEXES = {"match": "~", "imatch": "~*"}
-_REGEX_PATIENCE = "1000"
-"""Milliseconds that Postgres may take to compare the values of a batch with one regular expression."""
 _UNABLE = "Unable to subscribe to changes with given parameters."
 
 
@@ -60,69 +58,49 @@ class Binding(msgspec.Struct, frozen=True):
     select: tuple[str, ...] | None
 
 
-class _Test(msgspec.Struct):
-    """A binding on one table, compiled for it."""
+class _Bound(msgspec.Struct):
+    """A binding on one table."""
 
     binding: Binding
-    test: Callable[[Mapping[str, Any]], bool] | None
-    columns: tuple[str, ...]
-    regexes: list[filters.Condition]
-    """Asked of Postgres: its expressions are not quite Python's, and do not run away."""
-
-    def holds(self, table: Table, row: Row, hidden: bool, matches: _Matches) -> bool:
-        if not self.columns:
-            return True
-        values = _values(table, row, self.columns, hidden)
-        for condition in self.regexes:
-            value = values[condition.column]
-            if (
-                value is None
-                or matches[condition.op, condition.value].get(value, condition.negated) is condition.negated
-            ):
-                return False
-        return self.test is None or self.test(values)
-
-
-_Matches = dict[tuple[str, Any], dict[str, bool]]
-"""By operator and expression: of each value, whether it matches."""
+    tests: list[Test]
 
 
 class _Target:
     """A group's bindings on one table, compiled for it."""
 
-    def __init__(self, group: Group, table: Table) -> None:
+    def __init__(self, group: Group, table: Table, tests: dict[filters.Condition, Test]) -> None:
+        """`tests`: those of the table, shared by all who set the same condition."""
         relation = table.relation
         self.group = group
-        self.tests: list[_Test] = []
+        self.bound: list[_Bound] = []
         selects: list[tuple[str, ...] | None] = []
         for binding in group.bindings:
             if binding.schema in ("*", relation.schema) and binding.table in ("*", relation.name):
-                plain, regexes = _split(binding.filter)
-                test = _compiled(plain, table) if plain.conditions else None
-                self.tests.append(_Test(binding, test, tuple(binding.filter.columns), regexes))
+                own = [tests.setdefault(one, Test(one, table)) for one in binding.filter.conditions]
+                self.bound.append(_Bound(binding, own))
                 selects.append(binding.select)
         # Where several entries of one channel match, it gets one frame: with the columns that any of them asked for.
         self.select = None if None in selects else frozenset(name for select in selects if select for name in select)
         self.simple = {
-            kind: self._suffix([test.binding.id for test in self.tests if kind in test.binding.events])
+            kind: self._suffix([bound.binding.id for bound in self.bound if kind in bound.binding.events])
             for kind in _EVENTS
         }
-        self.filtered = any(test.columns for test in self.tests)
-        self.regexes = [condition for test in self.tests for condition in test.regexes]
+        self.filtered = any(bound.tests for bound in self.bound)
 
     def _suffix(self, ids: list[int]) -> bytes:
         return b',"ids":[%b]}%b' % (b",".join(b"%d" % i for i in ids), self.group.after) if ids else b""
 
-    def suffix(self, table: Table, kind: str, row: Row, matches: _Matches) -> bytes:
-        """What ends the frame of this change: its matching ids; empty where none matches."""
+    def suffix(self, kind: str, values: Mapping[str, Any] | None) -> bytes:
+        """What ends the frame of this change: its matching ids; empty where none matches. `values`: those of the
+        columns in filters."""
         if not self.filtered:
             return self.simple[kind]
-        hidden = _hidden(table, kind)
+        assert values is not None
         return self._suffix(
             [
-                test.binding.id
-                for test in self.tests
-                if kind in test.binding.events and test.holds(table, row, hidden, matches)
+                bound.binding.id
+                for bound in self.bound
+                if kind in bound.binding.events and all(test.holds(values) for test in bound.tests)
             ]
         )
 
@@ -131,21 +109,6 @@ def _hidden(table: Table, kind: str) -> bool:
     """Whether a filter looks at no more than the key, which is all that everybody is told: of a row that is gone nobody
     can tell who saw it."""
     return kind == "DELETE" and table.rls
-
-
-def _split(wanted: filters.Filter) -> tuple[filters.Filter, list[filters.Condition]]:
-    """A filter without its regular expressions, and those."""
-    regexes = [condition for condition in wanted.conditions if condition.op in _REGEXES]
-    return filters.Filter(tuple(c for c in wanted.conditions if c.op not in _REGEXES)), regexes
-
-
-def _compiled(wanted: filters.Filter, table: Table) -> Callable[[Mapping[str, Any]], bool]:
-    try:
-        return wanted.compile(table.base_types)
-    except RealtimeError as error:
-        # The column's type is another since the subscription was made: that must not keep changes from the others.
-        log.warning("a filter on %s.%s matches nothing: %s", table.relation.schema, table.relation.name, error)
-        return lambda row: False
 
 
 def _values(table: Table, row: Row, columns: tuple[str, ...], hidden: bool) -> dict[str, Any]:
@@ -371,15 +334,13 @@ class Changes:
                 return filters.Filter()
             # The type without its length, since a cast to that would cut the value.
             cursor = await connection.execute(
-                "select a.attname::text, pg_catalog.format_type(a.atttypid, -1), coalesce(b.typname, y.typname)::text "
+                "select a.attname::text, pg_catalog.format_type(a.atttypid, -1) "
                 "from pg_catalog.pg_attribute a join pg_catalog.pg_roles r on r.rolname = %s "
-                "join pg_catalog.pg_type y on y.oid = a.atttypid "
-                "left join pg_catalog.pg_type b on b.oid = y.typbasetype "
                 "where a.attrelid = any(%s) and a.attnum > 0 and not a.attisdropped "
                 "and pg_catalog.has_column_privilege(r.oid, a.attrelid, a.attnum, 'SELECT')",
                 (identity.role, oids),
             )
-            columns = {name: (kind, base) for name, kind, base in await cursor.fetchall()}
+            columns = dict(await cursor.fetchall())
             written: list[filters.Condition] = []
             for condition in conditions:
                 if condition.column not in columns:
@@ -391,22 +352,17 @@ class Changes:
                         f"{failed}P0001 (raise_exception) too many values for `in` filter. Maximum {_MAX_IN}"
                     )
                 try:
-                    written.append(await _written(connection, condition, columns[condition.column][0]))
+                    written.append(await _written(connection, condition, columns[condition.column]))
                 except psycopg.OperationalError:
                     raise
                 except psycopg.Error as error:
                     message = error.diag.message_primary or str(error)
                     name = _condition_name(error)
                     raise SubscribeError(f"{failed}{error.sqlstate} ({name}) {message}") from None
-            wanted = filters.Filter(tuple(written))
-            try:
-                _split(wanted)[0].compile({name: base for name, (_, base) in columns.items()})
-            except RealtimeError as error:
-                raise SubscribeError(f"{failed}0A000 (feature_not_supported) {error.message}") from None
             for name in select or []:
                 if name not in columns:
                     raise SubscribeError(f"{failed}P0001 (raise_exception) invalid column for select {name}")
-            return wanted
+            return filters.Filter(tuple(written))
 
     # --- delivery
 
@@ -480,9 +436,7 @@ class Changes:
                 continue
             made: dict[Projection | None, bytes] = {}
             for plan in plans[id(relation)]:
-                row = change.old if change.kind == "DELETE" else change.new
-                assert row is not None
-                suffix = plan.target.suffix(plan.table, change.kind, row, plan.matches)
+                suffix = plan.target.suffix(change.kind, plan.values.get(number))
                 if not suffix:
                     continue
                 if change.kind != "DELETE":
@@ -516,14 +470,14 @@ class Changes:
     ) -> list[_Plan]:
         plans: list[_Plan] = []
         asking: list[_Plan] = []
-        matches = await self._matches(table, targets, changes)
+        values = await self._looked_at(table, targets, changes)
         for target in targets:
             role = target.group.identity.role
             grants = await self._catalogue.grants(table, role)
             columns = grants & table.every
             if target.select is not None:
                 columns &= target.select | table.key_names
-            plan = _Plan(table, target, table.projection(columns), matches)
+            plan = _Plan(table, target, table.projection(columns), values)
             if not table.key:
                 plan.error = "Error 400: Bad Request, no primary key"
             elif not table.key_names <= grants:
@@ -544,30 +498,24 @@ class Changes:
                 plan.visible = visible[plan.target.group.identity]
         return plans
 
-    async def _matches(self, table: Table, targets: list[_Target], changes: list[RowChange]) -> _Matches:
-        """What the filters' regular expressions say of the values in these changes."""
-        wanted: dict[tuple[str, Any], set[str]] = {}
-        for condition in (condition for target in targets for condition in target.regexes):
-            values = wanted.setdefault((condition.op, condition.value), set())
-            for change in changes:
-                row = change.old if change.kind == "DELETE" else change.new
-                if change.relation is table.relation and row is not None:
-                    hidden = _hidden(table, change.kind)
-                    value = _values(table, row, (condition.column,), hidden)[condition.column]
-                    if value is not None:
-                        values.add(value)
-        return {(op, pattern): await self._match(op, pattern, list(values)) for (op, pattern), values in wanted.items()}
-
-    async def _match(self, op: str, pattern: str, values: list[str]) -> dict[str, bool]:
-        query = sql.SQL("select v, v {} %s from unnest(%s::text[]) v").format(sql.SQL(_REGEXES[op]))
-        try:
-            async with self._pool.connection() as connection, connection.transaction():
-                await connection.execute("select set_config('statement_timeout', %s, true)", (_REGEX_PATIENCE,))
-                cursor = await connection.execute(query, (pattern, values))
-                return dict(await cursor.fetchall())
-        except psycopg.errors.QueryCanceled:
-            log.warning("a filter matches nothing of %d values: its expression takes too long", len(values))
+    async def _looked_at(
+        self, table: Table, targets: list[_Target], changes: list[RowChange]
+    ) -> dict[int, dict[str, Any]]:
+        """By the change's number, the values that filters look at, once Postgres has compared those that only it
+        can."""
+        tests = {test.condition: test for target in targets for bound in target.bound for test in bound.tests}
+        if not tests:
             return {}
+        columns = tuple({condition.column for condition in tests})
+        values = {
+            number: _values(table, row, columns, _hidden(table, change.kind))
+            for number, change in enumerate(changes)
+            if change.relation is table.relation
+            and (row := change.old if change.kind == "DELETE" else change.new) is not None
+        }
+        for test in tests.values():
+            await test.ask(self._pool, values.values())
+        return values
 
     def _broadcast(self, table: Table, change: RowChange) -> None:
         """A row of realtime.messages: realtime.send and realtime.broadcast_changes speak through it."""
@@ -627,15 +575,16 @@ class Changes:
 async def _written(connection: Connection, condition: filters.Condition, kind: str) -> filters.Condition:
     """The condition with its value as Postgres writes one of the column's type, so that all that it reads (`today`) is
     understood. Raises psycopg.Error for what it does not read."""
-    if condition.op in ("match", "imatch"):
-        await connection.execute("select '' ~ %s", (condition.value,))
     if condition.op not in _COMPARED:
+        if condition.op != "is":
+            await compare(connection, condition, "text", [""])
         return condition
     values = [condition.value] if isinstance(condition.value, str) else list(condition.value)
     # The type's name comes from the catalogue, never from the client.
     query = sql.SQL("select format('%%s', v::{}) from unnest(%s::text[]) with ordinality as u(v, n) order by n")
     cursor = await connection.execute(query.format(sql.SQL(kind.replace("%", "%%"))), (values,))
     found = tuple([row[0] for row in await cursor.fetchall()])
+    await compare(connection, condition, kind, list(found[:1]))  # such as json, which has no operators
     return filters.Condition(
         condition.column, condition.op, found if condition.op == "in" else found[0], condition.negated
     )
@@ -682,8 +631,9 @@ def _tails(pieces: _Pieces) -> Iterator[tuple[bytes, list[RowChange]]]:
 
 
 def _targets(groups: Iterable[Group], table: Table) -> list[_Target]:
-    targets = [_Target(group, table) for group in groups]
-    return [target for target in targets if target.tests]
+    tests: dict[filters.Condition, Test] = {}
+    targets = [_Target(group, table, tests) for group in groups]
+    return [target for target in targets if target.bound]
 
 
 class _Plan(msgspec.Struct):
@@ -693,7 +643,8 @@ class _Plan(msgspec.Struct):
     table: Table
     target: _Target
     projection: Projection
-    matches: _Matches
+    values: Mapping[int, Mapping[str, Any]]
+    """By the change's number: what filters look at."""
     error: str = ""
     visible: Collection[int] | None = None
 

@@ -21,6 +21,8 @@ class PgType(msgspec.Struct, frozen=True):
     element: int  # the element type of a true array, else 0
     base: int  # the type under a domain, else 0
     delimiter: str = ","
+    cast: str = "text"
+    """As SQL writes the type, without its length: a cast to that would cut the value."""
 
 
 def text(value: bytes) -> bytes:
@@ -143,8 +145,11 @@ class Types:
     def __init__(self) -> None:
         self._types: dict[int, PgType] = {}
         self._converters: dict[int, Converter] = {}
+        self.collated = False
+        """Whether the database sorts text otherwise than by code point."""
 
-    def load(self, rows: list[tuple[Any, ...]]) -> None:
+    def load(self, rows: list[tuple[Any, ...]], collated: bool = False) -> None:
+        self.collated = collated
         self._types = {row[0]: PgType(*row) for row in rows}
         self._converters.clear()
 
@@ -154,6 +159,10 @@ class Types:
     def name(self, oid: int) -> str:
         known = self._types.get(oid)
         return known.name if known else "text"
+
+    def cast(self, oid: int) -> str:
+        known = self._types.get(oid)
+        return known.cast if known else "text"
 
     def base_name(self, oid: int) -> str:
         known = self._types.get(oid)
@@ -180,6 +189,7 @@ class Types:
 
 # A true array only: `point` and `name` have elements too, but are written as text.
 TYPES_QUERY = """
-select oid::int8, typname, case when typcategory = 'A' then typelem::int8 else 0 end, typbasetype::int8, typdelim::text
+select oid::int8, typname, case when typcategory = 'A' then typelem::int8 else 0 end, typbasetype::int8, typdelim::text,
+  pg_catalog.format_type(oid, -1)
 from pg_catalog.pg_type
 """

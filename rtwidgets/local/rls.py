@@ -88,6 +88,10 @@ class Table:
         """The columns that decide whether a version of a row is as visible as the row that stands."""
         self.type_names = [types.name(column.type_oid) for column in relation.columns]
         self.base_types = {column.name: types.base_name(column.type_oid) for column in relation.columns}
+        self.casts = {column.name: types.cast(column.type_oid) for column in relation.columns}
+        """By column, its type as SQL writes it."""
+        self.collated = frozenset(self.base_types if types.collated else ())
+        """Columns whose text Postgres does not sort by code point."""
         self.names = [_dumps(column.name) + b":" for column in relation.columns]
         self.converters: list[Converter] = [types.converter(column.type_oid) for column in relation.columns]
         self.every = frozenset(positions)
@@ -185,7 +189,9 @@ class Catalogue:
                 await self._end(connection, xid)
             if any(column.type_oid not in self.types for column in relation.columns):
                 cursor = await connection.execute(TYPES_QUERY)
-                self.types.load(await cursor.fetchall())
+                found = await cursor.fetchall()
+                cursor = await connection.execute("select 'a' < 'B'")
+                self.types.load(found, (await cursor.fetchone() or [False])[0])
             cursor = await connection.execute(_TABLE, (relation.oid,))
             row = await cursor.fetchone()
         self._bypass.clear()

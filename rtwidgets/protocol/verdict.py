@@ -2,7 +2,8 @@
 
 A table reads its rows through Postgres and judges each change here. Where the two differed, rows would come and go as
 they are read or changed, so whatever only Postgres knows (how `inet` compares, what `today` means, a regular expression
-in its own dialect) is left to it: the row is then read again by key, with the filter.
+in its own dialect) is left to it: the row is then read again by key, with the filter. The local server asks the same of
+the rows in the log, and Postgres where only it knows.
 """
 
 from __future__ import annotations
@@ -43,14 +44,17 @@ def judge(
     types: Mapping[str, str],
     labels: Mapping[str, Sequence[str]] | None = None,
     collated: Collection[str] = (),
+    *,
+    logged: bool = False,
 ) -> Verdict:
     """A function from a row (JSON values by column) to whether it matches; None where only Postgres can tell.
 
     `types`: Postgres type names by column, of domains their base types. `labels`: an enum's labels in order, by its
-    name. `collated`: columns that Postgres does not sort by code point.
+    name. `collated`: columns that Postgres does not sort by code point. `logged`: the rows are those of Postgres' log,
+    values as it writes them, where a null is one.
     """
     tests = [
-        _verdict(condition, types.get(condition.column, ""), labels or {}, condition.column in collated)
+        _verdict(condition, types.get(condition.column, ""), labels or {}, condition.column in collated, logged)
         for condition in wanted.conditions
     ]
 
@@ -154,9 +158,12 @@ _READERS: dict[str, Reader] = {
 }
 
 
-def _verdict(condition: Condition, kind: str, labels: Mapping[str, Sequence[str]], collated: bool) -> Verdict:
+def _verdict(
+    condition: Condition, kind: str, labels: Mapping[str, Sequence[str]], collated: bool, logged: bool
+) -> Verdict:
     column, op, negated = condition.column, condition.op, condition.negated
-    null = None if kind in _MAYBE_NAN else op == "isdistinct" and not negated
+    maybe_nan = kind in _MAYBE_NAN and not logged
+    null = None if maybe_nan else op == "isdistinct" and not negated
     holds = _holds(condition, kind, labels, collated)
 
     def test(row: Mapping[str, Any]) -> bool | None:
@@ -164,7 +171,7 @@ def _verdict(condition: Condition, kind: str, labels: Mapping[str, Sequence[str]
             return None
         value = row[column]
         if op == "is":
-            found = _is(value, kind, str(condition.value))
+            found = _is(value, kind, str(condition.value), maybe_nan)
         elif value is None:
             return null
         else:
@@ -174,12 +181,12 @@ def _verdict(condition: Condition, kind: str, labels: Mapping[str, Sequence[str]
     return test
 
 
-def _is(value: Any, kind: str, wanted: str) -> bool | None:
+def _is(value: Any, kind: str, wanted: str, maybe_nan: bool) -> bool | None:
     if value is None:
-        return None if kind in _MAYBE_NAN else wanted in ("null", "unknown")
+        return None if maybe_nan else wanted in ("null", "unknown")
     if wanted in ("null", "unknown"):
         return False
-    return value is (wanted == "true") if isinstance(value, bool) else None
+    return _truth(value) is (wanted == "true") if kind == "bool" else None
 
 
 def _unknown(value: Any) -> None:

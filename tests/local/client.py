@@ -37,7 +37,9 @@ async def ask(ws: Any, topic: str, event: str, payload: Any) -> Any:
             return frame[4]
 
 
-async def subscribed(ws: Any, *params: dict[str, str]) -> None:
-    await ask(ws, "realtime:t", "phx_join", {"config": {"postgres_changes": list(params)}})
+async def subscribed(ws: Any, *params: dict[str, str]) -> list[int]:
+    """Joins with these subscriptions; returns their ids."""
+    reply = await ask(ws, "realtime:t", "phx_join", {"config": {"postgres_changes": list(params)}})
     frame = json.loads(await asyncio.wait_for(ws.recv(), 10))
     assert frame[4]["message"] == "Subscribed to PostgreSQL", frame
+    return [entry["id"] for entry in reply["response"]["postgres_changes"]]
