@@ -25,7 +25,12 @@ PATIENCE = "1000"
 REMEMBERED = 10_000
 """Answers kept a condition."""
 _COMPARED = {
-    "eq": "=", "neq": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">=",
+    "eq": "=",
+    "neq": "<>",
+    "lt": "<",
+    "lte": "<=",
+    "gt": ">",
+    "gte": ">=",
     "isdistinct": "is distinct from",
 }
 _PATTERNS = {"like": "~~", "ilike": "~~*", "match": "~", "imatch": "~*"}

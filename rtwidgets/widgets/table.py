@@ -278,7 +278,7 @@ class LiveTable(Grid):
     def _took(self, delta: Delta) -> None:
         if not delta.reset:  # else the table was read: when its rows changed is not known
             self._changed_at = round(time.time() * 1000)
-        self._since_rate += len(delta.inserted) + len(delta.updated) + len(delta.deleted)
+            self._since_rate += len(delta.inserted) + len(delta.updated) + len(delta.deleted)
         pump.mark(self)
 
     def _now_is(self, status: str, error: RealtimeError | None) -> None:
