@@ -86,6 +86,12 @@ test("draws, names the last values, follows", async () => {
   expect(values()).toEqual(["30", "99"]);
 });
 
+test("what is only announced, without a value yet, does not hide the last values", async () => {
+  await draw({ series: [["a", 0], ["b", 1]], by: "g" }, [1, 1, 2, 3], [10, 20, 30, NaN], [0, 1, 0, 1]);
+  expect(values()).toEqual(["30", "20"]);
+  expect(el.querySelector("time")!.textContent).toBe("last: 2");
+});
+
 test("what does not fit is asked for anew", async () => {
   await draw({}, [1], [1], [0]);
   model.hear({ seq: 2, points: { count: 7, whole: false, drop: 0 } }, [f64(3), f64(99), u8(0), i32(), f64()]);

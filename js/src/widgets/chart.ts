@@ -252,14 +252,20 @@ export default {
 
     /** The value of a series at a row, or its last one before. */
     const valueAt = (column: Column | undefined, row: number): number | null => {
-      for (let i = row; i >= 0; i--) if (column?.[i] !== undefined) return column[i] ?? null;
+      for (let i = row; i >= 0; i--) if (typeof column?.[i] === "number") return column[i]!;
       return null;
+    };
+
+    /** The last row in which a series has a value: the newest may be of what is only announced. */
+    const lastRow = (): number => {
+      for (let i = data[0].length - 1; i >= 0; i--) if (data.some((column, n) => n > 0 && typeof column[i] === "number")) return i;
+      return data[0].length - 1;
     };
 
     /** What is under the pointer; without one, the last values. */
     const tell = () => {
       if (!state) return;
-      const row = read ?? data[0].length - 1;
+      const row = read ?? lastRow();
       const { text, title } = reading(data[0][row], state.axis, state.categories);
       setText(at, text && read === null ? `last: ${text}` : text);
       at.title = title;
