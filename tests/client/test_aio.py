@@ -172,6 +172,7 @@ async def test_pain_05_an_expired_token_that_nobody_renews_stops_with_a_hint(ser
         assert len(server.joins("t")) == 1
 
 
+@pytest.mark.slow
 async def test_pain_05_renewal_is_pushed_to_joined_channels(server: FakeServer) -> None:
     made: list[str] = []
 

@@ -120,6 +120,7 @@ async def test_pain_37_what_callbacks_raise_is_counted_and_reaches_nobody_else(
         assert "test_pain_37" in caplog.text, "the log names the function that raised"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", [REFUSED, "ChannelRateLimitReached: Too many channels", "UnknownErrorOnChannel: x"])
 async def test_pain_19_subscribing_again_in_the_callback_is_no_storm(server: FakeServer, refusal: str) -> None:
     server.join_errors = [refusal] * 1000
@@ -398,6 +399,7 @@ async def test_pain_32_of_what_waits_too_long_each_sender_is_told(server: FakeSe
         assert sent == list(range(5, 105))
 
 
+@pytest.mark.slow
 async def test_pain_26_the_last_state_is_sent_when_the_server_allows_it(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

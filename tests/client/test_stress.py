@@ -150,6 +150,7 @@ async def test_clients_that_are_closed_leave_no_memory_behind(server: FakeServer
     assert len(alive) <= len(kinds), "at most the last one's"
 
 
+@pytest.mark.slow
 async def test_memory_is_bounded_however_much_comes(server: FakeServer) -> None:
     """Messages that nobody reads fast enough: what waits for a reader is bounded, what was handed on is forgotten."""
     async with client_of(server) as client:

@@ -46,6 +46,7 @@ async def test_every_form_of_a_token(server: FakeServer, kind: str) -> None:
         assert server.joins("t")[0].payload["access_token"] == token
 
 
+@pytest.mark.slow
 async def test_pain_05_a_new_token_goes_to_every_joined_channel(server: FakeServer) -> None:
     first, second = jwt(2), jwt(1000)
     async with client_of(server, token=in_turn(first, second)) as client:
@@ -80,6 +81,7 @@ async def test_pain_06_a_token_that_comes_while_a_join_is_under_way_is_told_afte
         assert pushed(server) == [("realtime:t", second)]
 
 
+@pytest.mark.slow
 async def test_a_session_that_begins_later_is_renewed_like_any(server: FakeServer) -> None:
     """As with a `supabase` client: nobody is signed in at first."""
     given: list[str | None] = [None, jwt(2), jwt(1000)]
@@ -91,6 +93,7 @@ async def test_a_session_that_begins_later_is_renewed_like_any(server: FakeServe
         assert pushed(server) == [("realtime:t", given[0])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [3.0, -50.0])
 async def test_a_function_that_never_has_a_new_token_is_not_asked_in_a_storm(server: FakeServer, left: float) -> None:
     asked = 0

@@ -140,6 +140,7 @@ def as_we_read_it(sent: bytes, cuts: list[int]) -> tuple[list[bytes], bytes, Any
     return asyncio.run(run())
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(stream, st.lists(st.integers(0, 1 << 20), max_size=12))
 def test_the_same_as_websockets_however_it_is_cut(sent: bytes, cuts: list[int]) -> None:

@@ -69,6 +69,7 @@ def changes(ops: list[Any]) -> list[Change]:
     return made
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(OPS, max_size=5), max_size=5),
@@ -194,6 +195,7 @@ EXACT_ROW = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.tuples(st.booleans(), st.integers(0, 8), EXACT_ROW), max_size=6), max_size=4),

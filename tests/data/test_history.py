@@ -33,6 +33,7 @@ def applied(store: Store, ops: list[Any]) -> Any:
     return store.apply(changes)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 12), FULL), max_size=6),

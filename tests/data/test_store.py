@@ -109,6 +109,7 @@ def snapshot(df: pd.DataFrame) -> list[Any]:
     return [df.dtypes.to_dict(), cells(df)]
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None)
 @given(st.lists(st.lists(OPS, max_size=8), max_size=6), st.booleans())
 def test_any_history_gives_what_the_model_holds(batches: list[list[Any]], hold: bool) -> None:
@@ -319,6 +320,7 @@ def composite(found: Change) -> Change:
     return Change(found.type, "public", "t", wide, record, old)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(OPS, max_size=8), max_size=6))
 def test_a_composite_key_does_as_a_single_one_does(batches: list[list[Any]]) -> None:
@@ -361,6 +363,7 @@ def test_closing_gaps_neither_loses_nor_keeps_a_value(low: int) -> None:
     assert [sys.getrefcount(texts[key]) for key in kept] == [held[key] for key in kept]
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(OPS, max_size=6), max_size=6), st.sampled_from(["n.desc,id", "name,id", "x,id"]))
 def test_a_frame_in_order_is_the_unordered_one_sorted(batches: list[list[Any]], order: str) -> None:

@@ -192,6 +192,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(steps)
 def test_whatever_comes_in_whatever_order_it_stands(script: list[Any]) -> None:

@@ -86,6 +86,7 @@ def read(how: Any, data: bytes) -> Any:
         return "FrameError"
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(frames() | st.binary(max_size=30), max_size=12), vsns, st.randoms(use_true_random=False))
 def test_the_same_as_reading_everything(sent: list[bytes], vsn: Any, random: Any) -> None:
@@ -96,6 +97,7 @@ def test_the_same_as_reading_everything(sent: list[bytes], vsn: Any, random: Any
         assert read(one.receive, data) == read(lambda data: receive(data, vsn), data)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(frames(), st.integers(0, 400), st.binary(max_size=3), vsns)
 def test_a_frame_damaged_anywhere_is_read_as_ever(data: bytes, at: int, junk: bytes, vsn: Any) -> None:

@@ -66,6 +66,7 @@ def test_a_second_view_and_a_second_hello_get_everything_too() -> None:
     assert [(f["seq"], f["n"]) for f in first.frames] == [(1, 7), (1, 7)]
 
 
+@pytest.mark.slow
 def test_without_acknowledgements_it_goes_on_slowly_and_says_everything_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "SLOW_PACE", 0.15)
     monkeypatch.setattr(base, "WHOLE_EVERY", 0.3)
