@@ -26,7 +26,7 @@ from . import frames
 from .auth import Identity
 from .hub import Channel, Hub
 from .limits import Limits
-from .matching import Test, compare
+from .matching import PATTERNS, Test, compare
 from .pgoutput import Row, RowChange, Transaction
 from .pool import Connection, Pool
 from .ring import Ring
@@ -38,7 +38,6 @@ _REMEMBERED = 10_000  # transactions sent, to be seen by everybody before somebo
 _CHUNK = 1000  # changes between two looks at other clients
 _EVENTS = frozenset({"INSERT", "UPDATE", "DELETE"})
 _MAX_IN = 100
-_COMPARED = ("eq", "neq", "lt", "lte", "gt", "gte", "in", "isdistinct")
 _UNABLE = "Unable to subscribe to changes with given parameters."
 
 
@@ -76,8 +75,10 @@ class _Target:
         selects: list[tuple[str, ...] | None] = []
         for binding in group.bindings:
             if binding.schema in ("*", relation.schema) and binding.table in ("*", relation.name):
-                own = [tests.setdefault(one, Test(one, table)) for one in binding.filter.conditions]
-                self.bound.append(_Bound(binding, own))
+                for one in binding.filter.conditions:
+                    if one not in tests:
+                        tests[one] = Test(one, table)
+                self.bound.append(_Bound(binding, [tests[one] for one in binding.filter.conditions]))
                 selects.append(binding.select)
         # Where several entries of one channel match, it gets one frame: with the columns that any of them asked for.
         self.select = None if None in selects else frozenset(name for select in selects if select for name in select)
@@ -575,9 +576,10 @@ class Changes:
 async def _written(connection: Connection, condition: filters.Condition, kind: str) -> filters.Condition:
     """The condition with its value as Postgres writes one of the column's type, so that all that it reads (`today`) is
     understood. Raises psycopg.Error for what it does not read."""
-    if condition.op not in _COMPARED:
-        if condition.op != "is":
-            await compare(connection, condition, "text", [""])
+    if condition.op == "is":
+        return condition
+    if condition.op in PATTERNS:
+        await compare(connection, condition, "text", [""])
         return condition
     values = [condition.value] if isinstance(condition.value, str) else list(condition.value)
     # The type's name comes from the catalogue, never from the client.

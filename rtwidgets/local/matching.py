@@ -33,7 +33,7 @@ _COMPARED = {
     "gte": ">=",
     "isdistinct": "is distinct from",
 }
-_PATTERNS = {"like": "~~", "ilike": "~~*", "match": "~", "imatch": "~*"}
+PATTERNS = {"like": "~~", "ilike": "~~*", "match": "~", "imatch": "~*"}
 
 
 class Test:
@@ -78,8 +78,8 @@ async def compare(connection: Connection, condition: Condition, cast: str, value
     if op == "in":
         members = sql.SQL(", ").join(sql.SQL("%s::{}").format(kind) for _ in wanted)
         holds = sql.SQL("v::{} in ({})").format(kind, members)
-    elif op in _PATTERNS:
-        holds = sql.SQL("v::{}::text {} %s").format(kind, sql.SQL(_PATTERNS[op]))
+    elif op in PATTERNS:
+        holds = sql.SQL("v::{}::text {} %s").format(kind, sql.SQL(PATTERNS[op]))
     else:
         holds = sql.SQL("v::{0} {1} %s::{0}").format(kind, sql.SQL(_COMPARED[op]))
     many = [wanted] if isinstance(wanted, str) else list(wanted)
