@@ -1,4 +1,4 @@
-"""From the socket into `.df`: a burst of changes through client, channel, engine and table.
+"""From the socket into `.df`: a burst of changes through client, channel, follower and table.
 
     python -m bench.end_to_end [CHANGES]
 
@@ -17,9 +17,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from rtwidgets.client.aio import AsyncClient
+from rtwidgets.client.client import AsyncClient
 from rtwidgets.client.rest import Page, TableInfo
-from rtwidgets.data.engine import LiveTableEngine
+from rtwidgets.data.follower import TableFollower
 from rtwidgets.protocol.messages import Column
 
 from .ingest import CHANGES, DISTINCT, TYPES, record, serve
@@ -41,14 +41,14 @@ class Empty:
 class Reader(threading.Thread):
     """Asks for `.df` ten times a second, and looks at it."""
 
-    def __init__(self, engine: LiveTableEngine) -> None:
+    def __init__(self, follower: TableFollower) -> None:
         super().__init__(daemon=True)
-        self.engine, self.done, self.slowest, self.reads = engine, threading.Event(), 0.0, 0
+        self.follower, self.done, self.slowest, self.reads = follower, threading.Event(), 0.0, 0
 
     def run(self) -> None:
         while not self.done.wait(READ_EVERY):
             start = time.perf_counter()
-            frame = self.engine.store.df()
+            frame = self.follower.store.df()
             self.slowest, self.reads = max(self.slowest, time.perf_counter() - start), self.reads + 1
             frame["amount"].sum()
 
@@ -57,10 +57,10 @@ async def burst(url: str, changes: int, read: bool) -> tuple[float, float, Reade
     """Seconds and seconds of this process' CPU."""
     async with AsyncClient(url, "key") as client:
         channel = client.channel("bench")
-        engine = LiveTableEngine(channel, Empty(), "orders", verify_every=None)  # type: ignore[arg-type]
+        follower = TableFollower(channel, Empty(), "orders", verify_every=None)  # type: ignore[arg-type]
         took = cpu = 0.0
         seen, done = 0, asyncio.Event()
-        take = engine.on_changes
+        take = follower.on_changes
 
         def counted(batch: Any) -> None:
             nonlocal took, cpu, seen
@@ -69,26 +69,26 @@ async def burst(url: str, changes: int, read: bool) -> tuple[float, float, Reade
             seen += len(batch)
             take(batch)
             if seen >= changes:
-                engine.store.df()
+                follower.store.df()
                 took, cpu = time.perf_counter() - took, time.process_time() - cpu
                 done.set()
 
-        engine.on_changes = counted  # type: ignore[method-assign]
-        reader = Reader(engine)
-        await engine.start()
+        follower.on_changes = counted  # type: ignore[method-assign]
+        reader = Reader(follower)
+        await follower.start()
         await channel.subscribe()
-        await engine.wait_live(10)
+        await follower.wait_live(10)
         if read:
             reader.start()
         await asyncio.wait_for(done.wait(), 300)
         reader.done.set()
         if read:
             await asyncio.to_thread(reader.join)
-        frame = engine.store.df().set_index("order_no")
+        frame = follower.store.df().set_index("order_no")
         last = record(DISTINCT - 1)
         if dict(frame.loc[last["order_no"], ["amount", "quantity"]]) != {k: last[k] for k in ("amount", "quantity")}:
             raise SystemExit("the last change is not in .df")
-        await engine.stop()
+        await follower.stop()
     return took, cpu, reader
 
 

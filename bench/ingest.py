@@ -137,7 +137,7 @@ def serve(port: Any, changes: int) -> None:
 
 
 async def ours(url: str, changes: int, vsn: Any, into: str) -> None:
-    from rtwidgets.client.aio import AsyncClient, ChangesBinding
+    from rtwidgets.client.client import AsyncClient, ChangesBinding
 
     done = asyncio.Event()
     store: Any = None

@@ -17,14 +17,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client.aio import AsyncChannel, AsyncClient
-    from .client.sync import Channel, Client, close_all, connect, default_client, set_default_client
-    from .local.doctor import doctor
+    from .client.client import AsyncChannel, AsyncClient
+    from .client.notebook import Channel, Client, close_all, connect, default_client, set_default_client
     from .local.handle import Local, local
     from .protocol.errors import RealtimeError
     from .protocol.filters import where
     from .sessions.recorder import Recorder, record
     from .sessions.replay import Replay, replay
+    from .tools.doctor import doctor
     from .widgets.chart import LiveChart
     from .widgets.connection import ConnectionStatus
     from .widgets.cursors import Cursors
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "client.aio": ("AsyncChannel", "AsyncClient"),
-    "client.sync": ("Channel", "Client", "close_all", "connect", "default_client", "set_default_client"),
-    "local.doctor": ("doctor",),
+    "client.client": ("AsyncChannel", "AsyncClient"),
+    "client.notebook": ("Channel", "Client", "close_all", "connect", "default_client", "set_default_client"),
+    "tools.doctor": ("doctor",),
     "local.handle": ("Local",),
     "protocol.errors": ("RealtimeError",),
     "protocol.filters": ("where",),

@@ -373,7 +373,7 @@ def _remove(arguments: argparse.Namespace) -> int:
 def _tail(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from rtwidgets.local import project, tail
+    from rtwidgets.tools import project, tail
 
     found = project.find(
         url=arguments.url, key=arguments.key, token=arguments.token, name=arguments.name, role=arguments.role
@@ -429,8 +429,8 @@ def _tail(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from rtwidgets.local import project
-    from rtwidgets.local.doctor import Report, examine, lines
+    from rtwidgets.tools import project
+    from rtwidgets.tools.doctor import Report, examine, lines
 
     found = project.find(
         url=arguments.url, key=arguments.key, token=arguments.token, name=arguments.name, role=arguments.role

@@ -15,6 +15,7 @@ import msgspec
 
 from ..protocol import errors
 from ..protocol.backoff import Backoff
+from ..protocol.broadcast_replay import Replay
 from ..protocol.channel import (
     Broadcast,
     ChangesBinding,
@@ -34,16 +35,15 @@ from ..protocol.errors import RealtimeError
 from ..protocol.filters import Filter
 from ..protocol.messages import Change, Message
 from ..protocol.presence import PresenceChange, State
-from ..protocol.replay import Replay
 from .callbacks import Callbacks, Unregister
+from .change_sinks import CallbackSink, ChangeSinks, ChangesSink
 from .log import logger
-from .outbox import Outbox
-from .replies import Answer, Replies, settle
-from .sinks import CallbackSink, ChangesSink, Sinks
+from .pending_replies import Answer, PendingReplies, settle
+from .send_buffer import SendBuffer
 from .tracking import Tracking
 
 if TYPE_CHECKING:
-    from .aio import AsyncClient
+    from .client import AsyncClient
 
 
 class AsyncChannel:
@@ -73,9 +73,9 @@ class AsyncChannel:
         self._status_told: tuple[Status, RealtimeError | None] = ("closed", None)
         self._statuses, self._presences = Callbacks(), Callbacks()
         self._broadcasts: dict[str, Callbacks] = {}
-        self._sinks = Sinks()
-        self._replies = Replies()
-        self._outbox = Outbox(topic, self._write_broadcast)
+        self._sinks = ChangeSinks()
+        self._replies = PendingReplies()
+        self._outbox = SendBuffer(topic, self._write_broadcast)
         self._tracking = Tracking(self._push_presence, self._retrack)
         self._waiters: list[asyncio.Future[None]] = []
         self._backoff = Backoff(1.0, 10.0)

@@ -1,1 +1,1 @@
-"""Live state as pandas sees it: the keyed table and its engine, the broadcast log, the presence table."""
+"""Live state as pandas sees it: the keyed table and its follower, the broadcast log, the presence table."""

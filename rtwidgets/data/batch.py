@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from ..protocol.messages import Change
+from .column_kinds import Array, keys_of, parse
 from .delta import Block, Delta, Key, joined
 from .rows import Row
-from .types import Array, keys_of, parse
 
 if TYPE_CHECKING:
     from .store import Store

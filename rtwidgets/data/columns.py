@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .lent import lend
-from .types import MASKED, Array, Kind, blank, null_of
+from .column_kinds import MASKED, Array, Kind, blank, null_of
+from .readonly_arrays import lend
 
 
 class _Probe:

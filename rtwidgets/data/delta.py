@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .types import Array, Kind, to_python
+from .column_kinds import Array, Kind, to_python
 
 Key = Any
 """A row's key: the raw JSON value of a single key column, a tuple of them for several."""

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .aggregates import INTS, Running, follows
+from .column_kinds import Array, Kind, blank, parse, to_pandas
 from .delta import Delta
-from .running import INTS, Running, follows
 from .store import Store
-from .types import Array, Kind, blank, parse, to_pandas
 
 FUNCTIONS = ("sum", "count", "mean", "min", "max", "nunique", "first", "last", "size", "median", "std", "var")
 _FRACTIONS = ("mean", "median", "std", "var")
@@ -286,7 +286,7 @@ def _quantile(q: float) -> Callable[[Any], Any]:
 
 
 def group_by(store: Store, by: str | list[str], on_delta: Callable[[Any], Any] | None = None) -> GroupBy:
-    """Groups of a table. With the engine's `on_delta` they follow by themselves, else call `apply` with each delta."""
+    """Groups of a table. With a follower's `on_delta` they keep up by themselves; else call `apply`."""
     grouped = GroupBy(store, by)
     if on_delta is not None:
         on_delta(grouped.apply)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .column_kinds import Array, null_of, to_pandas
 from .columns import ColumnData
+from .dataframes import frame_of
 from .delta import Delta, Key
-from .frames import frame_of
 from .sorting import sort_positions
 from .store import Store
-from .types import Array, null_of, to_pandas
 
 Cells = dict[str, tuple[Any, bool]]
 """By column: the value as it was stored, and whether it is null."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .column_kinds import Array
 from .delta import Key
-from .types import Array
 
 _SPARE = 4096
 _SPARSE = 4  # places of the array a key: past this it is not worth its memory

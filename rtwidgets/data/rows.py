@@ -13,12 +13,12 @@ from weakref import WeakSet
 
 import numpy as np
 
+from .column_kinds import TIMES, Array, changed, parse, to_json, to_python
 from .columns import ColumnData
 from .delta import Block, Delta, Key, Updates
 from .index import Index
-from .narrow import Narrow
 from .sorting import Sort, SortedRows
-from .types import TIMES, Array, changed, parse, to_json, to_python
+from .view_filter import ViewFilter
 
 Row = dict[str, Any]
 _FIRST_CAPACITY = 256
@@ -42,7 +42,7 @@ class Rows:
         self._pos = np.zeros(self._capacity, dtype=np.int64)
         self._columns: dict[str, ColumnData] = {}
         self._sorts: dict[Sort, SortedRows] = {}
-        self._narrows: WeakSet[Narrow] = WeakSet()
+        self._narrows: WeakSet[ViewFilter] = WeakSet()
         self._arrival: Array | None = None
         self._shown: dict[str, Any] | None = None
         """The columns of the frame handed out last, while it is still true."""
@@ -71,7 +71,7 @@ class Rows:
             found[name] = (to_json if as_text else to_python)(column.kind, *column.take(where))[0]
         return found
 
-    def _followers(self) -> list[SortedRows | Narrow]:
+    def _followers(self) -> list[SortedRows | ViewFilter]:
         return [*self._sorts.values(), *self._narrows]
 
     def _touched(self) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .column_kinds import TEXT_NA, TIMES, Array
 from .columns import ColumnData
-from .types import TEXT_NA, TIMES, Array
 
 Sort = tuple[tuple[str, bool], ...]
 """Columns to sort by, each with whether it descends."""

@@ -11,13 +11,13 @@ import pandas as pd
 
 from ..protocol.messages import Change, Column
 from .batch import Batch
+from .column_kinds import TIMES, Array, Kind, is_known, keys_of, kind_of, parse, to_json, to_pandas, to_python
 from .columns import ColumnData
+from .dataframes import frame_of, guard
 from .delta import Block, Delta, Key
-from .frames import frame_of, guard
-from .narrow import Narrow
 from .rows import Row, Rows
 from .sorting import Sort, parse_order, rank
-from .types import TIMES, Array, Kind, is_known, keys_of, kind_of, parse, to_json, to_pandas, to_python
+from .view_filter import ViewFilter
 
 
 class Store(Rows):
@@ -175,7 +175,7 @@ class Store(Rows):
             wanted = self._columns if names is None else [name for name in names if name in self._columns]
             return slots, {name: (self._columns[name].kind, *self._columns[name].take(where)) for name in wanted}
 
-    def follow(self, narrow: Narrow) -> None:
+    def follow(self, narrow: ViewFilter) -> None:
         """Tells this one which rows come, go and change, for as long as somebody else holds it."""
         self._narrows.add(narrow)
 
@@ -198,7 +198,7 @@ class Store(Rows):
         *,
         sort: Sequence[tuple[str, bool]] | None = None,
         columns: Sequence[str] | None = None,
-        narrow: Narrow | None = None,
+        narrow: ViewFilter | None = None,
         tail: bool = False,
         hold: Sequence[tuple[Key, int]] = (),
     ) -> dict[str, Any]:
@@ -254,7 +254,9 @@ class Store(Rows):
                     return int(found[0]) - place
         return 0
 
-    def shown(self, *, sort: Sequence[tuple[str, bool]] | None = None, narrow: Narrow | None = None) -> pd.DataFrame:
+    def shown(
+        self, *, sort: Sequence[tuple[str, bool]] | None = None, narrow: ViewFilter | None = None
+    ) -> pd.DataFrame:
         """The rows that `narrow` leaves, sorted as `window` would, as a frame of their own."""
         with self.lock:
             wanted: Sort = tuple((name, bool(down)) for name, down in sort) if sort else self.order

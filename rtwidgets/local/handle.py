@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 
 from rtwidgets.client.log import child
-from rtwidgets.client.sync import Client, set_default_client
+from rtwidgets.client.notebook import Client, set_default_client
 from rtwidgets.local.auth import mint
 from rtwidgets.local.home import Home, read_json
 from rtwidgets.local.leases import ask

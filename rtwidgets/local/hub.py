@@ -12,7 +12,7 @@ from typing import Any
 from ..client.log import child
 from ..protocol import codec
 from ..protocol.messages import Vsn
-from . import frames
+from . import wire_frames
 from .auth import Identity
 from .limits import Limits
 from .rls import PUBLIC, Permissions
@@ -28,7 +28,7 @@ def new_ref() -> str:
     return base64.urlsafe_b64encode(os.urandom(12)).decode()
 
 
-class Socket:
+class ClientConnection:
     """One client's connection. Frames go straight to the transport, which keeps their order."""
 
     def __init__(self, transport: asyncio.Transport, vsn: Vsn, identity: Identity, token: str, limits: Limits) -> None:
@@ -72,12 +72,12 @@ class Socket:
             return
         self.dropped = reason
         log.warning("dropping a client: %s", reason)
-        self.transport.write(frames.framed((1013).to_bytes(2, "big") + reason.encode(), 8))
+        self.transport.write(wire_frames.framed((1013).to_bytes(2, "big") + reason.encode(), 8))
         self.transport.close()
         asyncio.get_running_loop().call_later(5, self.transport.abort)
 
     def send(self, topic: str, event: str, payload: bytes, ref: str | None = None, join_ref: str | None = None) -> None:
-        self.write(frames.text(self.vsn, topic, event, payload, ref, join_ref))
+        self.write(wire_frames.text(self.vsn, topic, event, payload, ref, join_ref))
 
     def reply(self, topic: str, ref: str | None, join_ref: str | None, body: bytes = OK) -> None:
         self.send(topic, "phx_reply", body, ref, join_ref)
@@ -91,7 +91,13 @@ class Channel:
     """A topic joined on a socket."""
 
     def __init__(
-        self, socket: Socket, topic: str, join_ref: str | None, config: dict[str, Any], identity: Identity, token: str
+        self,
+        socket: ClientConnection,
+        topic: str,
+        join_ref: str | None,
+        config: dict[str, Any],
+        identity: Identity,
+        token: str,
     ) -> None:
         broadcast = _mapping(config.get("broadcast"))
         presence = _mapping(config.get("presence"))
@@ -119,7 +125,7 @@ class Channel:
         self.subscribing: asyncio.Task[None] | None = None
         self.params: list[dict[str, Any]] = []
         self.group: Any = None  # the changes.Group that it receives row changes with
-        self.replayed: list[frames.Broadcast] = []
+        self.replayed: list[wire_frames.Broadcast] = []
         self._calls: list[float] = []
 
     def system(self, extension: str, status: str, message: str, **more: Any) -> None:
@@ -143,7 +149,7 @@ class Topic:
         # Per key the metas in order of arrival, each with the channel that tracks it.
         self.present: dict[str, list[tuple[Channel, dict[str, Any]]]] = {}
 
-    def broadcast(self, message: frames.Broadcast, sender: Channel | None = None) -> None:
+    def broadcast(self, message: wire_frames.Broadcast, sender: Channel | None = None) -> None:
         v1, v2 = message.frame("1.0.0"), message.frame("2.0.0")
         for channel in self.channels:
             if (channel is not sender or channel.echo) and channel.permissions.read_broadcast:
@@ -189,8 +195,8 @@ class Topic:
         )
         name = f"realtime:{self.name}"
         encoded: dict[Vsn, bytes] = {
-            "1.0.0": frames.text("1.0.0", name, "presence_diff", payload),
-            "2.0.0": frames.text("2.0.0", name, "presence_diff", payload),
+            "1.0.0": wire_frames.text("1.0.0", name, "presence_diff", payload),
+            "2.0.0": wire_frames.text("2.0.0", name, "presence_diff", payload),
         }
         for channel in self.channels:
             if channel.presence_enabled and channel.permissions.read_presence:
@@ -225,7 +231,7 @@ class Hub:
         if not topic.channels:
             self._topics.pop((channel.sub, channel.private), None)
 
-    def broadcast(self, sub: str, private: bool, message: frames.Broadcast) -> None:
+    def broadcast(self, sub: str, private: bool, message: wire_frames.Broadcast) -> None:
         topic = self._topics.get((sub, private))
         if topic is not None:
             topic.broadcast(message)

@@ -13,8 +13,8 @@ import psycopg
 from psycopg import sql
 
 from ..client.log import child
+from ..protocol.filter_eval import judge
 from ..protocol.filters import Condition, Filter
-from ..protocol.verdict import judge
 from .pool import Connection, Pool
 from .rls import Table
 

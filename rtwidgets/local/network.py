@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from rtwidgets.client.sync import Client
+from rtwidgets.client.notebook import Client
 from rtwidgets.client.thread import io_loop, on_io_thread, run
 
 _CHUNK = 256 * 1024

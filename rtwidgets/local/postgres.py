@@ -21,7 +21,7 @@ from pathlib import Path
 import psycopg
 
 from rtwidgets.local.launch import NOBODY
-from rtwidgets.local.sockets import SocketFolder
+from rtwidgets.local.socket_folder import SocketFolder
 from rtwidgets.protocol.errors import RealtimeError
 
 LAUNCH = Path(__file__).with_name("launch.py")

@@ -20,10 +20,10 @@ from aiohttp import WSMsgType, web
 from ..client.log import child
 from ..protocol import codec
 from ..protocol.errors import RealtimeError
-from . import frames
+from . import wire_frames
 from .auth import Identity, TokenError, verify
-from .changes import Changes
-from .hub import ERROR, Channel, Hub, Socket
+from .delivery import Changes
+from .hub import ERROR, Channel, ClientConnection, Hub
 from .limits import Limits, Rate
 from .pool import Pool
 from .replication import Stream
@@ -75,7 +75,7 @@ class RealtimeServer:
         self._pool = Pool(dsn)
         self._hub = Hub()
         self._catalogue = Catalogue(self._pool)
-        self._sockets: dict[Socket, web.WebSocketResponse] = {}
+        self._sockets: dict[ClientConnection, web.WebSocketResponse] = {}
         self._runner: web.AppRunner | None = None
         self._stream: Stream | None = None
         self._changes = Changes(self._pool, self._catalogue, self._hub, self.limits, self._streaming)
@@ -299,7 +299,7 @@ class RealtimeServer:
                 ) from None
             if not permissions.write_broadcast:
                 return  # Supabase answers 202 all the same
-        message = frames.Broadcast(f"{_REALTIME}{sub}", event, body, raw=raw, binary=raw)
+        message = wire_frames.Broadcast(f"{_REALTIME}{sub}", event, body, raw=raw, binary=raw)
         self._hub.broadcast(sub, private, message)
 
     # --- sockets
@@ -324,7 +324,7 @@ class RealtimeServer:
         if request.transport is None:  # gone already
             return ws
         # uvloop's transports are asyncio.Transport by duck typing only.
-        socket = Socket(cast("asyncio.Transport", request.transport), vsn, identity, key, self.limits)
+        socket = ClientConnection(cast("asyncio.Transport", request.transport), vsn, identity, key, self.limits)
         self._sockets[socket] = ws
         try:
             async for message in ws:
@@ -346,12 +346,12 @@ class RealtimeServer:
             await asyncio.sleep(self.limits.handshake_delay)
         return web.json_response({"error": error}, status=status)
 
-    def _forget(self, socket: Socket) -> None:
+    def _forget(self, socket: ClientConnection) -> None:
         self._sockets.pop(socket, None)
         for channel in list(socket.channels.values()):
             self._detach(channel)
 
-    async def _receive(self, socket: Socket, data: str | bytes) -> None:
+    async def _receive(self, socket: ClientConnection, data: str | bytes) -> None:
         try:
             message = codec.decode(data, socket.vsn, sender="client")
         except codec.FrameError as error:
@@ -383,7 +383,7 @@ class RealtimeServer:
     # --- channels
 
     async def _join(
-        self, socket: Socket, topic: str, join_ref: str | None, ref: str | None, payload: dict[str, Any]
+        self, socket: ClientConnection, topic: str, join_ref: str | None, ref: str | None, payload: dict[str, Any]
     ) -> None:
         old = socket.channels.get(topic)
         if old is not None:
@@ -429,7 +429,9 @@ class RealtimeServer:
         if not channel.closed:
             channel.system("system", "ok", "Replication connection established")
 
-    async def _admit(self, socket: Socket, topic: str, join_ref: str | None, payload: dict[str, Any]) -> Channel:
+    async def _admit(
+        self, socket: ClientConnection, topic: str, join_ref: str | None, payload: dict[str, Any]
+    ) -> Channel:
         """The channel that this join asks for, or Refused with Supabase's reason."""
         if not self._joins.take():
             raise Refused("ClientJoinRateLimitReached: Too many joins per second", drops=True)
@@ -476,7 +478,7 @@ class RealtimeServer:
             log.warning("the policies of %r failed: %s", sub, error)
             return NOTHING
 
-    async def _replay(self, channel: Channel) -> list[frames.Broadcast]:
+    async def _replay(self, channel: Channel) -> list[wire_frames.Broadcast]:
         if not channel.private:
             raise Refused("UnableToReplayMessages: Replay is not allowed for public channels")
         replay = channel.replay if isinstance(channel.replay, dict) else {}
@@ -581,7 +583,7 @@ class RealtimeServer:
             return
         # As recorded: the metadata of a text frame travels on, that of a binary one does not.
         meta = None if binary else payload.get("meta")
-        message = frames.Broadcast(
+        message = wire_frames.Broadcast(
             channel.name, payload["event"], body, raw=raw, binary=binary, meta=meta if isinstance(meta, dict) else None
         )
         if channel.topic is not None:

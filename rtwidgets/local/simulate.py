@@ -16,7 +16,7 @@ import uuid
 from types import TracebackType
 from typing import Any
 
-from rtwidgets.client.aio import AsyncChannel, AsyncClient
+from rtwidgets.client.client import AsyncChannel, AsyncClient
 from rtwidgets.protocol.errors import RealtimeError
 
 NAMES = (

@@ -32,7 +32,7 @@ from rtwidgets.local.leases import LeaseBook
 from rtwidgets.local.limits import PRESETS
 from rtwidgets.local.postgres import Postgres
 from rtwidgets.local.server import RealtimeServer
-from rtwidgets.local.sockets import SocketFolder
+from rtwidgets.local.socket_folder import SocketFolder
 from rtwidgets.protocol.errors import RealtimeError
 
 log = child("rtwidgets.local")

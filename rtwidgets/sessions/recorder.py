@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..client.aio import AsyncClient, ChangesBinding
+from ..client.client import AsyncClient, ChangesBinding
 from ..client.log import logger
+from ..client.notebook import Channel, Client, default_client
 from ..client.rest import Page, TableInfo
-from ..client.sync import Channel, Client, default_client
 from ..client.thread import io_loop, on_io_thread, run
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change, Message

@@ -8,12 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..client import sync
-from ..client.sync import Client, set_default_client
+from ..client import notebook
+from ..client.notebook import Client, set_default_client
 from ..client.thread import on_io_thread, run
 from ..protocol.errors import RealtimeError
-from .player import Player
 from .recording import Recording, read
+from .server import SessionServer
 
 _open: dict[Path, Replay] = {}
 """Kept here, since widgets follow a replay also where nobody keeps what `replay` returned."""
@@ -62,15 +62,15 @@ class Replay:
     def __init__(self, recording: Recording, *, path: Path, speed: float, paused: bool, loop: bool) -> None:
         self.path = path
         self.recording = recording
-        self._player: Player = run(self._begin(recording, speed, paused, loop), 30)
+        self._player: SessionServer = run(self._begin(recording, speed, paused, loop), 30)
         self._closed = False
-        self._before = sync._default
+        self._before = notebook._default
         self.client = Client(self._player.url, self._player.key)
         set_default_client(self.client)
 
     @staticmethod
-    async def _begin(recording: Recording, speed: float, paused: bool, loop: bool) -> Player:
-        player = Player(recording, speed=speed, loop=loop, paused=paused)
+    async def _begin(recording: Recording, speed: float, paused: bool, loop: bool) -> SessionServer:
+        player = SessionServer(recording, speed=speed, loop=loop, paused=paused)
         await player.start()
         return player
 
@@ -174,7 +174,7 @@ class Replay:
         self._closed = True
         if _open.get(self.path) is self:
             del _open[self.path]
-        was_default = sync._default is self.client
+        was_default = notebook._default is self.client
         self.client.close()
         run(self._player.stop(), 10)
         if was_default:

@@ -1,1 +1,1 @@
-"""The widgets: a traitlets face on data plus channel, and the pump that sends to the browser."""
+"""The widgets: a traitlets face on data plus channel, and the tick that sends to the browser."""

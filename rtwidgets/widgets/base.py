@@ -22,7 +22,7 @@ from ..client.dispatch import dispatch
 from ..client.thread import io_loop, on_io_thread, run
 from ..protocol.errors import RealtimeError
 from .alert import Alert
-from .pump import pump
+from .tick import tick
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ displayed."""
 ANYONE_FOR, ANYONE_PACE = 120.0, 0.5
 SYNC_EVERY = 0.25
 """Seconds between two messages with the synced traits that the I/O thread sets: sent at each tick, they would hold up
-the next frame (see `pump`)."""
+the next frame (see `tick`)."""
 PLAIN_ROWS = 10
 """Rows in the text that stands where there is neither a kernel nor HTML."""
 VIEWS = 8
@@ -105,7 +105,7 @@ class RtWidget(anywidget.AnyWidget, metaclass=_Told):
         self._alerts: set[Alert] = set()
         self._unsent: set[str] = set()
         self._synced_at = 0.0
-        pump.follow_kernel()
+        tick.follow_kernel()
         if os.environ.get("ANYWIDGET_HMR") != "1":
             # A file's contents are shared by all instances of a class, and anywidget has them hold on to each instance
             # for as long as the process lives, to tell it when the file changes: closed tables would stay with all
@@ -145,7 +145,7 @@ class RtWidget(anywidget.AnyWidget, metaclass=_Told):
             if isinstance(content.get("wants"), dict):
                 view.wants = content["wants"]
         self._asked(view, kind, content)
-        pump.mark(self)
+        tick.mark(self)
 
     def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
         """A message of the widget's own kind (`pause`, `send`, ...)."""
@@ -166,7 +166,7 @@ class RtWidget(anywidget.AnyWidget, metaclass=_Told):
             super().send_state(key)
             return
         self._unsent |= {key} if isinstance(key, str) else set(key)
-        pump.mark(self)
+        tick.mark(self)
 
     def _tick(self, now: float) -> bool:
         if self._closed:
@@ -189,7 +189,7 @@ class RtWidget(anywidget.AnyWidget, metaclass=_Told):
                 again |= self._send_anyone(view, now)
                 continue
             late = view.unacked >= CREDIT
-            if late and now - view.sent_at < (BUSY_PACE if pump.kernel_busy else SLOW_PACE):
+            if late and now - view.sent_at < (BUSY_PACE if tick.kernel_busy else SLOW_PACE):
                 again = True
                 continue
             if late and now - view.whole_at >= WHOLE_EVERY:
@@ -262,7 +262,7 @@ class RtWidget(anywidget.AnyWidget, metaclass=_Told):
         """Frees the widget: its callbacks, its part of the channel, its views. Safe to call twice."""
         if not self._closed:
             self._closed = True
-            pump.forget(self)
+            tick.forget(self)
             for alert in list(self._alerts):
                 alert.cancel()
             self._release()
@@ -292,7 +292,7 @@ class RtWidget(anywidget.AnyWidget, metaclass=_Told):
             with self._lock:
                 self._views[ANYONE] = anyone = View(ANYONE)
                 anyone.wants = self._first_wants()
-            pump.mark(self)
+            tick.mark(self)
             note = f'<p style="opacity: .6">as of {taken}; run the notebook to see it live</p>'
             data["text/html"] = self._html() + note
             data["text/plain"] = f"{self!r}\n{self._plain()}".rstrip() + f"\nas of {taken}"

@@ -13,8 +13,8 @@ import traitlets
 from ..client.thread import io_loop
 from ..protocol.errors import RealtimeError
 from .base import ANYONE, STATIC, RtWidget, View, paragraph, there
-from .picture import EMPTY, Picture, Spec, check, draw, step
-from .pump import pump
+from .chart_data import EMPTY, ChartData, Spec, check, draw, step
+from .tick import tick
 
 LEAST_PAUSE = 0.1
 """Seconds between two pictures of a source that never rests."""
@@ -169,7 +169,7 @@ class LiveChart(RtWidget):
                 state = (getattr(self.source, "status", ""), getattr(self.source, "error", ""))
                 if state != told:
                     told = state
-                    pump.mark(self)
+                    tick.mark(self)
                 if self._state_of_source() == self._seen:
                     continue
             self._again.clear()
@@ -186,11 +186,11 @@ class LiveChart(RtWidget):
                 if seen[1]:
                     self._picture, self._made = picture, self._made + 1
             self._seen = seen
-            pump.mark(self)
+            tick.mark(self)
             # Half of a core at most, however large the source is.
             await asyncio.sleep(max(LEAST_PAUSE, io_loop().time() - began))
 
-    def _drawn(self) -> Picture:
+    def _drawn(self) -> ChartData:
         """The picture of now. On a worker, or on whoever asks for `df`."""
         source = self.source
         frame = source if isinstance(source, pd.DataFrame) else source.df
@@ -243,7 +243,7 @@ class LiveChart(RtWidget):
         }
         if state != shown.get("state"):
             shown["state"] = frame["state"] = state
-        before: Picture | None = shown.get("picture")
+        before: ChartData | None = shown.get("picture")
         if before is not picture:
             shown["picture"] = picture
             moved = None if before is None else step(before, picture)
@@ -301,4 +301,4 @@ class _Follower:
 
     def cancel(self) -> None:
         """The source is being closed: the chart keeps its picture."""
-        pump.mark(self._chart)
+        tick.mark(self._chart)

@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 import traitlets
 
-from ..client.sync import Channel, Client, default_client
+from ..client.notebook import Channel, Client, default_client
 from ..client.thread import io_loop
 from ..protocol.errors import RealtimeError, redact
 from .base import STATIC, RtWidget, View, paragraph, there, unregister_all
-from .pump import pump
+from .tick import tick
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the figures that change with every frame."""
@@ -70,7 +70,7 @@ class ConnectionStatus(RtWidget):
 
     def _begin(self) -> None:
         aio = self.client.aio
-        self._registered += [aio.on_status(self._now_is), aio.on_beat(lambda: pump.mark(self))]
+        self._registered += [aio.on_status(self._now_is), aio.on_beat(lambda: tick.mark(self))]
         self._look()
         self._refresh()
 
@@ -102,11 +102,11 @@ class ConnectionStatus(RtWidget):
     def _now_is(self, status: str, error: RealtimeError | None) -> None:
         if error is not None:
             self._failed_at = time.time()
-        pump.mark(self)
+        tick.mark(self)
 
     def _look(self) -> None:
         """Frames are not counted one by one, since a table may get a hundred thousand a second."""
-        pump.mark(self)
+        tick.mark(self)
         self._timer = io_loop().call_later(LOOK_EVERY, self._look)
 
     def _channels(self) -> list[tuple[str, str, int, float | None, str]]:

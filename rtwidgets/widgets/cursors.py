@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 import traitlets
 
-from ..client.sync import Channel
+from ..client.notebook import Channel
 from ..client.thread import io_loop
 from ..protocol.errors import RealtimeError
 from .base import STATIC, RtWidget, View, checked_text, paragraph, there, unregister_all
-from .pump import pump
+from .tick import tick
 
 EVENT = "cursor"
 """The broadcast that carries a pointer: `{"key", "x", "y"}`, shares of width and height from 0 to 1."""
@@ -82,7 +82,7 @@ class Cursors(RtWidget):
             await self.channel.aio.track({"name": self.key})
         except RealtimeError as error:
             self._problem = error
-            pump.mark(self)
+            tick.mark(self)
 
     def __repr__(self) -> str:
         return f"<Cursors {self.channel.topic!r}: {len(self._people)} here, {self.channel.aio.status}>"
@@ -111,7 +111,7 @@ class Cursors(RtWidget):
     # --- on the I/O thread
 
     def _now_is(self, status: str, error: RealtimeError | None) -> None:
-        pump.mark(self)
+        tick.mark(self)
         if status == "joined":
             self._tell_pointer()  # it may have been put somewhere before
 
@@ -139,7 +139,7 @@ class Cursors(RtWidget):
             self._problem = None
         except RealtimeError as error:
             self._problem = error
-            pump.mark(self)
+            tick.mark(self)
 
     def _heard_pointer(self, event: str, payload: Any, meta: Mapping[str, Any]) -> None:
         if not isinstance(payload, Mapping):
@@ -152,7 +152,7 @@ class Cursors(RtWidget):
     def _put(self, key: str, x: float, y: float) -> None:
         self._places[key] = (x, y, datetime.now(UTC))
         self._changes += 1
-        pump.mark(self)
+        tick.mark(self)
 
     def _here(self, state: Mapping[str, Any]) -> None:
         people = {}
@@ -166,7 +166,7 @@ class Cursors(RtWidget):
             self._tell_pointer()  # who comes now has not heard where it rests
         self._people = people
         self._changes += 1
-        pump.mark(self)
+        tick.mark(self)
 
     def _tick(self, now: float) -> bool:
         aio = self.channel.aio

@@ -12,13 +12,13 @@ import pandas as pd
 import traitlets
 
 from ..client.dispatch import dispatch
-from ..client.sync import Channel
+from ..client.notebook import Channel
 from ..client.thread import io_loop, run
-from ..data.feed import BroadcastLog
+from ..data.broadcast_log import BroadcastLog
 from ..protocol.errors import RealtimeError
 from . import paging
 from .base import STATIC, RtWidget, View, checked_text, paragraph, there, unregister_all
-from .pump import pump
+from .tick import tick
 
 SHOWN = 500
 """Lines that a view gets when it opens, and at most in one frame; older ones it asks for."""
@@ -72,10 +72,10 @@ class BroadcastFeed(RtWidget):
         aio = self.channel.aio
         self._registered += [
             aio.on_broadcast(self.event, self._heard_one),
-            aio.on_status(lambda status, error: pump.mark(self)),
+            aio.on_status(lambda status, error: tick.mark(self)),
             aio.hold(),
         ]
-        pump.mark(self)
+        tick.mark(self)
 
     def __repr__(self) -> str:
         name, count, status = self.channel.topic, len(self.heard), self.channel.aio.status
@@ -101,7 +101,7 @@ class BroadcastFeed(RtWidget):
     def clear(self) -> None:
         """Forgets the messages held."""
         self.heard.clear()
-        pump.mark(self)
+        tick.mark(self)
 
     # --- what happens
 
@@ -145,13 +145,13 @@ class BroadcastFeed(RtWidget):
                 self._own = {number for number in self._own if number >= self.heard.total - len(self.heard)}
             self._own.add(self.heard.total)
             self.heard.append(event, payload)
-            pump.mark(self)
+            tick.mark(self)
 
     # --- on the I/O thread
 
     def _heard_one(self, event: str, payload: Any, meta: Mapping[str, Any]) -> None:
         self.heard.append(event, payload)
-        pump.mark(self)
+        tick.mark(self)
 
     def _tick(self, now: float) -> bool:
         self._refresh()
@@ -214,7 +214,7 @@ class BroadcastFeed(RtWidget):
                     view.outbox.append([number, ""])
                 except RealtimeError as error:
                     view.outbox.append([number, paragraph(error)])
-                pump.mark(self)
+                tick.mark(self)
 
             io_loop().call_soon_threadsafe(lambda: io_loop().create_task(go()))
 

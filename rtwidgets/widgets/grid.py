@@ -14,10 +14,10 @@ import traitlets
 
 from ..client.log import logger
 from ..client.thread import io_loop
-from ..data.narrow import AT_ONCE, Narrow
 from ..data.store import Store
+from ..data.view_filter import AT_ONCE, ViewFilter
 from .base import STATIC, RtWidget, View, whole_number
-from .pump import pump
+from .tick import tick
 
 MOST_ROWS = 400
 """Rows that one view may ask for at once: a window and its margins."""
@@ -51,8 +51,8 @@ class Grid(RtWidget):
     """
 
     def __init__(self, **traits: Any) -> None:
-        self._narrows: dict[str, tuple[Any, Narrow]] = {}
-        self._looking: set[Narrow] = set()
+        self._narrows: dict[str, tuple[Any, ViewFilter]] = {}
+        self._looking: set[ViewFilter] = set()
         super().__init__(**traits)
 
     @property
@@ -132,7 +132,7 @@ class Grid(RtWidget):
             frame["csv"] = view.outbox.pop(0)
         return frame or None
 
-    def _narrowed(self, view: View) -> Narrow | None:
+    def _narrowed(self, view: View) -> ViewFilter | None:
         """The rows that the view's search and filters leave; None where it has none."""
         text, by_column = _narrowing(view.wants)
         store, known = self.store, self._narrows.get(view.name)
@@ -144,7 +144,7 @@ class Grid(RtWidget):
                 gone = self._narrows.keys() - self._views.keys()
             for name in gone:
                 del self._narrows[name]
-            known = self._narrows[view.name] = (asked, Narrow(store, text, by_column))
+            known = self._narrows[view.name] = (asked, ViewFilter(store, text, by_column))
         narrow = known[1]
         if not narrow:
             return None
@@ -155,7 +155,7 @@ class Grid(RtWidget):
                 pass
         return narrow
 
-    def _look(self, narrow: Narrow) -> None:
+    def _look(self, narrow: ViewFilter) -> None:
         """Has a thread look through the rows, so that the line to the server is heard meanwhile."""
         if narrow in self._looking:
             return
@@ -163,17 +163,17 @@ class Grid(RtWidget):
 
         def look() -> None:
             while narrow.work() and not narrow.stopped and not self._closed:
-                pump.mark(self)
+                tick.mark(self)
 
         def done(looked: Any) -> None:
             self._looking.discard(narrow)
             if not looked.cancelled() and looked.exception() is not None:
                 logger.error("a grid could not search its rows", exc_info=looked.exception())
-            pump.mark(self)
+            tick.mark(self)
 
         io_loop().run_in_executor(None, look).add_done_callback(done)
 
-    def _window(self, view: View, frame: dict[str, Any], narrow: Narrow | None) -> None:
+    def _window(self, view: View, frame: dict[str, Any], narrow: ViewFilter | None) -> None:
         """Puts the window into the frame: whole, or only the cells that differ where the same rows stand in the same
         places."""
         wants, shown, store = view.wants, view.shown, self.store
@@ -208,7 +208,7 @@ class Grid(RtWidget):
             frame["start"], frame["keys"] = start, keys
             frame["columns"] = [window["columns"][name] for name, _ in schema]
 
-    def _gone(self, before: list[Any], now: list[Any], narrow: Narrow | None) -> list[Any]:
+    def _gone(self, before: list[Any], now: list[Any], narrow: ViewFilter | None) -> list[Any]:
         """Keys of the last window that the table no longer holds, or that search and filters, which are the same ones,
         no longer leave. A row that has only moved out of the window is none, nor is one not looked at again yet."""
         here = {str(key) for key in now}
@@ -263,7 +263,7 @@ class Grid(RtWidget):
             store = self.store
             sort = _sort(view.wants.get("sort"), {column.name for column in store.columns})
             # Not the view's own, which may not have looked at all rows yet: a file has all that match.
-            narrow = Narrow(store, *_narrowing(view.wants))
+            narrow = ViewFilter(store, *_narrowing(view.wants))
             while narrow.pending > AT_ONCE:
                 narrow.work()
             with store.lock:
@@ -285,7 +285,7 @@ class Grid(RtWidget):
                 logger.error("a grid could not write its rows", exc_info=problem)
             answer = {"problem": f"not written: {problem}"} if problem is not None else written.result()
             view.outbox.append(answer)
-            pump.mark(self)
+            tick.mark(self)
 
         def go() -> None:
             io_loop().run_in_executor(None, write).add_done_callback(done)
@@ -367,7 +367,7 @@ def _narrowing(wants: dict[str, Any]) -> tuple[str, dict[str, str]]:
     return search if isinstance(search, str) else "", by_column
 
 
-def _note(narrow: Narrow, pending: int, rows: int) -> str:
+def _note(narrow: ViewFilter, pending: int, rows: int) -> str:
     parts = list(narrow.problems)
     if pending > AT_ONCE:
         parts.append(f"looking, {100 - round(100 * pending / max(rows, pending))} % done")

@@ -9,16 +9,16 @@ import pandas as pd
 import traitlets
 
 from ..client.thread import io_loop
+from ..data.column_kinds import keys_of
+from ..data.dataframes import pg_type, records
 from ..data.delta import Delta
-from ..data.frames import pg_type, records
 from ..data.groupby import GroupBy
 from ..data.store import Store
-from ..data.types import keys_of
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Column
 from .base import paragraph, there, unregister_all
 from .grid import Grid
-from .pump import pump
+from .tick import tick
 
 if TYPE_CHECKING:
     from .table import LiveTable
@@ -70,8 +70,8 @@ class GroupView(Grid):
         there(self._begin)
 
     def _begin(self) -> None:
-        engine = self.table.engine
-        self._registered += [engine.on_delta(self._took), engine.on_status(lambda *_: pump.mark(self))]
+        follower = self.table.follower
+        self._registered += [follower.on_delta(self._took), follower.on_status(lambda *_: tick.mark(self))]
         self._refresh()
 
     def __repr__(self) -> str:
@@ -110,7 +110,7 @@ class GroupView(Grid):
             self._stale = True
         else:
             self._stale = self._grouped.apply(delta) or self._stale
-        pump.mark(self)
+        tick.mark(self)
 
     def _group(self) -> None:
         """Begins once the table's columns are known."""
@@ -156,8 +156,8 @@ class GroupView(Grid):
                 self._shown.remove(keys_of(records(gone), tuple(self.by)))
         with self.hold_sync():
             if not self._closed:
-                self.set_trait("status", "error" if self._problem is not None else self.table.engine.status)
-            self.set_trait("error", paragraph(self._problem or self.table.engine.error))
+                self.set_trait("status", "error" if self._problem is not None else self.table.follower.status)
+            self.set_trait("error", paragraph(self._problem or self.table.follower.error))
             self.set_trait("count", len(self._shown))
             moved = self._shown.revision != self.revision
             if moved:

@@ -13,14 +13,14 @@ from typing import Any
 import pandas as pd
 import traitlets
 
-from ..client.sync import Channel, Client, default_client
-from ..data.feed import part
+from ..client.notebook import Channel, Client, default_client
+from ..data.broadcast_log import part
 from ..protocol.channel import PREFIX
 from ..protocol.explain import as_dict, explain
 from ..protocol.messages import Message
 from . import paging
 from .base import STATIC, RtWidget, View, there, unregister_all
-from .pump import pump
+from .tick import tick
 
 SHOWN = 300
 """Frames that a view gets when it opens, and at most at once; older ones it asks for."""
@@ -96,12 +96,12 @@ class Inspector(RtWidget):
     def clear(self) -> None:
         """Forgets the frames kept."""
         self._entries.clear()
-        pump.mark(self)
+        tick.mark(self)
 
     def _hold(self, hold: bool) -> None:
         self._held_at = self._total if hold else None
         self.set_trait("paused", hold)
-        pump.mark(self)
+        tick.mark(self)
 
     # --- on the I/O thread
 
@@ -112,7 +112,7 @@ class Inspector(RtWidget):
         # written without secrets when somebody looks.
         self._entries.append((datetime.now(UTC), direction, message))
         self._total += 1
-        pump.mark(self)
+        tick.mark(self)
 
     def _tick(self, now: float) -> bool:
         moved = self._total != self.revision

@@ -10,11 +10,11 @@ from typing import Any
 
 import traitlets
 
-from ..client.sync import Channel
+from ..client.notebook import Channel
 from ..client.thread import io_loop
 from ..protocol.errors import RealtimeError
 from .base import STATIC, RtWidget, View, paragraph, there, unregister_all
-from .pump import pump
+from .tick import tick
 
 
 class ChannelPanel(RtWidget):
@@ -45,8 +45,8 @@ class ChannelPanel(RtWidget):
         there(self._begin)
 
     def _begin(self) -> None:
-        self._registered.append(self.channel.aio.on_status(lambda status, error: pump.mark(self)))
-        pump.mark(self)
+        self._registered.append(self.channel.aio.on_status(lambda status, error: tick.mark(self)))
+        tick.mark(self)
 
     def __repr__(self) -> str:
         return f"<ChannelPanel {self.channel.topic!r} {self.channel.aio.status}>"
@@ -82,7 +82,7 @@ class ChannelPanel(RtWidget):
         self._calls += 1
         took = round((io_loop().time() - began) * 1000, 1)
         view.outbox.append({"number": number, "problem": problem, "took": took})
-        pump.mark(self)
+        tick.mark(self)
 
     def _tick(self, now: float) -> bool:
         with self.hold_sync():

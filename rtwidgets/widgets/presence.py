@@ -14,13 +14,13 @@ import pandas as pd
 import traitlets
 
 from ..client.dispatch import dispatch
-from ..client.sync import Channel
+from ..client.notebook import Channel
 from ..client.thread import io_loop, run
-from ..data.roster import Roster
+from ..data.presence_table import PresenceTable
 from ..protocol.errors import RealtimeError
 from ..protocol.presence import PresenceChange
 from .base import STATIC, RtWidget, View, checked_state, checked_text, paragraph, there, unregister_all
-from .pump import pump
+from .tick import tick
 
 PEOPLE_SHOWN = 200
 TIMELINE = 50
@@ -58,7 +58,7 @@ class Presence(RtWidget):
         self.key = None if key is None else checked_text(key, "key, the name under which one is here,")
         state = None if state is None else checked_state(state)
         self.channel = channel if isinstance(channel, Channel) else Channel(channel)
-        self.roster = Roster()
+        self.roster = PresenceTable()
         self._problem: RealtimeError | None = None
         self._timeline: deque[dict[str, Any]] = deque(maxlen=TIMELINE)
         self._registered: list[Callable[[], Any]] = []
@@ -81,19 +81,19 @@ class Presence(RtWidget):
             self._registered.append(listen(lambda key, metas, what=what: self._note(what, key)))
         self._registered += [
             aio.on_presence(self._took),
-            aio.on_status(lambda status, error: pump.mark(self)),
+            aio.on_status(lambda status, error: tick.mark(self)),
             aio.hold(),
         ]
         if state is not None:
             io_loop().create_task(self._track(state))
-        pump.mark(self)
+        tick.mark(self)
 
     async def _track(self, state: dict[str, Any]) -> None:
         try:
             await self.channel.aio.track(state)
         except RealtimeError as error:
             self._problem = error
-            pump.mark(self)
+            tick.mark(self)
 
     def __repr__(self) -> str:
         return f"<Presence {self.channel.topic!r}: {self.roster.count} here, {self.channel.aio.status}>"
@@ -119,7 +119,7 @@ class Presence(RtWidget):
         """
         run(self.channel.aio.track(checked_state(state)), 30)
         self._problem, self._shown = None, True
-        pump.mark(self)
+        tick.mark(self)
 
     def untrack(self) -> None:
         """Takes this client's state away; it goes on watching."""
@@ -174,7 +174,7 @@ class Presence(RtWidget):
 
     def _took(self, change: PresenceChange) -> None:
         self.roster.apply(change)
-        pump.mark(self)
+        tick.mark(self)
 
     def _note(self, what: str, key: str) -> None:
         self._timeline.append({"at": round(datetime.now(UTC).timestamp() * 1000), "what": what, "key": key})

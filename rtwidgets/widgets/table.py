@@ -13,17 +13,17 @@ import traitlets
 
 from ..client.dispatch import dispatch
 from ..client.dsn import DsnSource
-from ..client.sync import Channel, Client, default_client
+from ..client.notebook import Channel, Client, default_client
 from ..client.thread import io_loop, on_io_thread, run, submit
+from ..data.dataframes import records
 from ..data.delta import Delta
-from ..data.engine import LiveTableEngine
-from ..data.frames import records
+from ..data.follower import TableFollower
 from ..data.store import Store
 from ..protocol.errors import RealtimeError
 from .base import View, paragraph, there, unregister_all
 from .grid import Grid
 from .groups import Grouping
-from .pump import pump
+from .tick import tick
 
 
 class ChangeBatch:
@@ -137,35 +137,33 @@ class LiveTable(Grid):
             "append_only": append_only,
             "log_size": history,
         }
-        self.engine: LiveTableEngine = run(self._begin(client, source, options), 30)
+        self.follower: TableFollower = run(self._begin(client, source, options), 30)
 
-    async def _begin(
-        self, client: Client, source: str | pd.DataFrame | None, options: dict[str, Any]
-    ) -> LiveTableEngine:
+    async def _begin(self, client: Client, source: str | pd.DataFrame | None, options: dict[str, Any]) -> TableFollower:
         rest = DsnSource(source) if isinstance(source, str) and source != "events" else client.aio.rest
         seed = records(source) if isinstance(source, pd.DataFrame) else None
         events = isinstance(source, str) and source == "events"
-        engine = LiveTableEngine(self.channel.aio, rest, self.table, seed=seed, events=events, **options)
-        self._registered: list[Callable[[], Any]] = [engine.on_delta(self._took), engine.on_status(self._now_is)]
-        engine.on_progress = lambda: pump.mark(self)
-        self.engine = engine
+        follower = TableFollower(self.channel.aio, rest, self.table, seed=seed, events=events, **options)
+        self._registered: list[Callable[[], Any]] = [follower.on_delta(self._took), follower.on_status(self._now_is)]
+        follower.on_progress = lambda: tick.mark(self)
+        self.follower = follower
         self._starting = io_loop().create_task(self._start())
-        return engine
+        return follower
 
     async def _start(self) -> None:
-        await self.engine.start()
-        if not self._closed and self.engine.status != "error":
+        await self.follower.start()
+        if not self._closed and self.follower.status != "error":
             self._registered.append(self.channel.aio.hold())
 
     def __repr__(self) -> str:
-        return f"<LiveTable {self.schema}.{self.table}: {len(self.engine.store)} rows, {self.engine.status}>"
+        return f"<LiveTable {self.schema}.{self.table}: {len(self.follower.store)} rows, {self.follower.status}>"
 
     # --- what it holds
 
     @property
     def store(self) -> Store:
         """The rows, column by column. Safe to read from any thread."""
-        return self.engine.store
+        return self.follower.store
 
     @property
     def df(self) -> pd.DataFrame:
@@ -173,22 +171,22 @@ class LiveTable(Grid):
 
         It never changes after you got it; asking again while nothing changed costs nothing.
         """
-        return self.engine.store.df()
+        return self.follower.store.df()
 
     @property
     def ready(self) -> bool:
         """Whether the table has been read once: before, `df` is empty for want of an answer, not of rows."""
-        return self.engine.snapshot_at is not None
+        return self.follower.snapshot_at is not None
 
     @property
     def snapshot_at(self) -> datetime | None:
         """When the table was last read whole."""
-        return self.engine.snapshot_at
+        return self.follower.snapshot_at
 
     @property
     def changes(self) -> pd.DataFrame:
         """The last changes: when, which kind, which key."""
-        return self.engine.changes
+        return self.follower.changes
 
     # --- what happens
 
@@ -197,7 +195,7 @@ class LiveTable(Grid):
 
         Raises RealtimeError with what to do if it cannot be, TimeoutError after `timeout` seconds.
         """
-        run(self.engine.wait_live(timeout), timeout + 5)
+        run(self.follower.wait_live(timeout), timeout + 5)
         there(self._refresh)  # else `count` would be that of the last tick
         return self
 
@@ -207,7 +205,7 @@ class LiveTable(Grid):
         What no change tells is found so: rows that a policy hides from now on, a `TRUNCATE`, changes that the server
         dropped. Nothing happens while the table is not live, or paused. Raises TimeoutError after `timeout` seconds.
         """
-        run(self.engine.verify(), timeout)
+        run(self.follower.verify(), timeout)
         there(self._refresh)
         return self
 
@@ -229,9 +227,9 @@ class LiveTable(Grid):
         asked = moment_of(time)
         if asked > datetime.now(UTC):
             raise ValueError(f"{time} is yet to come")
-        history = self.engine.history
+        history = self.follower.history
         try:
-            return history.at(self.engine.store, asked)
+            return history.at(self.follower.store, asked)
         except LookupError:
             since = "it has been read" if history.since is None else f"{history.since.astimezone():%Y-%m-%d %H:%M:%S}"
             raise ValueError(
@@ -246,21 +244,21 @@ class LiveTable(Grid):
             if delta:
                 dispatch(fn, ChangeBatch(delta))
 
-        unregister = self.engine.on_delta(hear)
+        unregister = self.follower.on_delta(hear)
         self._registered.append(unregister)
         return unregister
 
     def pause(self) -> None:
         """Holds changes back: the rows stay as they are until `resume()`."""
-        self._on_loop(self.engine.pause)
+        self._on_loop(self.follower.pause)
         self.set_trait("paused", True)
-        pump.mark(self)
+        tick.mark(self)
 
     def resume(self) -> None:
         """Applies what waited, and goes on."""
-        self._on_loop(self.engine.resume)
+        self._on_loop(self.follower.resume)
         self.set_trait("paused", False)
-        pump.mark(self)
+        tick.mark(self)
 
     def _on_loop(self, fn: Callable[[], Any]) -> None:
         if on_io_thread():
@@ -269,7 +267,7 @@ class LiveTable(Grid):
             io_loop().call_soon_threadsafe(fn)
 
     def _release(self) -> None:
-        submit(self.engine.stop())
+        submit(self.follower.stop())
         there(unregister_all, self._registered)
         self.set_trait("status", "closed")
 
@@ -279,10 +277,10 @@ class LiveTable(Grid):
         if not delta.reset:  # else the table was read: when its rows changed is not known
             self._changed_at = round(time.time() * 1000)
             self._since_rate += len(delta.inserted) + len(delta.updated) + len(delta.deleted)
-        pump.mark(self)
+        tick.mark(self)
 
     def _now_is(self, status: str, error: RealtimeError | None) -> None:
-        pump.mark(self)
+        tick.mark(self)
 
     def _tick(self, now: float) -> bool:
         self._refresh()
@@ -294,14 +292,14 @@ class LiveTable(Grid):
         return super()._tick(now) or moving
 
     def _refresh(self) -> None:
-        engine = self.engine
-        store = engine.store
-        problem = paragraph(engine.error)
+        follower = self.follower
+        store = follower.store
+        problem = paragraph(follower.error)
         with self.hold_sync():
             if not self._closed:
-                self.set_trait("status", engine.status)
+                self.set_trait("status", follower.status)
             self.set_trait("error", problem)
-            self.set_trait("lag_ms", engine.lag_ms)
+            self.set_trait("lag_ms", follower.lag_ms)
             self.set_trait("count", len(store))
             changed = store.revision != self.revision
             if changed:
@@ -310,16 +308,16 @@ class LiveTable(Grid):
             self._announce_df()
 
     def _state(self) -> dict[str, Any]:
-        engine = self.engine
+        follower = self.follower
         return {
-            "status": engine.status,
-            "error": paragraph(engine.error),
+            "status": follower.status,
+            "error": paragraph(follower.error),
             "paused": self.paused,
-            "waiting": engine.waiting,
-            "lag": None if engine.lag_ms is None else round(engine.lag_ms),
+            "waiting": follower.waiting,
+            "lag": None if follower.lag_ms is None else round(follower.lag_ms),
             "rate": self._rate,
             "changed": self._changed_at,
-            "note": _progress(engine.progress),
+            "note": _progress(follower.progress),
         }
 
     def _title(self) -> str:

@@ -13,12 +13,12 @@ import pandas as pd
 import traitlets
 
 from ..client.log import logger
-from ..data.frames import records
+from ..data.dataframes import records
 from ..data.store import Store
 from .base import View, there, unregister_all
 from .grid import Grid
-from .pump import pump
 from .table import LiveTable, moment_of
+from .tick import tick
 
 EVERY = 0.25
 """Seconds between two looks at the table's log: a slider that grows with each change cannot be caught."""
@@ -44,10 +44,10 @@ class Past(Grid):
         self._then: Store | None = None
         self._looked_at = 0.0
         super().__init__()
-        engine = table.engine
+        follower = table.follower
         self._registered: list[Callable[[], Any]] = [
-            engine.on_delta(lambda delta: pump.mark(self)),
-            engine.on_status(lambda status, error: pump.mark(self)),
+            follower.on_delta(lambda delta: tick.mark(self)),
+            follower.on_status(lambda status, error: tick.mark(self)),
         ]
         there(self._read_log)
 
@@ -110,7 +110,7 @@ class Past(Grid):
     def _show(self, then: Store | None) -> None:
         self._then = then
         self._tell()
-        pump.mark(self)
+        tick.mark(self)
 
     def _tell(self) -> None:
         with self.hold_sync():
@@ -119,7 +119,7 @@ class Past(Grid):
         self._announce_df()
 
     def _read_log(self) -> None:
-        self.moments = self.table.engine.history.moments()
+        self.moments = self.table.follower.history.moments()
         self.on_moments()
 
     def _tick(self, now: float) -> bool:

@@ -15,7 +15,7 @@ CELLS = [
     """
 import gc, json, pathlib, time, ipywidgets, rtwidgets as rt
 from rtwidgets.widgets.base import RtWidget
-from rtwidgets.widgets.pump import pump
+from rtwidgets.widgets.tick import tick
 local = rt.local("freeing", idle_timeout=5)
 local.sql("drop table if exists items; create table items (id int primary key, name text)")
 local.sql("insert into items select n, 'item ' || n from generate_series(1, 300) n")
@@ -46,7 +46,7 @@ box
     """
 gc.collect()
 left = [one for one in gc.get_objects() if isinstance(one, RtWidget)]
-told = {"widgets": len(left), "dirty": len(pump._dirty), "channels": len(local.client.aio.channels)}
+told = {"widgets": len(left), "dirty": len(tick._dirty), "channels": len(local.client.aio.channels)}
 pathlib.Path("left.json").write_text(json.dumps(told))
 """,
 ]

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
 
 CLIENT = """
 import asyncio, json, sys
-from rtwidgets.client.aio import AsyncClient, ChangesBinding
+from rtwidgets.client.client import AsyncClient, ChangesBinding
 from rtwidgets.protocol.backoff import Backoff
 
 def say(*what):
@@ -90,7 +90,7 @@ async def test_pain_04_a_sleep_of_90_seconds(server_gives_up: bool, scale: float
 @pytest.mark.parametrize("stopped", [0.5, 3.0])
 async def test_pain_01_a_server_that_freezes(stopped: float, tmp_path: Path) -> None:
     """The socket stays open and nobody answers: found out by the heartbeat, and well again when somebody does."""
-    from rtwidgets.client.aio import AsyncClient
+    from rtwidgets.client.client import AsyncClient
     from rtwidgets.protocol.backoff import Backoff
 
     script = (

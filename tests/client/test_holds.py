@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from rtwidgets.client.aio import ChangesBinding
+from rtwidgets.client.client import ChangesBinding
 from rtwidgets.protocol.errors import RealtimeError
 
 from .fake import FakeServer, until
-from .test_aio import Sink, client_of, server
+from .test_client import Sink, client_of, server
 
 __all__ = ["server"]
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from rtwidgets.client import dispatch, tracking
-from rtwidgets.client.aio import ChangesBinding
+from rtwidgets.client.client import ChangesBinding
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.messages import Message
 
 from .fake import FakeServer, until
-from .test_aio import Sink, client_of, jwt, server
+from .test_client import Sink, client_of, jwt, server
 
 __all__ = ["server"]
 
@@ -350,7 +350,7 @@ async def test_a_frame_for_a_channel_that_is_gone_does_nothing(server: FakeServe
 async def test_keys_of_every_form_and_none_of_them_in_a_text(
     server: FakeServer, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from rtwidgets.client.aio import AsyncClient
+    from rtwidgets.client.client import AsyncClient
 
     seen: list[str] = []
     server.on_request = seen.append

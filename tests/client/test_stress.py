@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from rtwidgets.client import sync, thread
-from rtwidgets.client.aio import AsyncClient, ChangesBinding
+from rtwidgets.client import notebook, thread
+from rtwidgets.client.client import AsyncClient, ChangesBinding
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
 
 from .fake import FakeServer, until
-from .test_aio import Sink, client_of, jwt, server
+from .test_client import Sink, client_of, jwt, server
 
 __all__ = ["server"]
 
@@ -145,7 +145,7 @@ async def test_clients_that_are_closed_leave_no_memory_behind(server: FakeServer
     server.vsn.clear()
     server.configs.clear()
     gc.collect()
-    kinds = ("AsyncClient", "AsyncChannel", "Wire", "Receiver", "Sinks")
+    kinds = ("AsyncClient", "AsyncChannel", "Wire", "Receiver", "ChangeSinks")
     alive = [found for found in gc.get_objects() if type(found).__name__ in kinds]
     assert len(alive) <= len(kinds), "at most the last one's"
 
@@ -199,8 +199,8 @@ def test_no_thread_and_no_task_is_left_after_a_stormy_session() -> None:
     thread.run(fake.__aenter__(), 5)
     threads = threading.active_count()
     for _ in range(10):
-        client = sync.connect(fake.url, "key", token=lambda: jwt(1000))
-        room = sync.Channel("chat", ack=True).subscribe()
+        client = notebook.connect(fake.url, "key", token=lambda: jwt(1000))
+        room = notebook.Channel("chat", ack=True).subscribe()
         room.send("m", {"a": 1})
         room.track({"n": 1})
         client.close()

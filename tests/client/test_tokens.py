@@ -15,7 +15,7 @@ from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
 
 from .fake import FakeServer, until
-from .test_aio import client_of, jwt, server
+from .test_client import client_of, jwt, server
 
 __all__ = ["server"]
 

@@ -19,7 +19,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from rtwidgets.client.aio import AsyncChannel, AsyncClient, ChangesBinding
+from rtwidgets.client.client import AsyncChannel, AsyncClient, ChangesBinding
 from rtwidgets.data.store import Store
 from rtwidgets.protocol.codec import FrameError, decode
 from rtwidgets.protocol.errors import RealtimeError

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from rtwidgets.client.aio import AsyncClient
+from rtwidgets.client.client import AsyncClient
 from rtwidgets.client.rest import RestClient
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.codec import loads

@@ -14,28 +14,28 @@ from typing import Any
 import pandas as pd
 import psycopg
 
-from rtwidgets.client.aio import AsyncChannel, AsyncClient
-from rtwidgets.data.engine import LiveTableEngine
+from rtwidgets.client.client import AsyncChannel, AsyncClient
+from rtwidgets.data.follower import TableFollower
 from rtwidgets.local.handle import Local
 
 
 @asynccontextmanager
 async def table(
     server: Local, name: str, *, client: AsyncClient | None = None, live: bool = True, **options: Any
-) -> AsyncIterator[LiveTableEngine]:
-    """The engine of a table, live, on a channel (and, unless one is given, a client) of its own."""
+) -> AsyncIterator[TableFollower]:
+    """The follower of a table, live, on a channel (and, unless one is given, a client) of its own."""
     own = client is None
     client = client or AsyncClient(server.url, server.anon_key)
     channel: AsyncChannel = client.channel(f"{name}-{uuid.uuid4().hex[:8]}")
-    engine = LiveTableEngine(channel, client.rest, name, verify_every=None, **options)
+    follower = TableFollower(channel, client.rest, name, verify_every=None, **options)
     try:
-        await engine.start()
+        await follower.start()
         if live:
             await channel.subscribe()
-            await engine.wait_live(20)
-        yield engine
+            await follower.wait_live(20)
+        yield follower
     finally:
-        await engine.stop()
+        await follower.stop()
         await channel.unsubscribe()
         if own:
             await client.close()
@@ -79,18 +79,18 @@ def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 async def same(
-    engine: LiveTableEngine, server: Local, query: str, *, ordered: bool = False, decimals: bool = False
+    follower: TableFollower, server: Local, query: str, *, ordered: bool = False, decimals: bool = False
 ) -> pd.DataFrame:
     """Waits until `.df` equals what the query gives, in any order of rows unless `ordered`; fails if it never does."""
     want = selected(server, query, decimals=decimals)
     arrange = list if ordered else in_order
     deadline = time.monotonic() + 10
     while True:
-        frame = engine.store.df()
+        frame = follower.store.df()
         got = rows_of(frame)
-        if arrange(got) == arrange(want) and engine.status == "live":
+        if arrange(got) == arrange(want) and follower.status == "live":
             return frame
         if time.monotonic() > deadline:
-            assert engine.status == "live", engine.error
+            assert follower.status == "live", follower.error
             assert arrange(got) == arrange(want)
         await asyncio.sleep(0.005)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rtwidgets.client.aio import AsyncClient
+from rtwidgets.client.client import AsyncClient
 from rtwidgets.client.dsn import DsnSource
 from rtwidgets.local.handle import Local
 from rtwidgets.protocol.errors import RealtimeError

@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rtwidgets.client.aio import AsyncClient
+from rtwidgets.client.client import AsyncClient
 from rtwidgets.client.dsn import DsnSource, _where
 from rtwidgets.client.rest import TableInfo
 from rtwidgets.local.handle import Local
+from rtwidgets.protocol.filter_eval import judge
 from rtwidgets.protocol.filters import Condition, Filter
-from rtwidgets.protocol.verdict import judge
 
 from .live import same, table
 
@@ -144,17 +144,17 @@ async def test_a_table_asks_where_only_postgres_knows(
     server.sql("insert into asked values (0, 0, null)")
     [condition] = [Condition("c", *text.partition("=")[2].split(".", 1))]
     query = "select id, n from asked where " + _where(condition).as_string(postgres)
-    async with table(server, "asked", filter=text, columns=["n"]) as engine:
+    async with table(server, "asked", filter=text, columns=["n"]) as follower:
         for number, value in enumerate(values, 1):
             postgres.execute(sql.SQL("insert into asked values ({}, 0, {})").format(number, value))
-        await same(engine, server, query)
+        await same(follower, server, query)
         for value in (*values, None):
             postgres.execute(sql.SQL("update asked set n = n + 1, c = {} where id < 3").format(sql.Literal(value)))
-            await same(engine, server, query)
+            await same(follower, server, query)
         server.sql("update asked set id = id + 100 where id = 2; delete from asked where id = 3")
-        await same(engine, server, query)
-        await engine.verify()
-        assert engine.repaired == 0
+        await same(follower, server, query)
+        await follower.verify()
+        assert follower.repaired == 0
 
 
 COLLATIONS = "select collname from pg_collation where collname ~ '^(en|de)[_-]' order by length(collname)"
@@ -233,7 +233,7 @@ async def test_a_key_of_every_type(
     run("insert into keyed values ({}, 0, repeat('x', 5000))", values[0])
     large = "(select string_agg(md5(k::text), '') from generate_series(1, 40000) k)"  # more than is sent
     query, some = "select n, length(body) as size from keyed", "select n, length(body) as size from keyed where n >= 0"
-    async with table(server, "keyed") as engine, table(server, "keyed", filter="n=gte.0") as filtered:
+    async with table(server, "keyed") as follower, table(server, "keyed", filter="n=gte.0") as filtered:
         for work in (
             begin,
             lambda: run("update keyed set n = n + 10"),
@@ -242,26 +242,26 @@ async def test_a_key_of_every_type(
             lambda: run("delete from keyed where c = {}", values[0]),
         ):
             work()
-            for one, asked in ((engine, query), (filtered, some)):
+            for one, asked in ((follower, query), (filtered, some)):
                 await sizes_are(one, server, asked)
-        for one in (engine, filtered):
+        for one in (follower, filtered):
             await one.verify()
             assert one.repaired == 0
 
 
-async def sizes_are(engine: Any, server: Local, query: str) -> None:
+async def sizes_are(follower: Any, server: Local, query: str) -> None:
     class Sizes:
         """The same table with the length of its long column in place of that."""
 
-        status = property(lambda self: engine.status)
-        error = property(lambda self: engine.error)
+        status = property(lambda self: follower.status)
+        error = property(lambda self: follower.error)
 
         @property
         def store(self) -> Any:
             return self
 
         def df(self) -> Any:
-            frame = engine.store.df()[["n", "body"]].copy()
+            frame = follower.store.df()[["n", "body"]].copy()
             return frame.assign(size=frame.pop("body").str.len().astype("Int64"))
 
     await same(Sizes(), server, query)  # type: ignore[arg-type]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtwidgets.data.column_kinds import TEXT_DTYPE
 from rtwidgets.data.groupby import GroupBy, group_by
 from rtwidgets.data.store import Store
-from rtwidgets.data.types import TEXT_DTYPE
 from rtwidgets.protocol.messages import Change, Column
 
 COLUMNS = [Column("id", "int8"), Column("g", "text"), Column("n", "int4"), Column("x", "float8")]

@@ -19,8 +19,8 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from rtwidgets.client.aio import AsyncClient
-from rtwidgets.data.engine import LiveTableEngine
+from rtwidgets.client.client import AsyncClient
+from rtwidgets.data.follower import TableFollower
 from rtwidgets.local.handle import Local
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.messages import Change
@@ -85,11 +85,11 @@ async def client(server: Local) -> AsyncIterator[AsyncClient]:
 class Auditor:
     """Looks at everything that a table applies."""
 
-    def __init__(self, engine: LiveTableEngine) -> None:
+    def __init__(self, follower: TableFollower) -> None:
         self.last: dict[int, int] = {}
         self.count = self.reads = 0
         self.faults: list[str] = []
-        store = engine.store
+        store = follower.store
         load, resync, apply = store.load, store.resync, store.apply
 
         def loaded(work: Any, rows: list[dict[str, Any]]) -> Any:
@@ -131,13 +131,13 @@ async def test_joins(server: Local, client: AsyncClient, writers: list[Writer]) 
 
     async def join() -> None:
         for number in left:
-            async with table(server, "joined", client=client, live=False) as engine:
-                audits.append(audit := Auditor(engine))
-                await engine.channel.subscribe()  # type: ignore[attr-defined]
-                await engine.wait_live(20)
+            async with table(server, "joined", client=client, live=False) as follower:
+                audits.append(audit := Auditor(follower))
+                await follower.channel.subscribe()  # type: ignore[attr-defined]
+                await follower.wait_live(20)
                 await until(lambda: audit.count > 20)
                 assert audit.faults == []
-                no_ghosts(engine, f"join {number}")
+                no_ghosts(follower, f"join {number}")
             await asyncio.sleep(0)
 
     await asyncio.gather(*(join() for _ in range(AT_ONCE)))
@@ -148,34 +148,34 @@ async def test_joins(server: Local, client: AsyncClient, writers: list[Writer]) 
 
 
 async def test_reconnects(server: Local, client: AsyncClient, writers: list[Writer]) -> None:
-    async with table(server, "joined", client=client, live=False) as engine:
-        audit = Auditor(engine)
-        await engine.channel.subscribe()  # type: ignore[attr-defined]
-        await engine.wait_live(20)
+    async with table(server, "joined", client=client, live=False) as follower:
+        audit = Auditor(follower)
+        await follower.channel.subscribe()  # type: ignore[attr-defined]
+        await follower.wait_live(20)
         rng = random.Random(1)
         for number in range(JOINS):
             assert client._ws is not None
             if number % 2:
-                engine.resume_lsn = None  # every other time the table is read again, as where nothing was kept
+                follower.resume_lsn = None  # every other time the table is read again, as where nothing was kept
             client._ws.transport.abort()  # with whatever was on its way
-            await until(lambda: engine.status != "live")
-            await until(lambda: engine.status == "live")
+            await until(lambda: follower.status != "live")
+            await until(lambda: follower.status == "live")
             await asyncio.sleep(rng.random() / 20)
             if number % 10 == 0:
-                no_ghosts(engine, f"reconnect {number}")
+                no_ghosts(follower, f"reconnect {number}")
         await until(lambda: audit.count > 20)
         writers[0].stop.set()
         for writer in writers:
             await asyncio.to_thread(writer.join)
         want = sorted(tuple(row.values()) for row in selected(server, "select * from joined"))
-        await until(lambda: sorted(tuple(row.values()) for row in rows_of(engine.store.df())) == want)
+        await until(lambda: sorted(tuple(row.values()) for row in rows_of(follower.store.df())) == want)
         assert audit.faults == []
         assert audit.reads >= JOINS // 2 + 1
 
 
-def no_ghosts(engine: LiveTableEngine, when: str) -> None:
+def no_ghosts(follower: TableFollower, when: str) -> None:
     """At most the last transaction of each writer is in the table by half."""
-    frame = engine.store.df()
+    frame = follower.store.df()
     at = frame.loc[frame["n"] < 0].set_index("w")["v"]
     events = frame.loc[frame["n"] > 0]
     behind = events["w"].map(at) - events["n"]

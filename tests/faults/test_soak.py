@@ -126,9 +126,9 @@ def different(server: Local, tables: dict[str, Any]) -> list[Any]:
         options, query = TABLES[name]
         want, got = patiently(lambda query=query: selected(server, query)), rows_of(table.df)
         arrange: Any = list if "limit" in options else in_order
-        if table.engine.status != "live" or arrange(got) != arrange(want):
+        if table.follower.status != "live" or arrange(got) != arrange(want):
             odd = [row for row in got if row not in want][:2], [row for row in want if row not in got][:2]
-            found.append((name, table.engine.status, str(table.engine.error), *odd))
+            found.append((name, table.follower.status, str(table.follower.error), *odd))
     return found
 
 

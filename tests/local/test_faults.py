@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from rtwidgets.cli import main
-from rtwidgets.client.aio import AsyncClient
+from rtwidgets.client.client import AsyncClient
 from rtwidgets.local import preflight
 from rtwidgets.local.auth import mint
 from rtwidgets.local.handle import local

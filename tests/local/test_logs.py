@@ -22,7 +22,7 @@ def test_every_logger_of_this_room_takes_secrets_out() -> None:
         if module.name != "launch":  # a script
             importlib.import_module(f"rtwidgets.local.{module.name}")
     names = [name for name in logging.root.manager.loggerDict if name.startswith("rtwidgets.local")]
-    assert {"rtwidgets.local", "rtwidgets.local.server", "rtwidgets.local.changes"} <= set(names)
+    assert {"rtwidgets.local", "rtwidgets.local.server", "rtwidgets.local.delivery"} <= set(names)
     for name in names:
         record = logging.LogRecord(name, logging.WARNING, "", 0, "the policies of %r failed", (TOKEN,), None)
         if isinstance(logging.root.manager.loggerDict[name], logging.Logger):

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 
 from rtwidgets.local import postgres as module
-from rtwidgets.local import sockets
+from rtwidgets.local import socket_folder
 from rtwidgets.local.postgres import Postgres
-from rtwidgets.local.sockets import SocketFolder, sweep
+from rtwidgets.local.socket_folder import SocketFolder, sweep
 from rtwidgets.protocol.errors import RealtimeError
 
 from .processes import running_in, until
@@ -136,7 +136,7 @@ def test_the_number_of_another_program_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_sweep_takes_only_what_is_ours_and_unused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "BASE", tmp_path)
+    monkeypatch.setattr(socket_folder, "BASE", tmp_path)
     used = SocketFolder()
     new, old, other, served = (tmp_path / name for name in ("rtw-new", "rtw-old", "elsewhere", "rtw-served"))
     for folder in (new, old, other, served):

@@ -22,7 +22,7 @@ from rtwidgets.local.auth import Identity, mint
 from rtwidgets.local.server import RealtimeServer
 from rtwidgets.protocol import filters
 from rtwidgets.protocol.errors import RealtimeError
-from rtwidgets.protocol.verdict import judge
+from rtwidgets.protocol.filter_eval import judge
 
 from .client import ask, connected, sql, subscribed
 from .conftest import SECRET

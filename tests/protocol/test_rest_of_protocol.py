@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from rtwidgets.protocol import errors, filters
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.filter_eval import judge
 from rtwidgets.protocol.filters import OPS, parse, where
-from rtwidgets.protocol.verdict import judge
 
 TYPES = {"id": "int8", "amount": "numeric", "name": "text", "ok": "bool", "at": "timestamptz"}
 

@@ -11,7 +11,7 @@ import pytest
 import rtwidgets as rt
 from rtwidgets.widgets import base
 from rtwidgets.widgets.base import STATIC, RtWidget, View
-from rtwidgets.widgets.pump import TICK, pump
+from rtwidgets.widgets.tick import TICK, tick
 
 from .page import Page, until
 
@@ -24,7 +24,7 @@ class Number(RtWidget):
 
     def put(self, n: int) -> None:
         self.n = n
-        pump.mark(self)
+        tick.mark(self)
 
     def _frame(self, view: View) -> dict[str, Any] | None:
         if view.shown.get("n") == self.n:

@@ -12,8 +12,8 @@ import pytest
 import traitlets
 
 import rtwidgets as rt
-from rtwidgets.widgets import picture as pictures
-from rtwidgets.widgets.picture import Picture, Spec, check, draw, step
+from rtwidgets.widgets import chart_data as pictures
+from rtwidgets.widgets.chart_data import ChartData, Spec, check, draw, step
 
 from .page import Page, until
 
@@ -131,7 +131,7 @@ def test_arguments_that_fit_no_source_are_refused(more: dict[str, Any]) -> None:
     assert ", not " in str(raised.value) or "give agg" in str(raised.value)
 
 
-def replay(old: Picture, new: Picture) -> None:
+def replay(old: ChartData, new: ChartData) -> None:
     """What a page makes of the step from one picture to the next."""
     moved = step(old, new)
     assert moved is not None

@@ -10,8 +10,8 @@ import pytest
 
 import rtwidgets as rt
 from rtwidgets.client.thread import on_io_thread
-from rtwidgets.data.narrow import Narrow
 from rtwidgets.data.store import Store
+from rtwidgets.data.view_filter import ViewFilter
 from rtwidgets.widgets.grid import Grid
 
 from .page import Page, until
@@ -259,19 +259,19 @@ def test_rows_that_a_thread_has_just_taken_up_count_as_not_looked_at(
     orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 3008) n")
     until(lambda: table.count == 3002)
     taken_up, shown = threading.Event(), threading.Event()
-    grow, test, look, window = Narrow._grow, Narrow._test, Grid._look, Store.window
+    grow, test, look, window = ViewFilter._grow, ViewFilter._test, Grid._look, Store.window
 
-    def slow_grow(narrow: Narrow) -> None:
+    def slow_grow(narrow: ViewFilter) -> None:
         if not on_io_thread() and not narrow._under_way:
             taken_up.set()
             time.sleep(0.02)
         grow(narrow)
 
-    def slow_test(narrow: Narrow, *values: Any) -> Any:
+    def slow_test(narrow: ViewFilter, *values: Any) -> Any:
         shown.wait(5)
         return test(narrow, *values)
 
-    def look_until_taken_up(grid: Grid, narrow: Narrow) -> None:
+    def look_until_taken_up(grid: Grid, narrow: ViewFilter) -> None:
         look(grid, narrow)
         taken_up.wait(5)
 
@@ -282,8 +282,8 @@ def test_rows_that_a_thread_has_just_taken_up_count_as_not_looked_at(
             time.sleep(0.05)
         return found
 
-    monkeypatch.setattr(Narrow, "_grow", slow_grow)
-    monkeypatch.setattr(Narrow, "_test", slow_test)
+    monkeypatch.setattr(ViewFilter, "_grow", slow_grow)
+    monkeypatch.setattr(ViewFilter, "_test", slow_test)
     monkeypatch.setattr(Grid, "_look", look_until_taken_up)
     monkeypatch.setattr(Store, "window", slow_window)
     page = Page(table, start=0, stop=20, search="item 299")

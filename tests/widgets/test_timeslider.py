@@ -174,7 +174,7 @@ def test_what_the_table_forgets_is_no_place_any_more(orders: Any) -> None:
     past = rt.TimeSlider(table)
     for n in range(6):
         changed(table, orders, "update orders set amount = %s where id = 1", n)
-    until(lambda: past.past.moments == table.engine.history.moments())
+    until(lambda: past.past.moments == table.follower.history.moments())
     past.slider.value = 0
     assert past.df["amount"][0] == 3.0
     for n in range(6, 9):
@@ -183,7 +183,7 @@ def test_what_the_table_forgets_is_no_place_any_more(orders: Any) -> None:
     past.slider.value = 1  # on a page that cannot know what is forgotten
     assert past.at == was, "what is shown stays"
     assert past.df["amount"][0] == 3.0
-    assert past.past.moments == table.engine.history.moments()
+    assert past.past.moments == table.follower.history.moments()
     assert past.slider.value == 0
     past.slider.value = past.slider.max
     assert past.at is None

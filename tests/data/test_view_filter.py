@@ -1,0 +1,205 @@
+"""Search and filters: what they leave equals what a plain loop over the rows leaves, after any changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtwidgets.data.store import Store
+from rtwidgets.data.view_filter import ViewFilter
+from rtwidgets.protocol.messages import Change, Column
+
+COLUMNS = [
+    Column("id", "int8"),
+    Column("name", "text"),
+    Column("price", "float8"),
+    Column("exact", "numeric"),
+    Column("paid", "bool"),
+    Column("at", "timestamptz"),
+    Column("tags", "jsonb"),
+]
+ROWS: list[dict[str, Any]] = [
+    {
+        "id": 1,
+        "name": "Äpfel",
+        "price": 2.5,
+        "exact": "10.50",
+        "paid": True,
+        "at": "2013-01-01T05:15:00+00:00",
+        "tags": {"a": 1},
+    },
+    {
+        "id": 2,
+        "name": "pears",
+        "price": 10.0,
+        "exact": "9.99",
+        "paid": False,
+        "at": "2013-01-02T05:15:00+00:00",
+        "tags": ["x"],
+    },
+    {"id": 3, "name": None, "price": None, "exact": None, "paid": None, "at": None, "tags": None},
+    {
+        "id": 2**60 + 1,
+        "name": "=5",
+        "price": float("-2"),
+        "exact": "10.5",
+        "paid": True,
+        "at": "2014-01-01T00:00:00+00:00",
+        "tags": None,
+    },
+]
+
+
+def insert(row: dict[str, Any]) -> Change:
+    return Change("INSERT", "public", "t", COLUMNS, row)
+
+
+def shown(store: Store, narrow: ViewFilter, **more: Any) -> list[Any]:
+    while narrow.work():
+        pass
+    return store.window(0, 100, narrow=narrow, **more)["keys"]
+
+
+@pytest.fixture
+def store() -> Store:
+    store = Store(COLUMNS, ["id"], numeric="decimal")
+    store.load(ROWS)
+    return store
+
+
+BIG = 2**60 + 1
+
+
+@pytest.mark.parametrize(
+    ("search", "filters", "keys"),
+    [
+        ("", {}, [1, 2, 3, BIG]),
+        ("äPF", {}, [1]),
+        ("2013-01", {}, [1, 2]),
+        ("05:15", {}, [1, 2]),
+        ("true", {}, [1, BIG]),
+        ('"a":1', {}, [1]),
+        ("nothing like it", {}, []),
+        ("", {"name": "p"}, [1, 2]),
+        ("", {"name": "=pears"}, [2]),
+        ("", {"name": "!pears"}, [1, 3, BIG]),
+        ("", {"name": "=null"}, [3]),
+        ("", {"name": "!null"}, [1, 2, BIG]),
+        ("", {"name": "==5"}, [BIG]),
+        ("", {"price": ">2.5"}, [2]),
+        ("", {"price": ">=2.5"}, [1, 2]),
+        ("", {"price": "<0"}, [BIG]),
+        ("", {"price": "!10"}, [1, 3, BIG]),
+        ("", {"price": "=10"}, [2]),
+        ("", {"exact": "=10.5"}, [1, BIG]),
+        ("", {"id": f"={BIG}"}, [BIG]),
+        ("", {"id": f"<{BIG}"}, [1, 2, 3]),
+        ("", {"paid": "=false"}, [2]),
+        ("", {"at": ">2013-01-01 12:00"}, [2, BIG]),
+        ("", {"at": "=2013-01-01"}, [1]),
+        ("", {"at": "<=2013-01-01T05:15"}, [1]),
+        ("p", {"price": ">5"}, [2]),
+        ("", {"no such column": "x"}, [1, 2, 3, BIG]),
+    ],
+)
+def test_what_is_left(store: Store, search: str, filters: dict[str, str], keys: list[Any]) -> None:
+    narrow = ViewFilter(store, search, filters)
+    assert shown(store, narrow) == keys
+    assert store.window(0, 1, narrow=narrow)["shown"] == len(keys)
+    assert not narrow.problems
+
+
+@pytest.mark.parametrize(("column", "text"), [("price", ">much"), ("at", "<yesterday"), ("exact", "=x"), ("name", ">")])
+def test_a_filter_without_sense_is_named_and_passed_over(store: Store, column: str, text: str) -> None:
+    narrow = ViewFilter(store, "", {column: text})
+    assert len(shown(store, narrow)) == 4
+    assert len(narrow.problems) == 1
+    assert column in narrow.problems[0]
+
+
+def test_the_last_rows_of_what_is_left(store: Store) -> None:
+    narrow = ViewFilter(store, "", {"name": "!null"})
+    assert shown(store, narrow, sort=[("id", True)]) == [BIG, 2, 1]
+    assert store.window(0, 2, narrow=narrow, tail=True)["keys"] == [2, BIG]
+    assert store.window(0, 2, narrow=narrow, tail=True)["start"] == 1
+    assert store.window(0, 9, tail=True)["keys"] == [1, 2, 3, BIG]
+
+
+def test_what_is_not_looked_at_yet_is_not_shown() -> None:
+    store = Store(COLUMNS[:2], ["id"])
+    store.load({"id": n, "name": "yes" if n % 2 else "no"} for n in range(40_000))
+    narrow = ViewFilter(store, "yes")
+    assert store.window(0, 1, narrow=narrow)["shown"] == 0
+    assert narrow.work()
+    assert store.window(0, 1, narrow=narrow)["shown"] == 8_192
+    while narrow.work():
+        pass
+    assert store.window(0, 1, narrow=narrow)["shown"] == 20_000
+
+
+def test_what_a_thread_is_looking_at_is_pending(store: Store) -> None:
+    narrow = ViewFilter(store, "pears")
+    seen: list[int] = []
+    test, narrow._test = narrow._test, lambda columns, count: seen.append(narrow.pending) or test(columns, count)
+    assert not narrow.work()
+    assert (seen, narrow.pending) == ([4], 0)
+
+
+KEYS = st.integers(0, 30)
+STEP = st.one_of(
+    st.tuples(st.just("put"), KEYS, st.sampled_from(["ab", "b", "", None]), st.sampled_from([0, 1, 7, None])),
+    st.tuples(st.just("delete"), KEYS),
+    st.tuples(st.just("rename"), KEYS, KEYS),
+    st.tuples(st.just("truncate")),
+    st.tuples(st.just("look")),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEP, max_size=60), st.sampled_from(["", "b"]), st.sampled_from([{}, {"n": ">0"}, {"n": "=null"}]))
+def test_it_follows_any_changes(steps: list[tuple[Any, ...]], search: str, filters: dict[str, str]) -> None:
+    columns = [Column("id", "int4"), Column("t", "text"), Column("n", "int4")]
+    store = Store(columns, ["id"])
+    narrow = ViewFilter(store, search, filters)
+    model: dict[int, dict[str, Any]] = {}
+
+    def apply(kind: Any, record: Any, old: Any) -> None:
+        store.apply([Change(kind, "public", "t", columns, record, old)])
+
+    def passes(row: dict[str, Any]) -> bool:
+        n, wanted = row["n"], filters.get("n")
+        if wanted == ">0" and not (n is not None and n > 0):
+            return False
+        if wanted == "=null" and n is not None:
+            return False
+        return search in (row["t"] or "")
+
+    for step in steps:
+        if step[0] == "put":
+            row = {"id": step[1], "t": step[2], "n": step[3]}
+            apply("UPDATE" if step[1] in model else "INSERT", row, None)
+            model[step[1]] = row
+        elif step[0] == "delete" and step[1] in model:
+            apply("DELETE", None, {"id": step[1]})
+            del model[step[1]]
+        elif step[0] == "rename" and step[1] in model and step[2] not in model:
+            row = {**model.pop(step[1]), "id": step[2]}
+            apply("UPDATE", row, {"id": step[1]})
+            model[step[2]] = row
+        elif step[0] == "truncate":
+            apply("TRUNCATE", None, None)
+            model.clear()
+        elif step[0] == "look":
+            narrow.work()
+    assert sorted(shown(store, narrow)) == sorted(key for key, row in model.items() if passes(row))
+
+
+def test_a_narrow_that_nobody_holds_is_not_told(store: Store) -> None:
+    ViewFilter(store, "x")
+    store.apply([insert({**ROWS[0], "id": 77})])
+    assert len(store._narrows) == 0
+    assert isinstance(store.slots(), np.ndarray)
