@@ -1,5 +1,7 @@
-"""Runs a person's own callbacks: on the kernel's main thread between cells where there is a kernel, else right where
-they are called.
+"""Runs a person's callbacks: on the kernel's main thread between cells, outside a kernel where they are called.
+
+In a kernel, callbacks wait in one queue in order. The kernel's loop runs them between cells, and so does
+`waiting.wait_for` while a cell waits on the main thread.
 """
 
 from __future__ import annotations
@@ -9,13 +11,20 @@ import contextvars
 import inspect
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from .log import logger
 
 callback_errors = 0
 """How many callbacks have raised in this process."""
+
+_Call = tuple[contextvars.Context, Callable[..., Any], tuple[Any, ...]]
+_queue: deque[_Call] = deque()
+queued = threading.Event()
+"""Set when a callback is put into the queue; whoever waits for it clears it."""
 
 
 def main_loop() -> Any | None:
@@ -39,15 +48,29 @@ def dispatch(fn: Callable[..., Any], *args: Any) -> None:
         guarded(fn, *args)
         return
     schedule = getattr(loop, "call_soon_threadsafe", None) or loop.add_callback
+    # A fresh context off the main thread: ipykernel routes output by the context's parent cell, which is not that of
+    # whoever calls here.
+    on_main = threading.current_thread() is threading.main_thread()
+    context = contextvars.copy_context() if on_main else contextvars.Context()
+    _queue.append((context, fn, args))
+    queued.set()
     try:
-        # A fresh context: ipykernel routes output by the context's parent cell, which is not that of whoever calls
-        # here.
-        if hasattr(loop, "call_soon_threadsafe") and threading.current_thread() is not threading.main_thread():
-            schedule(guarded, fn, *args, context=contextvars.Context())
-        else:
-            schedule(guarded, fn, *args)
+        schedule(run_next)
     except RuntimeError:  # the kernel is shutting down
         logger.debug("a callback was dropped: the kernel's loop is closed")
+
+
+def run_next(context: contextvars.Context | None = None) -> bool:
+    """Runs the oldest callback of the queue on this thread; returns whether there was one.
+
+    `context`: what it runs in, in place of the context in which it was dispatched.
+    """
+    try:
+        own, fn, args = _queue.popleft()
+    except IndexError:
+        return False
+    (context or own).run(guarded, fn, *args)
+    return True
 
 
 def guarded(fn: Callable[..., Any], *args: Any) -> None:
@@ -71,10 +94,10 @@ def guarded(fn: Callable[..., Any], *args: Any) -> None:
         logger.exception("a callback raised (%s)", getattr(fn, "__qualname__", fn))
 
 
-_tasks: set[asyncio.Task[Any]] = set()  # the loop itself holds only weak references
+_tasks: set[asyncio.Task[Any]] = set()  # the loop itself keeps only weak references
 
 
-def _report(done: Any) -> None:
+def _report(done: asyncio.Task[Any] | Future[Any]) -> None:
     global callback_errors
     if not done.cancelled() and done.exception() is not None:
         callback_errors += 1

@@ -30,7 +30,8 @@ class ChangeFilter:
         self._filter = filters.parse(text) if text else None
         self.names = () if self._filter is None else tuple(self._filter.columns)
         self._info = info
-        self._verdict: Verdict | None = None
+        self.verdict: Verdict | None = None
+        """What the filter says of a row; None for no filter."""
         self.declare(info.columns)
 
     def declare(self, columns: Sequence[Column]) -> None:
@@ -38,11 +39,11 @@ class ChangeFilter:
         if self._filter is not None:
             bases = self._info.bases
             types = {column.name: bases.get(column.type, column.type) for column in columns}
-            self._verdict = judge(self._filter, types, self._info.labels, self._info.collated)
+            self.verdict = judge(self._filter, types, self._info.labels, self._info.collated)
 
     def apply(self, changes: Sequence[Change], store: Store) -> Screened:
         """A row that stops matching is deleted."""
-        verdict, key = self._verdict, store.key
+        verdict, key = self.verdict, store.key
         if verdict is None:
             return Screened(list(changes), [])
         kept: list[Change] = []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from ..protocol.filter_eval import Verdict
 from ..protocol.messages import Change, Column
 
 _OWN = (Column("commit_timestamp", "timestamptz"), Column("type", "text"))
@@ -21,11 +21,11 @@ def event_columns(columns: Sequence[Column]) -> list[Column]:
 
 
 class Events:
-    """Makes an event of each change. `matches` (see `filters`) leaves out those that do not match, as far as they say:
-    a DELETE may carry its key alone.
+    """Makes an event of each change. `matches` leaves out those that certainly do not match: a DELETE may carry its key
+    alone, and what only Postgres can tell, the server has compared.
     """
 
-    def __init__(self, matches: Callable[[Mapping[str, Any]], bool] | None, looks_at: Sequence[str]) -> None:
+    def __init__(self, matches: Verdict | None, looks_at: Sequence[str]) -> None:
         self._matches, self._looks_at = matches, looks_at
         self._declared: list[Column] = []
         self._columns: list[Column] = []
@@ -38,7 +38,7 @@ class Events:
             if not values:
                 continue  # Error 401, and tables without a key: the server says nothing but that there was something
             said = self._matches is not None and all(name in values for name in self._looks_at)
-            if said and self._matches is not None and not self._matches(values):
+            if said and self._matches is not None and self._matches(values) is False:
                 continue
             if change.columns is not self._declared:
                 self._declared, self._columns = change.columns, event_columns(change.columns)

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pandas as pd
 
 from ..client.log import child
-from ..protocol import filters
 from ..protocol.channel import ChangesBinding
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change
@@ -301,10 +300,7 @@ class TableFollower:
         made = plan(wish, info)
         self._screen = ChangeFilter(self.filter, info)
         if wish.events:
-            matches = (
-                filters.parse(self.filter).compile({c.name: c.type for c in info.columns}) if self.filter else None
-            )
-            self._events = Events(matches, self._screen.names)
+            self._events = Events(self._screen.verdict, self._screen.names)
         self.key, self.limit = made.key, made.limit
         self._sort, self._foreign_order = made.sort, made.foreign_order
         self._source.key, self._source.hex_keys = made.key, made.hex_keys

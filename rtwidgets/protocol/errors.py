@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, cast
 
 
 class RealtimeError(Exception):
-    """An error with the protocol's own `code` (such as `Unauthorized`), its `message`, and a `hint`: one sentence on
-    what to do.
+    """An error of Realtime, of the project's REST API, or of this library.
 
-    `retryable`: whether the same call may succeed later without anybody changing something.
+    `code`: the protocol's own, such as `Unauthorized`. `message`: what happened. `hint`: one sentence on what to do.
+    `retryable`: whether the same call may succeed later although nobody changes anything.
     """
 
     def __init__(self, message: str, *, code: str, retryable: bool = False, hint: str = "") -> None:
@@ -25,25 +25,50 @@ class RealtimeError(Exception):
         super().__init__(f"{code}: {self.message}" + (f" ({hint})" if hint else ""))
 
     def __repr__(self) -> str:
-        return f"RealtimeError({self.message!r}, code={self.code!r}, retryable={self.retryable})"
+        return f"{type(self).__name__}({self.message!r}, code={self.code!r}, retryable={self.retryable})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (self.message, self.code, self.retryable, self.hint))
 
 
+class RealtimeTimeoutError(RealtimeError, TimeoutError):
+    """Something did not happen in time: a `RealtimeError` with code `Timeout` that is also a `TimeoutError`."""
+
+    def __init__(self, message: str, *, code: str = "Timeout", retryable: bool = True, hint: str = "") -> None:
+        super().__init__(message, code=code, retryable=retryable, hint=hint)
+
+
 def _rebuild(message: str, code: str, retryable: bool, hint: str) -> RealtimeError:
-    return RealtimeError(message, code=code, retryable=retryable, hint=hint)
+    return _class_of(code)(message, code=code, retryable=retryable, hint=hint)
 
 
+def _class_of(code: str) -> type[RealtimeError]:
+    return RealtimeTimeoutError if code == "Timeout" else RealtimeError
+
+
+# Each alternative reads a run of characters once, whatever the text: a message of a stranger must not take long.
+_DOTTED = re.compile(r"(?<![\w.-])[\w-]*(?:\.[\w-]*){2,}")
 _SECRETS = re.compile(
-    r"eyJ[\w-]{5,}\.[\w-]+\.[\w-]*|sb_(?:secret|publishable)_[\w-]+|(?<=apikey=)[^&\s\"']+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"sb_(?:secret|publishable)_[\w-]+|(?<=apikey=)[^&\s\"']+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
     r"|(?<=\bpassword=)(?:'(?:[^'\\]|\\.)*'|[^\s&\"']+)"
 )
 
 
 def redact(text: str) -> str:
-    """The text without anything that looks like a key, a token or a password in a URL."""
+    """The text without anything that looks like a key, a token or a password in a URL. Takes linear time."""
+    if "eyJ" in text:
+        text = _DOTTED.sub(_redact_jwts, text)
     return _SECRETS.sub("<redacted>", text)
+
+
+def _redact_jwts(match: re.Match[str]) -> str:
+    parts, kept, at = match[0].split("."), list[str](), 0
+    while at < len(parts):
+        start = parts[at].find("eyJ")
+        is_token = 0 <= start <= len(parts[at]) - 8 and at + 2 < len(parts) and parts[at + 1]
+        kept.append(f"{parts[at][:start]}<redacted>" if is_token else parts[at])
+        at += 3 if is_token else 1
+    return ".".join(kept)
 
 
 class _Rule(NamedTuple):
@@ -165,7 +190,7 @@ def _rule(code: str) -> _Rule:
 def make(code: str, message: str, *, hint: str | None = None) -> RealtimeError:
     """The error of a code in the table (or of one of its families; unknown codes are retryable)."""
     rule = _rule(code)
-    return RealtimeError(message, code=code, retryable=rule.retryable, hint=rule.hint if hint is None else hint)
+    return _class_of(code)(message, code=code, retryable=rule.retryable, hint=rule.hint if hint is None else hint)
 
 
 def min_wait(error: RealtimeError) -> float:

@@ -12,10 +12,12 @@ import re
 import struct
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from .filters import Condition, Filter, like, moment
+from .filters import Condition, Filter
+from .patterns import compile_like, compile_regex
 
 Verdict = Callable[[Mapping[str, Any]], bool | None]
 Reader = Callable[[Any], Any]
@@ -23,9 +25,11 @@ Reader = Callable[[Any], Any]
 
 _MAYBE_NAN = frozenset(["float4", "float8", "numeric"])
 """Changes carry null for what is not a number, so a null of these types may be one."""
+_LONGEST_NUMBER = 1000
+"""Characters of a number that is compared here: longer ones take long to convert."""
 _COLLATED = frozenset(["text", "varchar", "bpchar", "name"])
 _WHOLE = re.compile(r"[+-]?\d+")
-_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|[+-]?inf(inity)?", re.I)
+_DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan|[+-]?inf(inity)?", re.I)
 _UUID = re.compile(r"[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}", re.I)
 _DATE = r"\d{4,6}-\d\d-\d\d"
 _TIME = r"[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?"
@@ -35,8 +39,6 @@ _TIMES = {
     # A time without an offset is in the session's zone, which we do not know.
     "timestamptz": re.compile(rf"({_DATE}){_TIME}(Z|[+-]\d\d(:?\d\d)?)( BC)?|-?infinity"),
 }
-_PLAIN_REGEX = re.compile(r"\^?(?:[\w @/:;,<>=#%&!~'\"-]|\.|\[[A-Za-z0-9-]+\]|[*+?](?![*+?{])|[|])*\$?")
-"""What means the same in Postgres' regular expressions and in Python's."""
 
 
 def judge(
@@ -73,14 +75,14 @@ def judge(
 
 def _whole(value: Any) -> int:
     text = str(value).strip()
-    if not _WHOLE.fullmatch(text):
+    if len(text) > _LONGEST_NUMBER or not _WHOLE.fullmatch(text):
         raise ValueError(text)
     return int(text)
 
 
 def _decimal(value: Any) -> Any:
     text = str(value).strip()
-    if not _DECIMAL.fullmatch(text):
+    if len(text) > _LONGEST_NUMBER or not _DECIMAL.fullmatch(text):
         raise ValueError(text)
     number = Decimal(text)
     # Postgres puts NaN above every number and equal to itself.
@@ -122,6 +124,27 @@ def _text(value: Any) -> str:
     return value
 
 
+_YEAR = re.compile(r"(\d{4,6})(-.*?)( BC)?$", re.S)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CYCLE = timedelta(days=146_097)  # the calendar repeats every 400 years
+
+
+def _moment(value: Any) -> tuple[int, timedelta]:
+    """A date or time as something that compares, years that Python's datetime does not know included. Without an
+    offset it is in UTC. Raises `ValueError`.
+    """
+    text = str(value).strip()
+    if text.lower() in ("infinity", "-infinity"):
+        return (1 if text[0] != "-" else -1, timedelta())
+    found = _YEAR.match(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a date")
+    year = 1 - int(found[1]) if found[3] else int(found[1])
+    cycles, within = divmod(year, 400)
+    at = datetime.fromisoformat(f"{within + 2000:04}{found[2]}")
+    return (0, (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH + (cycles - 5) * _CYCLE)
+
+
 def _time(kind: str) -> Reader:
     pattern = _TIMES[kind]
 
@@ -129,7 +152,7 @@ def _time(kind: str) -> Reader:
         text = str(value).strip()
         if not pattern.fullmatch(text):
             raise ValueError(text)
-        return moment(text)
+        return _moment(text)
 
     return read
 
@@ -244,24 +267,7 @@ def _same(condition: Condition) -> Callable[[Any], bool | None]:
 
 
 def _pattern(op: str, pattern: str) -> Callable[[Any], bool | None]:
-    ignore = op.startswith("i")
-    if op in ("like", "ilike"):
-        if len(pattern) - len(pattern.rstrip("\\")) & 1:
-            return _unknown  # ends within an escape, which Postgres refuses
-        found = like(pattern, re.I if ignore else 0).fullmatch
-    else:
-        if not _PLAIN_REGEX.fullmatch(pattern):
-            return _unknown
-        try:
-            # Postgres' `.` takes a line's end too, and its `$` is only the end of all.
-            flags = re.S | (re.I if ignore else 0)
-            found = re.compile(pattern[:-1] + r"\Z" if pattern.endswith("$") else pattern, flags).search
-        except re.error:
-            return _unknown
-
-    def holds(value: Any) -> bool | None:
-        if not isinstance(value, str) or (ignore and not (value.isascii() and pattern.isascii())):
-            return None  # which letters are one but for their case is a matter of the database's locale
-        return found(value) is not None
-
-    return holds
+    compiled = (compile_like if op.endswith("like") else compile_regex)(pattern, ignore_case=op.startswith("i"))
+    if compiled is None:
+        return _unknown
+    return lambda value: compiled(value) if isinstance(value, str) else None

@@ -1,31 +1,26 @@
 """The filter of a change subscription: `column=op.value`, several joined by commas (all must hold).
 
-Ops: eq neq lt lte gt gte in is like ilike match imatch isdistinct, each also as `not.op`. Older servers know eq neq lt
-lte gt gte in alone, and one
-condition. Source: Supabase Realtime v2.122.0 and the frames recorded from it. The local meaning is Postgres': a
-comparison with NULL is unknown, and an
-unknown row does not match, negated or not. Text is ordered by code point, whatever the database's collation.
+Operators: eq neq lt lte gt gte in is like ilike match imatch isdistinct, each also as `not.op`. Older servers know eq
+neq lt lte gt gte in alone, and one condition. What a filter means for a row is in `filter_eval`.
+
+Source: Supabase Realtime v2.122.0 and the frames recorded from it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable, Mapping
+from datetime import date, time, timedelta
 from enum import Enum
 from typing import Any, cast
 
 import msgspec
 
 from .errors import RealtimeError, make
-from .regex import regular
 
 OPS = ("eq", "neq", "lt", "lte", "gt", "gte", "in", "is", "like", "ilike", "match", "imatch", "isdistinct")
 IN_MAX = 100
 _IS = ("null", "true", "false", "unknown")
-
-Predicate = Callable[[Mapping[str, Any]], bool]
 
 
 def _bad(text: str) -> RealtimeError:
@@ -73,16 +68,6 @@ class Filter(msgspec.Struct, frozen=True):
             )
             found.append((condition.column, f"{'not.' if condition.negated else ''}{condition.op}.{value}"))
         return found
-
-    def compile(self, types: Mapping[str, str]) -> Predicate:
-        """A function from a row (JSON values by column) to whether it matches.
-
-        `types`: Postgres type names by column; a column that is not in them compares as text. Raises `RealtimeError`
-        (`InvalidFilter`) where a value
-        does not read as its column's type.
-        """
-        tests = [_test(condition, types.get(condition.column, "text")) for condition in self.conditions]
-        return lambda row: all(test(row) for test in tests)
 
 
 def where(column: str, op: str, value: Any, *, negated: bool = False) -> Filter:
@@ -206,159 +191,3 @@ def _split(text: str, *, parens: bool = True) -> list[str]:
         raise _bad(f"a quote or a parenthesis in {text!r} is not closed")
     parts.append(text[start:])
     return parts
-
-
-# --- what it means for a row -----------------------------------------------------------------------------------------
-
-_NUMBERS = {"int2", "int4", "int8", "numeric", "float4", "float8", "oid", "money"}
-_TIMES = {"timestamptz", "timestamp", "date"}
-
-
-def _number(value: Any) -> Any:
-    # Postgres puts NaN above every number and equal to itself; Decimal does not, so NaN gets a rank of its own.
-    number = value if isinstance(value, Decimal) else Decimal(str(value))
-    return (1, Decimal(0)) if number.is_nan() else (0, number)
-
-
-_YEAR = re.compile(r"(\d{4,6})(-.*?)( BC)?$", re.S)
-_CYCLE = timedelta(days=146_097)  # the calendar repeats every 400 years
-
-
-def moment(value: Any) -> tuple[int, timedelta]:
-    """A date or time as something that compares, years that Python's datetime does not know included. Without an
-    offset it is in UTC. Raises `ValueError`.
-    """
-    text = str(value).strip()
-    if text.lower() in ("infinity", "-infinity"):
-        return (1 if text[0] != "-" else -1, timedelta())
-    found = _YEAR.match(text)
-    if found is None:
-        raise ValueError(f"{text!r} is not a date")
-    year = 1 - int(found[1]) if found[3] else int(found[1])
-    cycles, within = divmod(year, 400)
-    at = datetime.fromisoformat(f"{within + 2000:04}{found[2]}")
-    return (0, (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH + (cycles - 5) * _CYCLE)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _truth(value: Any) -> Any:
-    if isinstance(value, bool):
-        return value
-    text = str(value).strip().lower()
-    if text in ("t", "true", "y", "yes", "on", "1"):
-        return True
-    if text in ("f", "false", "n", "no", "off", "0"):
-        return False
-    raise ValueError(f"{value!r} is not a boolean")
-
-
-def _as_text(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else str(value)
-
-
-def _unpadded(value: Any) -> Any:
-    # Blanks at its end do not count in char(n).
-    return str(value).rstrip(" ")
-
-
-def _lower(value: Any) -> Any:
-    return str(value).lower()
-
-
-def _reader(kind: str) -> Callable[[Any], Any]:
-    if kind in _NUMBERS:
-        return _number
-    if kind in _TIMES:
-        return moment
-    if kind == "bool":
-        return _truth
-    if kind == "bpchar":
-        return _unpadded
-    return _lower if kind == "uuid" else _as_text
-
-
-def like(pattern: str, flags: int) -> re.Pattern[str]:
-    """A pattern of `like` as a regular expression, for `fullmatch`."""
-    pieces: list[str] = [""]
-    escaped = False
-    for char in pattern:
-        if escaped:
-            pieces[-1] += re.escape(char)
-            escaped = False
-        elif char == "\\":
-            escaped = True
-        elif char == "%":
-            pieces.append("")
-        else:
-            pieces[-1] += "." if char == "_" else re.escape(char)
-    first, *rest = pieces
-    # What stands between two % matches best where it first occurs: atomic, so that no pattern takes for ever.
-    middle = "".join(f"(?>.*?{piece})" for piece in rest[:-1])
-    return re.compile(first + middle + (f".*{rest[-1]}" if rest else ""), re.S | flags)
-
-
-def _test(condition: Condition, kind: str) -> Predicate:
-    column, op, negated = condition.column, condition.op, condition.negated
-    if op == "is":
-        return _is(column, str(condition.value), negated)
-    read = _reader(kind)
-    holds: Callable[[Any], bool]
-    try:
-        if op == "in":
-            # Numbers and moments are compared as values, so 1 and 1.0 are the same.
-            members = {read(item) for item in condition.value}
-            holds = lambda value: read(value) in members  # noqa: E731
-        elif op in ("like", "ilike"):
-            pattern = like(str(condition.value), re.I if op == "ilike" else 0)
-            holds = lambda value: pattern.fullmatch(_as_text(value)) is not None  # noqa: E731
-        elif op in ("match", "imatch"):
-            regex = regular(str(condition.value), ignore_case=op == "imatch")
-            holds = lambda value: regex.search(_as_text(value)) is not None  # noqa: E731
-        else:
-            holds = _compare(op, read, read(condition.value))
-    except (ValueError, InvalidOperation, re.error) as error:
-        raise _bad(f"{condition}: {condition.value!r} does not read as {kind} ({error})") from None
-
-    def test(row: Mapping[str, Any]) -> bool:
-        value = row.get(column)
-        if value is None:
-            return op == "isdistinct" and not negated
-        try:
-            return holds(value) is not negated
-        except (ValueError, TypeError, InvalidOperation):
-            return False
-
-    return test
-
-
-def _compare(op: str, read: Callable[[Any], Any], wanted: Any) -> Callable[[Any], bool]:
-    if op == "eq":
-        return lambda value: read(value) == wanted
-    if op in ("neq", "isdistinct"):
-        return lambda value: read(value) != wanted
-    if op == "lt":
-        return lambda value: read(value) < wanted
-    if op == "lte":
-        return lambda value: read(value) <= wanted
-    if op == "gt":
-        return lambda value: read(value) > wanted
-    return lambda value: read(value) >= wanted
-
-
-def _is(column: str, wanted: str, negated: bool) -> Predicate:
-    if wanted in ("null", "unknown"):
-        return lambda row: (row.get(column) is None) is not negated
-
-    def test(row: Mapping[str, Any]) -> bool:
-        value = row.get(column)
-        try:
-            same = value is not None and _truth(value) is (wanted == "true")
-        except ValueError:
-            return False
-        return same is not negated
-
-    return test

@@ -23,7 +23,7 @@ from ..protocol.codec import FrameError, decode, dumps, encode
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Message, Vsn
 from .recording import Entry, Recording
-from .session_state import Metas, SessionState, compared, query_of
+from .session_state import Metas, SessionState, compared, query_of, row_filter
 
 TURN = 200  # entries played before others get their turn
 MAX_FRAME = 8 * 1024 * 1024
@@ -48,7 +48,7 @@ class _Binding:
         if self.event not in ("*", change.get("type")):
             return False
         row = change.get("record") or change.get("old_record") or {}
-        return change.get("type") == "DELETE" or not self.filter.conditions or self.filter.compile(types)(row)
+        return change.get("type") == "DELETE" or row_filter(self.filter, types)(row)
 
 
 class _Joined:
