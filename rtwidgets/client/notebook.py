@@ -15,7 +15,6 @@ from typing import Any, TypeVar, cast
 from traitlets import Any as AnyTrait
 from traitlets import Enum, Float, HasTraits, Instance, Int, Unicode
 
-from ..protocol import errors
 from ..protocol.channel import ChangesBinding, ChannelOptions
 from ..protocol.errors import RealtimeError
 from ..protocol.filters import Filter
@@ -133,15 +132,15 @@ class Client(HasTraits):
 
     def connect_socket(self, timeout: float = 10.0) -> None:
         """Waits for an open socket. Raises `RealtimeError`. Not needed: a channel's `subscribe()` connects."""
-        _wait(self.aio.connect(), timeout + 5)
+        run(self.aio.connect(), timeout + 5)
 
     def set_token(self, token: str) -> None:
         """Another user token from now on, for joined channels too."""
-        _wait(self.aio.set_token(token), 30)
+        run(self.aio.set_token(token), 30)
 
     def broadcast(self, topic: str, event: str, payload: Any, *, private: bool = False) -> None:
         """Sends a broadcast over HTTP, without joining. Raises `RealtimeError`."""
-        _wait(self.aio.broadcast(topic, event, payload, private=private), 60)
+        run(self.aio.broadcast(topic, event, payload, private=private), 60)
 
     def close(self) -> None:
         """Leaves every channel and closes the socket. Safe to call twice."""
@@ -164,13 +163,6 @@ class Client(HasTraits):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _wait(coro: Coroutine[Any, Any, T], timeout: float) -> T:
-    try:
-        return run(coro, timeout)
-    except TimeoutError as error:
-        raise errors.make("Timeout", str(error)) from None
 
 
 def _checked(client: Client | None) -> Client:
@@ -375,7 +367,7 @@ class Channel(HasTraits):
             future: Future[T] = submit(coro)
             future.add_done_callback(_log_failure)
             return None
-        return _wait(coro, timeout)
+        return run(coro, timeout)
 
     def _sync(self) -> None:
         if not on_io_thread():

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from ..protocol import errors
+
 T = TypeVar("T")
 
 _lock = threading.Lock()
@@ -54,8 +56,8 @@ def submit(coro: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
 def run(coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
     """Runs the coroutine on the I/O thread and waits for what it returns.
 
-    `timeout` in seconds; after it, the coroutine is cancelled and `TimeoutError` raised. From the I/O thread itself:
-    `RuntimeError`.
+    `timeout` in seconds; after it, the coroutine is cancelled. Raises `RealtimeTimeoutError` after that, `RuntimeError` on
+    the I/O thread itself, and what the coroutine raises.
     """
     if on_io_thread():
         coro.close()
@@ -68,7 +70,7 @@ def run(coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
     except concurrent.futures.TimeoutError:
         if not future.done():
             future.cancel()
-            raise TimeoutError(f"no answer within {timeout} s") from None
+            raise errors.make("Timeout", f"no answer within {timeout} s") from None
         raise
     except BaseException:  # KeyboardInterrupt in a cell: the work must not go on behind the user's back
         future.cancel()
