@@ -56,7 +56,7 @@ def submit(coro: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
 def run(coro: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
     """Runs the coroutine on the I/O thread and waits for what it returns.
 
-    `timeout` in seconds; after it, the coroutine is cancelled. Raises `RealtimeTimeoutError` after that, `RuntimeError` on
+    `timeout` in seconds. Raises `RealtimeTimeoutError` after it (the coroutine is cancelled), `RuntimeError` on
     the I/O thread itself, and what the coroutine raises.
     """
     if on_io_thread():
