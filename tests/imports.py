@@ -20,7 +20,7 @@ class Module(NamedTuple):
     @property
     def room(self) -> str:
         """The folder below `rtwidgets/`, or for a module directly in it the module's own name; "" for the package."""
-        return (self.name.split(".") + [""])[1]
+        return self.name.split(".")[1] if "." in self.name else ""
 
     def imports(self) -> set[str]:
         """Absolute names of what the module imports, wherever the import stands: at the top, in a function, or under
