@@ -3,12 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
+PIP := $(PY) -m pip --disable-pip-version-check
+# Options for pytest; `make test` adds coverage.
+PYTEST_ARGS ?=
+# Coverage of lines and branches in percent, below which `make test` fails.
+COVERAGE_FLOOR := 80
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bundle unit oldest bench js docs clean
+.PHONY: help demo test check lint types bundle architecture unit matrix bench docs js changelog clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rtwidgets needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
@@ -16,22 +21,24 @@ $(PY):
 
 .make/demo: pyproject.toml | $(PY)
 	@echo "setting up $(VENV) (first time: a minute or two)"
-	@$(PY) -m pip install -q --disable-pip-version-check -e '.[demo]'
+	@$(PIP) install -q -e '.[demo]'
 	@mkdir -p .make && touch $@
 
+# The pip that a new venv of Python 3.11 to 3.13 brings does not know dependency groups.
 .make/dev: pyproject.toml | $(PY)
 	@echo "setting up $(VENV) for tests (first time: a few minutes)"
-	@$(PY) -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@$(PIP) install -q --upgrade 'pip>=25.1'
+	@$(PIP) install -q -e '.[demo]' --group dev
 	@mkdir -p .make && touch $@ .make/demo
 
 .make/bench: pyproject.toml | .make/dev
-	@$(PY) -m pip install -q --disable-pip-version-check -e '.[bench]'
+	@$(PIP) install -q --group bench
 	@touch $@
 
 demo: .make/demo  ## a live flight board in JupyterLab: real Postgres, real flights (ctrl-C stops all of it)
 	@$(BIN)/rtwidgets demo $(ARGS)
 
-check: .make/dev  ## lint, types, bundle, unit tests: under a minute
+check: .make/dev  ## lint, types, bundles, unit tests: under a minute
 	@$(MAKE) --no-print-directory --output-sync=target -j2 unit bundle types lint
 
 lint:
@@ -44,17 +51,18 @@ types:
 bundle:
 	$(PY) tools/js.py check
 
-test: check  ## everything: what check does, then real Postgres, real JupyterLab, real Chromium
-	$(PY) tools/browser.py
-	$(PY) -m pytest -m "pg or browser or slow"
-
 unit: .make/dev
-	$(PY) -m pytest -q -m "not pg and not browser and not slow"
+	$(PY) -m pytest -q -m "not pg and not browser and not slow" $(PYTEST_ARGS)
 
-oldest:  ## the tables' tests on the oldest pandas that we support, in a venv of its own
-	@test -x build/oldest/bin/python || $(PYTHON) -m venv build/oldest
-	@build/oldest/bin/python -m pip install -q --disable-pip-version-check -e '.[local]' 'pandas==2.2.*' hypothesis psutil pytest pytest-asyncio pytest-timeout
-	build/oldest/bin/python -m pytest -q -m "not slow" tests/data tests/widgets
+test: .make/dev  ## everything: check, real Postgres, real JupyterLab in real Chromium, coverage
+	@rm -f .coverage .coverage.*
+	@$(MAKE) --no-print-directory check PYTEST_ARGS="--cov --cov-report="
+	$(PY) tools/browser.py
+	$(PY) -m pytest -m "pg or browser or slow" --cov --cov-append --cov-report=
+	$(PY) -m coverage report --fail-under=$(COVERAGE_FLOOR)
+
+matrix: .make/dev  ## the unit tests on the oldest and newest Python, pandas, websockets, anywidget and ipykernel
+	$(PY) tools/matrix.py
 
 bench: .make/bench  ## side-by-side measurements, printed as ratios and percentiles
 	$(PY) -m bench
@@ -65,5 +73,8 @@ docs: .make/dev  ## the documentation as a site, into build/site/
 js: .make/dev  ## rebuild the committed bundles under rtwidgets/static/
 	$(PY) tools/js.py build
 
+changelog: .make/dev  ## show the release notes that changelog.d/ would make
+	@$(BIN)/towncrier build --draft --version unreleased
+
 clean:
-	rm -rf .venv .make js/node_modules dist build
+	rm -rf .venv .make js/node_modules dist build .coverage .coverage.*
