@@ -38,8 +38,8 @@ $(PY):
 demo: .make/demo  ## a live flight board in JupyterLab: real Postgres, real flights (ctrl-C stops all of it)
 	@$(BIN)/rtwidgets demo $(ARGS)
 
-check: .make/dev  ## lint, types, bundles, unit tests: under a minute
-	@$(MAKE) --no-print-directory --output-sync=target -j2 unit bundle types lint
+check: .make/dev  ## lint, types, bundles, architecture page, unit tests: under a minute
+	@$(MAKE) --no-print-directory --output-sync=target -j2 unit bundle types lint architecture
 
 lint:
 	$(BIN)/ruff check .
@@ -50,6 +50,9 @@ types:
 
 bundle:
 	$(PY) tools/js.py check
+
+architecture:
+	$(PY) tools/architecture.py check
 
 unit: .make/dev
 	$(PY) -m pytest -q -m "not pg and not browser and not slow" $(PYTEST_ARGS)

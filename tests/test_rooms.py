@@ -8,33 +8,11 @@ import ast
 
 import pytest
 
-from .imports import Module, circles, graph, modules
+from .rooms import ALLOWED, FORBIDDEN_LIBRARIES, Module, circles, graph, modules
 
 MODULES = modules()
 GRAPH = graph(MODULES)
 
-# What each room may import. A room imports only rooms above it in docs/architecture.md.
-ALLOWED = {
-    "protocol": {"protocol"},
-    "extras": {"protocol"},
-    "client": {"protocol", "extras", "client"},
-    "data": {"protocol", "extras", "client", "data"},
-    "widgets": {"protocol", "extras", "client", "data", "widgets"},
-    "local": {"protocol", "extras", "client", "local"},
-    "sessions": {"protocol", "extras", "client", "sessions"},
-    "tools": {"protocol", "extras", "client", "local", "sessions", "tools"},
-    "demo": {"protocol", "extras", "client", "local", "demo"},
-    "cli": {"protocol", "extras", "client", "local", "sessions", "tools", "demo", "cli"},
-}
-FORBIDDEN_LIBRARIES = {
-    "protocol": {"asyncio", "websockets", "httpx", "aiohttp", "pandas", "ipywidgets", "anywidget", "socket", "time"},
-    "client": {"pandas", "ipywidgets", "anywidget", "aiohttp"},
-    "data": {"websockets", "httpx", "aiohttp", "ipywidgets", "anywidget", "socket"},
-    "widgets": {"websockets", "aiohttp", "socket"},
-    "local": {"ipywidgets", "anywidget"},
-    "sessions": {"pandas", "ipywidgets", "anywidget", "aiohttp", "psycopg"},
-    "tools": {"pandas", "ipywidgets", "anywidget"},
-}
 MOST_LINES = 450
 MOST_ATTRIBUTES = 20
 

@@ -22,7 +22,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "matrix"
 SHOWN = ("pandas", "numpy", "websockets", "anywidget", "ipykernel")
-UNIT = "not pg and not browser and not slow"
+# The unit tests, but for those that need JupyterLab or mkdocs even to be collected.
+UNIT = ["-m", "not pg and not browser and not slow", *(f"--ignore=tests/{x}" for x in ("browser", "docs", "notebooks"))]
 
 
 class Python(NamedTuple):
@@ -87,7 +88,7 @@ def run(python: Python, packages: str, pins: list[str], arguments: list[str]) ->
     commands = [
         [str(interpreter), "-m", "pip", "install", "-q", "--upgrade", "pip>=25.1"],
         [str(interpreter), "-m", "pip", "install", "-q", "--upgrade", "-e", ".[local]", "--group", "unit", *pins],
-        [str(interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider", *(arguments or ["-m", UNIT])],
+        [str(interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider", *(arguments or UNIT)],
     ]
     if not interpreter.exists():
         commands.insert(0, [python.path, "-m", "venv", str(place)])

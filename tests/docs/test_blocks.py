@@ -29,7 +29,7 @@ from rtwidgets.widgets.base import RtWidget
 from .page import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "changelog.d" / "README.md"]
 WITH_CODE = [page for page in PAGES if any(block.reason is None for block in blocks(page.read_text()))]
 
 
@@ -83,7 +83,7 @@ def test_a_block_that_fails_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="the extra docs is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="the dependency group docs is not installed")
 def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -119,7 +119,9 @@ def public_names() -> Iterator[str]:
 
 
 FENCE = re.compile(r"^ *```(\S*)[^\n]*\n(.*?)^ *```", re.S | re.M)
-FENCED = {"python", "sh", "sql", "json"}
+RELEASE_TOOLS = {"build", "twine"}
+"""What only somebody who makes a version installs."""
+FENCED = {"python", "sh", "sql", "json", "text"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -142,6 +144,25 @@ def fenced(kind: str) -> list[Any]:
     ]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_each_link_to_a_file_leads_to_one(page: Path) -> None:
+    """In a clone, as on a forge; what the site makes of the links is tested by building it."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"\w+:", link):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), link
+            if anchor:
+                assert anchor in anchors(target.read_text()), link
+
+
+def anchors(text: str) -> set[str]:
+    """The names of a page's headings, as a forge and mkdocs make them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("line", fenced("json"))
 def test_json_is_json(line: str) -> None:
     json.loads(line)
@@ -161,8 +182,12 @@ def test_each_command_is_there(line: str) -> None:
         with pytest.raises(SystemExit) as ended:
             cli.main([arguments[0], "--help"])
         assert ended.value.code == 0
+    elif command in RELEASE_TOOLS or "/" in command:
+        # A program of an environment: this one's are there, those of a release only on the page that makes them.
+        assert not command.startswith(".venv/bin/") or (Path(sys.executable).parent / Path(command).name).exists()
     elif command == "python":
-        assert importlib.util.find_spec(arguments[arguments.index("-m") + 1]) is not None
+        module = arguments[arguments.index("-m") + 1]
+        assert module in RELEASE_TOOLS or importlib.util.find_spec(module) is not None
     elif command == "voila":
         assert (ROOT / arguments[0]).exists()
     elif command != "export":

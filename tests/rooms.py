@@ -1,4 +1,4 @@
-"""The package as its source states it: which module imports which, how long each is, what its classes hold."""
+"""The rooms of the package and what each may import; and the package as its source states it, parsed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = Path(__file__).resolve().parent.parent / "rtwidgets"
+
+# What each room may import. A room imports only rooms above it in docs/architecture.md.
+ALLOWED = {
+    "protocol": {"protocol"},
+    "extras": {"protocol"},
+    "client": {"protocol", "extras", "client"},
+    "data": {"protocol", "extras", "client", "data"},
+    "widgets": {"protocol", "extras", "client", "data", "widgets"},
+    "local": {"protocol", "extras", "client", "local"},
+    "sessions": {"protocol", "extras", "client", "sessions"},
+    "tools": {"protocol", "extras", "client", "local", "sessions", "tools"},
+    "demo": {"protocol", "extras", "client", "local", "demo"},
+    "cli": {"protocol", "extras", "client", "local", "sessions", "tools", "demo", "cli"},
+}
+FORBIDDEN_LIBRARIES = {
+    "protocol": {"asyncio", "websockets", "httpx", "aiohttp", "pandas", "ipywidgets", "anywidget", "socket", "time"},
+    "client": {"pandas", "ipywidgets", "anywidget", "aiohttp"},
+    "data": {"websockets", "httpx", "aiohttp", "ipywidgets", "anywidget", "socket"},
+    "widgets": {"websockets", "aiohttp", "socket"},
+    "local": {"ipywidgets", "anywidget"},
+    "sessions": {"pandas", "ipywidgets", "anywidget", "aiohttp", "psycopg"},
+    "tools": {"pandas", "ipywidgets", "anywidget"},
+}
 
 
 class Module(NamedTuple):
