@@ -90,8 +90,8 @@ def run(python: Python, packages: str, pins: list[str], arguments: list[str]) ->
         [str(interpreter), "-m", "pip", "install", "-q", "--upgrade", "-e", ".[local]", "--group", "unit", *pins],
         [str(interpreter), "-m", "pytest", "-q", "-p", "no:cacheprovider", *(arguments or UNIT)],
     ]
-    if not interpreter.exists():
-        commands.insert(0, [python.path, "-m", "venv", str(place)])
+    if not installed(interpreter):
+        commands.insert(0, [python.path, "-m", "venv", "--clear", str(place)])
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     result = ""
     with log.open("w") as file:
@@ -110,7 +110,9 @@ def run(python: Python, packages: str, pins: list[str], arguments: list[str]) ->
 
 
 def installed(interpreter: Path) -> dict[str, str]:
-    """The versions of the packages that the table shows."""
+    """The versions of the packages that the table shows; empty where the environment is not complete."""
+    if not interpreter.exists():
+        return {}
     done = subprocess.run(
         [str(interpreter), "-m", "pip", "list", "--format", "json"], capture_output=True, text=True, check=False
     )
