@@ -272,7 +272,7 @@ def test_no_recording_is_left_out() -> None:
     assert ERRORS.keys() <= {param.id for param in connections()}
 
 
-def test_pain_34_every_type_of_05_as_a_python_value() -> None:
+def test_every_recorded_type_becomes_a_python_value() -> None:
     """The first row of the recording, in a table: digits, bytes, arrays, moments with their offset."""
     store: Any = None
     receiver = Receiver("1.0.0")

@@ -69,7 +69,7 @@ def test_what_a_join_says() -> None:
     assert plain.payload["config"]["broadcast"] == {"ack": False, "self": False}
 
 
-def test_pain_07_by_position_whatever_the_server_makes_of_the_fields() -> None:
+def test_ids_are_matched_by_position_though_the_server_rewrites_the_fields() -> None:
     machine = ChannelMachine("t", ChannelOptions())
     machine.join("1", None, (T, U), presence=False)
     entries = [
@@ -82,7 +82,7 @@ def test_pain_07_by_position_whatever_the_server_makes_of_the_fields() -> None:
 
 
 @pytest.mark.parametrize("entries", [None, "x", [], [None, 1, {}], [{"id": "5"}], {"id": 5}])
-def test_pain_07_a_reply_without_ids_is_still_a_join(entries: Any) -> None:
+def test_a_reply_without_ids_is_still_a_join(entries: Any) -> None:
     machine = ChannelMachine("t", ChannelOptions())
     machine.join("1", None, (T,), presence=False)
     assert isinstance(machine.handle(reply("1", response={"postgres_changes": entries})), Joined)
@@ -96,7 +96,7 @@ def test_two_bindings_of_one_id_get_both() -> None:
     assert machine.routes == {5: (T, U)}
 
 
-def test_pain_02_what_the_server_says_of_the_join_before_does_not_count() -> None:
+def test_a_reply_to_an_earlier_join_is_ignored() -> None:
     machine = joined(T)
     machine.join("2", None, (T, U), presence=False)
     assert machine.handle(system("Subscribed to PostgreSQL")) is None, "the new bindings are not served yet"
@@ -110,7 +110,7 @@ def test_pain_02_what_the_server_says_of_the_join_before_does_not_count() -> Non
     assert isinstance(machine.handle(system("Subscribed to PostgreSQL", lsn=5, resumed=True)), Ready)
 
 
-def test_pain_05_the_reason_of_a_close_is_what_the_system_said_before_it() -> None:
+def test_a_close_has_the_reason_of_the_system_message_before_it() -> None:
     machine = joined()
     told = machine.handle(system("Token has expired 3 seconds ago", "error", "system"))
     assert isinstance(told, SystemError_)
@@ -133,7 +133,7 @@ def test_pain_05_the_reason_of_a_close_is_what_the_system_said_before_it() -> No
         ("something that nobody has seen yet", True, 0),
     ],
 )
-def test_pain_18_a_refused_join_is_a_decision(reason: str, retry: bool, wait: float) -> None:
+def test_the_reason_of_a_refused_join_decides_whether_and_when_to_retry(reason: str, retry: bool, wait: float) -> None:
     machine = ChannelMachine("t", ChannelOptions())
     machine.join("1", None, (), presence=False)
     down = machine.handle(reply("1", "error", {"reason": reason}))

@@ -115,14 +115,14 @@ def test_recorded_binary_frames() -> None:
         ("1e5", 1e5),
     ],
 )
-def test_pain_34_numbers_keep_their_digits(text: str, value: Any) -> None:
+def test_numbers_keep_every_digit(text: str, value: Any) -> None:
     found = loads(text)
     assert (found, type(found)) == (value, type(value))
     assert loads(encode(Message("t", "e", {"v": found}), "1.0.0").encode())["payload"]["v"] == value  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("kind", ["numeric", "jsonb", "_numeric"])
-def test_pain_34_digits_of_records(kind: str) -> None:
+def test_numbers_of_records_keep_every_digit(kind: str) -> None:
     data = {
         "type": "INSERT",
         "schema": "public",

@@ -47,11 +47,11 @@ def test_it_follows_the_server_whenever_the_state_comes(script: list[tuple[str, 
             diff = {"joins": {key: {"metas": [model[connection]]}}, "leaves": {key: {"metas": [old]}} if old else {}}
             change = machine.on_diff(diff)
             if change is not None and old:
-                assert (change.joins, change.leaves) == ({}, {}), "pain 23: an update is not a leave and a join"
+                assert (change.joins, change.leaves) == ({}, {}), "an update is not a leave and a join"
                 assert list(change.updates) == [key]
         elif connection in model:
             machine.on_diff({"joins": {}, "leaves": {key: {"metas": [model.pop(connection)]}}})
-        assert {k: list(m) for k, m in before.items()} == copy, "pain 24: a state that was handed out never changes"
+        assert {k: list(m) for k, m in before.items()} == copy, "a state that was returned never changes"
     if not machine.synced:
         machine.on_state(whole(model))
     assert as_sets(machine.state) == as_sets(parse_state(whole(model)))
@@ -98,7 +98,7 @@ def meta(ref: str, prev: str | None = None, **state: Any) -> dict[str, Any]:
     return {"phx_ref": ref, **({"phx_ref_prev": prev} if prev else {}), **state}
 
 
-def test_pain_23_a_changed_state_is_one_update_and_nobody_left() -> None:
+def test_a_changed_state_is_one_update_and_no_leave() -> None:
     machine = PresenceMachine()
     machine.on_state({"ana": {"metas": [meta("1", n=1), meta("2", n=9)]}})
     change = machine.on_diff(
@@ -110,7 +110,7 @@ def test_pain_23_a_changed_state_is_one_update_and_nobody_left() -> None:
     assert as_sets(change.state) == {"ana": {"2", "3"}}
 
 
-def test_pain_23_one_connection_goes_as_another_comes_under_the_same_key() -> None:
+def test_a_key_stays_while_one_of_its_connections_replaces_another() -> None:
     machine = PresenceMachine()
     machine.on_state({"ana": {"metas": [meta("1")]}})
     change = machine.on_diff({"joins": {"ana": {"metas": [meta("2")]}}, "leaves": {"ana": {"metas": [meta("1")]}}})
@@ -118,7 +118,7 @@ def test_pain_23_one_connection_goes_as_another_comes_under_the_same_key() -> No
     assert (list(change.joins), list(change.leaves), change.updates) == (["ana"], ["ana"], {})
 
 
-def test_pain_24_no_ghost_stays_and_no_member_is_doubled() -> None:
+def test_presence_has_no_ghosts_and_no_duplicates() -> None:
     machine = PresenceMachine()
     machine.on_state({"ana": {"metas": [meta("1")]}})
     before = machine.state
@@ -133,7 +133,7 @@ def test_pain_24_no_ghost_stays_and_no_member_is_doubled() -> None:
     assert as_sets(before) == {"ana": {"1"}}, "a state that was handed out never changes"
 
 
-def test_pain_25_a_state_that_never_comes_is_not_waited_for_without_end() -> None:
+def test_waiting_for_a_presence_state_that_never_arrives_ends() -> None:
     """Some servers send diffs alone: better shown late than never, and what waits is bounded."""
     machine = PresenceMachine()
     told = [

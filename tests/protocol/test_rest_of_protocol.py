@@ -54,7 +54,7 @@ TYPES = {"id": "int8", "amount": "numeric", "name": "text", "ok": "bool", "at": 
         ("", {"id": 1}, True),
     ],
 )
-def test_pain_28_filters_mean_what_postgres_means(text: str, row: Any, matches: bool) -> None:
+def test_a_filter_means_what_it_means_in_postgres(text: str, row: Any, matches: bool) -> None:
     assert judge(parse(text), TYPES, logged=True)(row) is matches
 
 
@@ -72,24 +72,24 @@ def test_pain_28_filters_mean_what_postgres_means(text: str, row: Any, matches: 
         "id=in.(" + ",".join("1" * 101) + ")",
     ],
 )
-def test_pain_28_bad_filters_say_so(bad: str) -> None:
+def test_an_invalid_filter_raises(bad: str) -> None:
     with pytest.raises(RealtimeError) as caught:
         parse(bad)
     assert caught.value.code == "InvalidFilter"
 
 
-def test_pain_28_of_a_value_that_is_not_of_the_type_nothing_is_certain() -> None:
+def test_a_value_that_is_not_of_the_type_leaves_the_result_unknown() -> None:
     assert judge(parse("id=eq.abc"), TYPES)({"id": 1}) is None
 
 
 @given(st.sampled_from([op for op in OPS if op not in ("in", "is")]), st.text(max_size=20), st.booleans())
-def test_pain_28_the_builder_quotes_what_needs_it(op: str, value: str, negated: bool) -> None:
+def test_the_filter_builder_quotes_values_that_need_it(op: str, value: str, negated: bool) -> None:
     built = where("name", op, value, negated=negated) & where("id", "in", [1, 2])
     assert parse(str(built)) == built
 
 
 @given(st.lists(st.text(max_size=10), min_size=1, max_size=5))
-def test_pain_28_lists_of_anything(values: list[str]) -> None:
+def test_the_filter_builder_quotes_lists_of_any_text(values: list[str]) -> None:
     built = where("name", "in", values)
     assert parse(str(built)) == built
     assert all(judge(built, TYPES)({"name": value}) for value in values)
@@ -123,7 +123,7 @@ class Status(Enum):
         ("eq", "", 'c=eq.""'),
     ],
 )
-def test_pain_28_python_values_as_postgres_reads_them(op: str, value: Any, text: str) -> None:
+def test_python_values_are_written_as_postgres_reads_them(op: str, value: Any, text: str) -> None:
     assert str(where("c", op, value)) == text
     assert parse(text) == where("c", op, value)
 
@@ -141,7 +141,7 @@ def test_pain_28_python_values_as_postgres_reads_them(op: str, value: Any, text:
         ("in", 5, "a list"),
     ],
 )
-def test_pain_28_what_would_match_nothing_is_refused(op: str, value: Any, words: str) -> None:
+def test_a_filter_that_can_match_nothing_raises(op: str, value: Any, words: str) -> None:
     with pytest.raises(RealtimeError, match=re.escape(words)) as caught:
         where("c", op, value)
     assert caught.value.code == "InvalidFilter"
@@ -172,7 +172,7 @@ def test_backoff_is_jittered_and_bounded(tries: int, seed: int) -> None:
         ("", "UnknownErrorOnChannel", True),
     ],
 )
-def test_pain_18_errors_are_typed(reason: str, code: str, retryable: bool) -> None:
+def test_a_reason_becomes_an_error_with_a_code(reason: str, code: str, retryable: bool) -> None:
     error = errors.from_reason(reason)
     assert (error.code, error.retryable) == (code, retryable)
     assert error.hint
@@ -203,7 +203,7 @@ GROUPS = [
     ("code", "retryable", "wait"),
     [(code, retryable, wait) for group, retryable, wait in GROUPS for code in group.split()],
 )
-def test_pain_18_every_code_of_the_table(code: str, retryable: bool, wait: int) -> None:
+def test_every_known_code_says_whether_to_retry(code: str, retryable: bool, wait: int) -> None:
     error = errors.from_reason(f"{code}: some text: with a colon")
     assert (error.code, error.retryable, errors.min_wait(error)) == (code, retryable, wait)
     assert error.message == "some text: with a colon"
