@@ -123,14 +123,16 @@ def test_no_pattern_of_a_stranger_takes_long(op: str, pattern: str, text: str) -
     verdict = judge(filters.Filter((filters.Condition("v", op, pattern),)), {"v": kind})
     for _ in range(3):
         verdict({"v": text})
-    assert time.process_time() - start < 2
+    # An engine that backtracks would take hours; a busy machine or coverage makes this one a few times slower.
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("piece", ["eyJ", "eyJaaaaa.", "a.", "eyJ-", "password='", "sb_secret_", "://a:", "apikey="])
 def test_no_text_of_a_stranger_takes_long_to_redact(piece: str) -> None:
     start = time.process_time()
     errors.redact(piece * (1_000_000 // len(piece)))
-    assert time.process_time() - start < 2
+    # An engine that backtracks would take hours; a busy machine or coverage makes this one a few times slower.
+    assert time.process_time() - start < 10
 
 
 def test_a_token_is_redacted_wherever_it_stands() -> None:
