@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
 import { format, kindOf, plain } from "../src/grid/format";
 import { Flashes } from "../src/grid/flash";
-import { inView, moved, nextSort, place, readLayout } from "../src/grid/layout";
-import { tsv } from "../src/grid/select";
-import { Sheet } from "../src/grid/sheet";
+import { tsv } from "../src/grid/copying";
+import { inView, moved, nextSort, place, readLayout, storedLayout } from "../src/grid/layout";
+import { Sheet, type TableFrame } from "../src/grid/sheet";
 import { sparkline } from "../src/grid/spark";
 import { MOST, ROW, TALLEST, canvasHeight, isNear, lastTop, movedTop, reach, scrollFor, seenRows, shiftOf } from "../src/grid/window";
 
@@ -151,19 +151,42 @@ test("many columns: those in view and the pinned ones, with a gap between", () =
 });
 
 test("rows for a spreadsheet are quoted where they must be", () => {
-  expect(tsv(["a", "b"], [{ a: "x\ny", b: null }])).toBe('a\tb\n"x\ny"\t');
+  expect(tsv(["a", "b"], [["x\ny", null]])).toBe('a\tb\n"x\ny"\t');
 });
 
 test("the line of rates fits its picture", () => {
   expect(sparkline([0, 10])).toBe("58,13.0 59,1.0");
 });
 
-test("what arrived: between known rows or at a known end, not what was scrolled to", () => {
+const window = (fields: Partial<TableFrame>) => ({ view: "", epoch: "", seq: 1, kind: "frame", ...fields });
+
+test("what changed, arrived and left is what the kernel says; of rows that it did not send nothing is marked", () => {
   const sheet = new Sheet();
-  const frame = (start: number, keys: number[], total: number) =>
-    sheet.take({ view: "", epoch: "", seq: 1, kind: "frame", state: { total }, schema: [["id", "int4"]], start, keys, columns: [keys] });
-  expect(frame(0, [1, 2, 3], 3).arrived).toEqual([]);
-  expect(frame(0, [0, 1, 2, 3, 4], 5).arrived).toEqual(["0", "4"]);
-  expect(frame(2, [2, 3, 4, 5, 6], 100).arrived).toEqual([]);
-  expect(frame(1, [1, 2, 10, 3, 4], 101).arrived).toEqual(["10"]);
+  sheet.apply(window({ schema: [["id", "int4"], ["n", "int4"]], start: 5, keys: [1, 2, 3], columns: [[1, 2, 3], [7, 7, 7]] }));
+  const delta = sheet.apply(
+    window({ start: 5, keys: [1, 9, 3], columns: [[1, 9, 3], [8, 7, 7]], changed: [["n", [0, 77]]], arrived: [1, 50], gone: [2, 3, 4] }),
+  );
+  expect(delta).toEqual({ cells: [["1", "n"]], arrived: ["9"], gone: ["2"], window: true });
+  expect(sheet.apply(window({ patch: [["n", [[2, 6], [44, 1]]], ["other", [[0, 1]]]] })).cells).toEqual([["3", "n"]]);
+  expect([5, 6, 7, 8].map((index) => sheet.valueAt(index, "n"))).toEqual([8, 7, 6, undefined]);
+});
+
+test("a cell of which only the beginning was sent says so, until it is whole again", () => {
+  const sheet = new Sheet();
+  sheet.apply(window({ schema: [["t", "text"]], start: 0, keys: [1, 2], columns: [["abc", "d"]], cuts: [["t", [[0, 9000]]]] }));
+  expect([sheet.cutAt(0, "t"), sheet.cutAt(1, "t")]).toEqual([9000, undefined]);
+  expect(format("abc", "text", 9000)).toEqual({ text: "abc…", title: "abc… (9,000 characters: press Enter to read them)", mark: "" });
+  sheet.apply(window({ patch: [["t", [[0, "short"], [1, "def", 500]]]] }));
+  expect([sheet.cutAt(0, "t"), sheet.cutAt(1, "t")]).toEqual([undefined, 500]);
+});
+
+test("a stored layout names each column once, whatever its columns are called", () => {
+  const names = ["constructor", "__proto__", "toString"];
+  const layout = readLayout({ order: ["v", "v", "id"], hidden: ["v", "v"], sort: [["v", true], ["v", false]], filters: { v: " ", id: "1" } });
+  expect(layout).toMatchObject({ order: ["v", "id"], hidden: ["v"], sort: [["v", true]] });
+  expect(storedLayout(layout).filters).toEqual({ id: "1" });
+  const schema: [string, string][] = names.map((name) => [name, "text"]);
+  expect(place(schema, layout, () => 100).map(({ name, width }) => [name, width])).toEqual(names.map((name) => [name, 100]));
+  layout.filters.set("__proto__", "x");
+  expect([...readLayout(JSON.parse(JSON.stringify(storedLayout(layout)))).filters]).toEqual([["id", "1"], ["__proto__", "x"]]);
 });

@@ -107,7 +107,7 @@ test("a patch changes and flashes its cells only", async () => {
   const { hear, grid, texts, cell } = open();
   await hear(three);
   expect(grid.querySelectorAll(".rtw-flash, .rtw-new")).toHaveLength(0);
-  await hear({ patch: [["price", [[1, "9.99"]]], ["unknown", [[0, 1]]], ["name", [[77, "x"], [0, "a"]]]] });
+  await hear({ patch: [["price", [[1, "9.99"]]], ["unknown", [[0, 1]]], ["name", [[77, "x"]]]] });
   expect(texts()[1]).toEqual(["2", "b", "9.99"]);
   expect([...grid.querySelectorAll(".rtw-flash")]).toEqual([cell(1, 2)]);
   const beat = cell(1, 2).dataset.beat;
@@ -117,7 +117,7 @@ test("a patch changes and flashes its cells only", async () => {
   expect(grid.querySelectorAll(".rtw-flash")).toHaveLength(0);
 });
 
-test("a window flashes what differs by key, and marks rows that arrived", async () => {
+test("a window flashes the cells that the kernel names, and marks rows that arrived", async () => {
   const { hear, grid, texts, cell } = open();
   await hear(three);
   await hear({
@@ -125,6 +125,8 @@ test("a window flashes what differs by key, and marks rows that arrived", async 
     start: 0,
     keys: [1, 9, 3, 4],
     columns: [[1, 9, 3, 4], ["a", "new", "c", "last"], ["1.10", "0", "7", "1"]],
+    changed: [["price", [2]]],
+    arrived: [1, 3],
   });
   expect(texts().map((row) => row[1])).toEqual(["a", "new", "c", "last"]);
   expect([...grid.querySelectorAll(".rtw-flash")]).toEqual([cell(2, 2)]);
@@ -211,9 +213,9 @@ test("no rows are said, and only once they are known to be none", async () => {
   const said = () => other.el.querySelector(".rtw-empty")!.textContent;
   const none = { schema: SCHEMA, start: 0, keys: [], columns: [[], [], []] };
   await other.hear({ state: { ...STATE, total: 3000, shown: 0, looking: true }, ...none });
-  expect(said()).toBe("looking…");
+  expect(said()).toBe("searching…");
   await other.hear({ state: { ...STATE, total: 3000, shown: 0 } });
-  expect(said()).toBe("no rows match · the table holds 3,000");
+  expect(said()).toBe("no rows match · the table has 3,000");
   await other.hear({ state: { ...STATE, total: 0, shown: 0 } });
   expect(said()).toBe("no rows");
 });
@@ -252,7 +254,7 @@ test("rows in another order are neither new nor changed", async () => {
   const other = long(1000, 0, 36);
   other.keys = [...Array.from({ length: 18 }, (_, i) => [999 - i, 30 - i]).flat()];
   other.columns = [other.keys, other.keys.map((k) => `n${k}`), other.keys.map(String)];
-  await hear({ start: 0, keys: other.keys, columns: other.columns });
+  await hear({ start: 0, keys: other.keys, columns: other.columns, arrived: [0, 2] });
   expect(grid.querySelectorAll(".rtw-flash, .rtw-new")).toHaveLength(0);
 });
 
@@ -399,23 +401,137 @@ test("clicks select one, with ctrl more, with shift a range; composite keys are 
   expect(model.of("select").at(-1).keys).toEqual(keys);
 });
 
-test("copies selected rows, or the active cell, for a spreadsheet", async () => {
+/** What Ctrl+C puts on the clipboard; null where it is to come later. */
+function ctrlC(from: HTMLElement): string | null {
+  const data = { text: null as string | null, setData: (_: string, text: string) => (data.text = text) };
+  const event = new Event("copy", { bubbles: true, cancelable: true });
+  Object.assign(event, { clipboardData: data });
+  from.dispatchEvent(event);
+  expect(event.defaultPrevented).toBe(true);
+  return data.text;
+}
+
+test("copies selected rows for a spreadsheet, or the active cell as it is", async () => {
   const { hear, cell, grid } = open();
   await hear({ ...three, columns: [[1, 2, 3], ["a\tb", null, 'say "x"'], ["1.10", "2.20", "3.30"]] });
-  const copied = () => {
-    const data = { text: "", setData: (_: string, text: string) => (data.text = text) };
-    const event = new Event("copy", { bubbles: true, cancelable: true });
-    Object.assign(event, { clipboardData: data });
-    cell(0, 0).dispatchEvent(event);
-    expect(event.defaultPrevented).toBe(true);
-    return data.text;
-  };
   cell(2, 2).focus();
   await painted();
-  expect(copied()).toBe("3.30");
-  for (const row of [2, 0]) cell(row, 0).dispatchEvent(new MouseEvent("click", { bubbles: true, ctrlKey: true }));
-  expect(copied()).toBe('id\tname\tprice\n1\t"a\tb"\t1.10\n3\t"say ""x"""\t3.30');
+  expect(ctrlC(cell(0, 0))).toBe("3.30");
+  // A click selects the row of its cell; what is copied is the cell, not quoted.
+  cell(2, 1).click();
+  expect(ctrlC(cell(0, 0))).toBe('say "x"');
+  cell(1, 1).click();
+  expect(ctrlC(cell(0, 0))).toBe("");
+  cell(0, 1).click();
+  expect(ctrlC(cell(0, 0))).toBe("a\tb");
+  cell(2, 0).dispatchEvent(new MouseEvent("click", { bubbles: true, ctrlKey: true }));
+  expect(ctrlC(cell(0, 0))).toBe('id\tname\tprice\n1\t"a\tb"\t1.10\n3\t"say ""x"""\t3.30');
   expect(grid.querySelectorAll(".rtw-selected").length).toBeLessThanOrEqual(2);
+});
+
+test("a single row that was selected as a row is copied as a row", async () => {
+  const { hear, cell, key } = open();
+  await hear(three);
+  cell(1, 1).focus();
+  await painted();
+  await key(" ");
+  expect(ctrlC(cell(0, 0))).toBe("id\tname\tprice\n2\tb\t2.20");
+});
+
+/** A browser that lets nothing onto the clipboard but in the event of a key press. */
+const denyClipboard = () => vi.spyOn(navigator.clipboard, "writeText").mockRejectedValue(new Error("denied"));
+
+test("rows that are not loaded are selected by the kernel, and read from it to be copied", async () => {
+  const clipboard = denyClipboard();
+  const traits: Record<string, unknown> = {};
+  const { model, hear, el, cell, key } = open(traits);
+  await hear(long(3000, 0, 36));
+  cell(2, 0).click();
+  await hear(long(3000, 1490, 1526));
+  const grid = el.querySelector<HTMLElement>("[role=grid]")!;
+  grid.scrollTop = 1500 * 24;
+  grid.dispatchEvent(new Event("scroll"));
+  await painted();
+  cell(1505, 0).dispatchEvent(new MouseEvent("click", { bubbles: true, shiftKey: true }));
+  await painted();
+  expect(model.of("select range").at(-1)).toMatchObject({ range: [2, 1505] });
+  expect(el.querySelector(".rtw-facts")!.textContent).toContain("selecting rows…");
+  traits.selected = Array.from({ length: 1504 }, (_, i) => i + 2);
+  await model.fire("change:selected");
+  expect(el.querySelector(".rtw-facts")!.textContent).toContain("1,504 selected");
+  expect(el.querySelector(".rtw-facts")!.textContent).not.toContain("selecting");
+  expect(ctrlC(cell(1505, 0))).toBeNull();
+  const { number, keys, columns } = model.of("rows").at(-1);
+  expect([keys, columns]).toEqual([null, ["id", "name", "price"]]);
+  await hear({ rows: { number, columns: [["id", [2, 3]], ["name", ["x", "y"]], ["price", ["1", null]]] } });
+  await wait(20);
+  expect(el.querySelector(".rtw-said")!.textContent).toBe("press Ctrl+C again");
+  expect(ctrlC(cell(1505, 0))).toBe("id\tname\tprice\n2\tx\t1\n3\ty\t");
+  cell(1505, 0).focus();
+  await key("a", { ctrlKey: true });
+  expect(model.of("select range").at(-1)).toMatchObject({ range: null });
+  clipboard.mockRestore();
+  await hear({ selected: { problem: "too many rows to select" } });
+  expect(el.querySelector(".rtw-facts")!.textContent).toContain("too many rows to select");
+});
+
+test("a long text is read whole from the kernel, to be copied and to be read", async () => {
+  const clipboard = denyClipboard();
+  const { model, hear, el, cell, key } = open();
+  await hear({ ...three, cuts: [["name", [[1, 5000]]]] });
+  cell(1, 1).click();
+  await painted();
+  expect(cell(1, 1).textContent).toBe("b…");
+  expect(ctrlC(cell(1, 1))).toBeNull();
+  expect(model.of("rows").at(-1)).toMatchObject({ keys: [2], columns: ["name"] });
+  const whole = "b".repeat(5000);
+  await hear({ rows: { number: 1, columns: [["name", [whole]]] } });
+  await wait(20);
+  expect(ctrlC(cell(1, 1))).toBe(whole);
+  clipboard.mockRestore();
+  await key("Enter");
+  const reader = el.querySelector<HTMLElement>(".rtw-reader")!;
+  expect([reader.hidden, reader.textContent]).toEqual([false, "nameloading the rest…×b"]);
+  await hear({ rows: { number: 2, columns: [["name", [whole]]] } });
+  await wait(20);
+  expect(reader.querySelector("pre")!.textContent).toBe(whole);
+  await key("Escape");
+  expect(reader.hidden).toBe(true);
+  expect(document.activeElement).toBe(cell(1, 1));
+});
+
+test("where all columns are hidden, there is a way back", async () => {
+  const { model, hear, el, texts } = open({ arrangement: { hidden: ["id", "name", "price"] } });
+  await hear(three);
+  const empty = el.querySelector<HTMLElement>(".rtw-empty")!;
+  expect([empty.hidden, empty.textContent]).toEqual([false, "all columns are hidden show all columns"]);
+  empty.querySelector("button")!.click();
+  await painted();
+  expect(empty.hidden).toBe(true);
+  expect(texts()[0]).toEqual(["1", "a", "1.10"]);
+  expect(model.of("layout").at(-1).layout.hidden).toEqual([]);
+});
+
+test("columns may be called like the names that every JavaScript object has", async () => {
+  const { model, hear, el, texts } = open();
+  const names = ["constructor", "toString", "__proto__", "valueOf"];
+  await hear({
+    state: { ...STATE, total: 1 },
+    schema: names.map((name) => [name, "text"]),
+    start: 0,
+    keys: [1],
+    columns: names.map((name) => [`of ${name}`]),
+  });
+  expect([...el.querySelectorAll("[role=columnheader]")].map((one) => one.textContent)).toEqual(names);
+  expect(texts()).toEqual([names.map((name) => `of ${name}`)]);
+  [...el.querySelectorAll("button")].find((button) => button.textContent === "filter")!.click();
+  await painted();
+  const inputs = [...el.querySelectorAll<HTMLInputElement>(".rtw-filters input")];
+  expect(inputs.map((input) => input.value)).toEqual(["", "", "", ""]);
+  inputs[2]!.value = "x";
+  inputs[2]!.dispatchEvent(new Event("input", { bubbles: true }));
+  await wait(300);
+  expect(Object.entries(wants(model).filters)).toEqual([["__proto__", "x"]]);
 });
 
 test("search and filters are asked for after typing, from the first row", async () => {
@@ -465,30 +581,24 @@ test("the kernel searches and filters too, and nobody is left to wonder where th
 
 const roomOf = (el: HTMLElement) => el.querySelector<HTMLElement>(".rtw-table")!.style.getPropertyValue("--rtw-rows");
 
-test("few rows take little room, and none the least", () => {
+test("the grid is as tall as its few rows, and no taller than twelve", () => {
   const rows = (count?: number, status = "live") => roomOf(open({ count, status }).el);
-  expect([rows(3), rows(8), rows(5000), rows(0)]).toEqual(["6", "10", "12", "3"]);
-  // Not known yet: the room of many, so that nothing jumps when they come.
+  expect([rows(1), rows(4), rows(5000), rows(0)]).toEqual(["1", "4", "12", "3"]);
+  // Not known yet: the room of many.
   expect([rows(0, "connecting"), rows(undefined, "connecting")]).toEqual(["", ""]);
 });
 
-test("the room changes once at most", async () => {
+test("the grid grows with its rows, and does not shrink while it is looked at", async () => {
   const none = { ...three, state: { ...STATE, total: 0 }, keys: [], columns: [[], [], []] };
-  const waited = open({ count: 0, status: "connecting" });
-  await waited.hear({ ...none, state: { ...none.state, status: "loading" } });
-  expect(roomOf(waited.el)).toBe("");
-  await waited.hear(three);
-  await waited.hear(none);
-  expect(roomOf(waited.el)).toBe("");
-  seq = 0;
-  const empty = open({ count: 0, status: "connecting" });
-  await empty.hear(none);
-  expect(roomOf(empty.el)).toBe("3");
-  await empty.hear(three);
-  expect(roomOf(empty.el)).toBe("6");
-  await empty.hear({ ...long(100, 0, 36) });
-  await empty.hear(none);
-  expect(roomOf(empty.el)).toBe("6");
+  const { el, hear } = open({ count: 0, status: "connecting" });
+  await hear({ ...none, state: { ...none.state, status: "loading" } });
+  expect(roomOf(el)).toBe("");
+  await hear({ ...three, state: { ...STATE, total: 4 } });
+  expect(roomOf(el)).toBe("4");
+  await hear({ ...long(100, 0, 36) });
+  expect(roomOf(el)).toBe("12");
+  await hear(none);
+  expect(roomOf(el)).toBe("12");
 });
 
 const ghosts = (grid: HTMLElement) => [...grid.querySelectorAll<HTMLElement>(".rtw-body > .rtw-leaving")];
@@ -655,7 +765,7 @@ test("what keys mean depends on where one is", () => {
   expect(key("PageUp")).toEqual({ go: [0, 1] });
   expect(key("ArrowUp", { ctrlKey: true })).toEqual({ go: [HEADER, 1] });
   expect(key("End", { metaKey: true })).toEqual({ go: [99, 2] });
-  expect(key("Enter")).toBeUndefined();
+  expect(key("Enter")).toEqual({ do: "read" });
   expect(key("Enter", { shiftKey: true }, { index: HEADER })).toEqual({ do: "sort more" });
   expect(key("F10", { shiftKey: true }, { index: HEADER })).toEqual({ do: "menu" });
   expect(key("a")).toBeUndefined();

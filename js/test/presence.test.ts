@@ -1,5 +1,6 @@
 import { beforeEach, expect, test } from "vitest";
-import presence, { hue, initials } from "../src/widgets/presence";
+import { hue, initials } from "../src/core/names";
+import presence from "../src/widgets/presence";
 import { FakeModel } from "./fake";
 
 const state = (count: number, more = {}) => ({ status: "joined", error: "", topic: "support-chat", key: "ana", count, connections: count, ...more });

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -141,6 +141,14 @@ class Delta:
             for entry in part.rows():
                 if still is None or entry[0] in still:
                     yield entry
+
+
+class DeltaListener(Protocol):
+    """Something that follows a store's changes, such as the window of a grid."""
+
+    def apply(self, delta: Delta) -> None:
+        """Called after each batch that changed something, on the writer's thread, under the store's lock."""
+        ...
 
 
 def joined(parts: list[Delta]) -> Delta:

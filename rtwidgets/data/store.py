@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from .batch import Batch
 from .column_kinds import TIMES, Array, Kind, is_known, keys_of, kind_of, parse, to_json, to_pandas, to_python
 from .columns import ColumnData
 from .dataframes import frame_of, guard
-from .delta import Block, Delta, Key
+from .delta import Block, Delta, DeltaListener, Key
 from .rows import Row, Rows
 from .sorting import Sort, parse_order, rank
 from .view_filter import ViewFilter
@@ -59,6 +60,7 @@ class Store(Rows):
         self.revision = 0
         self._bases, self._labels = dict(bases or {}), dict(labels or {})
         self.lock = threading.RLock()
+        self._listeners: WeakSet[DeltaListener] = WeakSet()
         self._select = None if select is None else {*select, *self.key}
         self._declared: list[Column] | None = None
         self._next = 0  # number of the next row, where rows have no key
@@ -178,6 +180,10 @@ class Store(Rows):
     def follow(self, narrow: ViewFilter) -> None:
         """Tells this one which rows come, go and change, for as long as somebody else holds it."""
         self._narrows.add(narrow)
+
+    def add_listener(self, listener: DeltaListener) -> None:
+        """Calls `listener.apply` with each delta, for as long as something else holds the listener."""
+        self._listeners.add(listener)
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -340,6 +346,9 @@ class Store(Rows):
         if delta:
             self.revision += 1
         delta.revision = self.revision
+        if delta:
+            for listener in list(self._listeners):
+                listener.apply(delta)
         if len(self._dead) * 4 > self._end - self._start and len(self._dead) > 64:
             self._squeeze()
         return delta

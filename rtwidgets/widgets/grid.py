@@ -1,4 +1,4 @@
-"""A grid in the page: each view is sent the window of rows that it shows, and then what changes in it."""
+"""A grid in the page: each view gets the window of rows that it shows, and then what changes in it."""
 
 from __future__ import annotations
 
@@ -6,32 +6,39 @@ import contextlib
 import copy
 import html
 import io
-from typing import Any
+import json
+from asyncio import Future
+from collections.abc import Callable, Generator
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
-import numpy as np
 import pandas as pd
 import traitlets
 
 from ..client.log import logger
 from ..client.thread import io_loop
+from ..data.column_kinds import to_json
+from ..data.delta import Key
 from ..data.store import Store
 from ..data.view_filter import AT_ONCE, ViewFilter
-from .base import STATIC, RtWidget, View, whole_number
+from .arrangement import check_arrangement, check_keys
+from .base import STATIC, RtWidget, View
+from .grid_keys import json_key, key_from_page
+from .grid_window import GridWindow, WindowRequest
+from .page_values import dict_of, list_of
 from .tick import tick
 
-MOST_ROWS = 400
-"""Rows that one view may ask for at once: a window and its margins."""
-FIRST_ROWS = 60
-"""Rows that a view gets before it said what it shows."""
-CSV_MOST = 50_000_000
-"""Characters of CSV that a page is sent."""
+ANSWER_MOST = 50_000_000
+"""Characters that a page is sent at its request: CSV, whole rows."""
+SELECT_MOST = 100_000
+"""Rows that a page may select."""
 HTML_ROWS = 20
 """Rows in a saved notebook."""
 
 
 class Grid(RtWidget):
-    """Shows a `Store`: the page asks for a window, sort, search and filters, and is answered with that window and then
-    with its changes."""
+    """Shows a `Store`: the page requests a window, sort, search and filters, and gets that window and then its
+    changes."""
 
     _esm = STATIC / "table.js"
     _css = STATIC / "table.css"
@@ -40,9 +47,9 @@ class Grid(RtWidget):
     """Rows held."""
     revision = traitlets.Int(0, read_only=True).tag(sync=True)
     """Grows by one or more at each visible change: observe this."""
-    selected = traitlets.List(trait=traitlets.Any()).tag(sync=True)
+    selected: traitlets.List[Any] = traitlets.List(trait=traitlets.Any()).tag(sync=True)
     """Keys of the rows that are selected in the grid; set it to select."""
-    arrangement = traitlets.Dict().tag(sync=True)
+    arrangement: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
     """How the grid is arranged, as a person did in the page or as code sets it; `{}` for how it was at first.
 
     `order`, `hidden`, `pinned`: lists of columns. `widths`: pixels (40 to 1200) by column. `sort`: pairs `[column,
@@ -51,8 +58,8 @@ class Grid(RtWidget):
     """
 
     def __init__(self, **traits: Any) -> None:
-        self._narrows: dict[str, tuple[Any, ViewFilter]] = {}
-        self._looking: set[ViewFilter] = set()
+        self._windows: WeakKeyDictionary[View, GridWindow] = WeakKeyDictionary()
+        self._filtering: set[ViewFilter] = set()
         super().__init__(**traits)
 
     @property
@@ -68,13 +75,13 @@ class Grid(RtWidget):
     @property
     def selected_df(self) -> pd.DataFrame:
         """The selected rows, in the table's order; keys that have gone are passed over."""
-        return self.store.take([self._key(key) for key in self.selected], arrange=True)
+        return self.store.take([key_from_page(self.store, key) for key in self.selected], arrange=True)
 
     def state(self) -> dict[str, Any]:
         """What a person set up in the grid (`arrangement`, `selected`), as JSON can hold it: keep it for `restore`."""
         return {
             "arrangement": copy.deepcopy(self.arrangement),
-            "selected": [list(key) if isinstance(key, tuple) else key for key in self.selected],
+            "selected": [list_of(key) if isinstance(key, tuple) else key for key in self.selected],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -82,24 +89,26 @@ class Grid(RtWidget):
 
         Raises TraitError, and changes nothing, where it is no such state.
         """
-        if not isinstance(state, dict) or not state.keys() <= {"arrangement", "selected"}:
+        if dict_of(state) is not state or not state.keys() <= {"arrangement", "selected"}:
             raise traitlets.TraitError(f"restore takes what state() gave: arrangement and selected, not {state!r:.200}")
-        arrangement = checked_arrangement(state.get("arrangement", self.arrangement))
-        selected = checked_keys(state.get("selected", self.selected))
+        arrangement = check_arrangement(state.get("arrangement", self.arrangement))
+        selected = check_keys(state.get("selected", self.selected))
         with self.hold_sync():
             self.arrangement, self.selected = arrangement, selected
 
     @traitlets.validate("arrangement")
     def _check_arrangement(self, proposal: Any) -> dict[str, Any]:
-        return checked_arrangement(proposal.value)
+        return check_arrangement(proposal.value)
 
     @traitlets.validate("selected")
     def _check_selected(self, proposal: Any) -> list[Any]:
-        return checked_keys(proposal.value)
+        return check_keys(proposal.value)
 
     def to_csv(self, path: Any = None, **options: Any) -> str | None:
         """The rows as CSV: into a file or, without a path, as text. Options as for `DataFrame.to_csv`."""
-        return self.df.to_csv(path, **{"index": False, **options})
+        options.setdefault("index", False)
+        write = cast("Callable[..., str | None]", json_columns_as_text(self.df, self.store).to_csv)
+        return write(path, **options)
 
     # --- to the page, on the I/O thread
 
@@ -113,184 +122,157 @@ class Grid(RtWidget):
 
     def _frame(self, view: View) -> dict[str, Any] | None:
         store, shown = self.store, view.shown
+        window = self._windows.get(view)
+        if window is None or window.store is not store:
+            window = self._windows[view] = GridWindow(store)
+        whole = shown.get("window") is not window
         frame: dict[str, Any] = {}
-        narrow = self._narrowed(view)
-        with store.lock:  # what is known of the rows and the window are those of one moment, also while a thread looks
-            pending = 0 if narrow is None else narrow.pending
-            asked = (store.revision, repr(view.wants), narrow is None, pending)
-            if store.columns and asked != shown.get("asked"):
-                self._window(view, frame, narrow)
-                shown["asked"] = asked
-        state = {**self._state(), "total": len(store), "order": [list(pair) for pair in store.order]}
-        if narrow is not None:
-            state["shown"] = shown.get("rows", 0)
+        view_filter = self._filter(view, window)
+        with store.lock:  # the rows that pass and the window are those of one moment, also while a thread filters
+            pending = 0 if view_filter is None else view_filter.pending
+            if store.columns:
+                frame = window.frame(view.wants, whole=whole)
+                shown["window"] = window
+        state: dict[str, Any] = {**self._state(), "total": len(store), "order": [list(pair) for pair in store.order]}
+        if view_filter is not None:
+            state["shown"] = window.shown
             state["looking"] = pending > AT_ONCE
-            state["note"] = "; ".join(filter(None, [state["note"], _note(narrow, pending, len(store))]))
+            notes = [str(state["note"]), *_notes(view_filter, pending, len(store))]
+            state["note"] = "; ".join(note for note in notes if note)
         if state != shown.get("state"):
             shown["state"] = frame["state"] = state
         if view.outbox:
-            frame["csv"] = view.outbox.pop(0)
+            frame |= view.outbox.pop(0)
         return frame or None
 
-    def _narrowed(self, view: View) -> ViewFilter | None:
-        """The rows that the view's search and filters leave; None where it has none."""
-        text, by_column = _narrowing(view.wants)
-        store, known = self.store, self._narrows.get(view.name)
-        asked = (store, [(column.name, column.type) for column in store.columns], text, by_column)
-        if known is None or known[0] != asked:
+    def _filter(self, view: View, window: GridWindow) -> ViewFilter | None:
+        """The view's search and filters; None where it has none."""
+        store, known = self.store, window.view_filter
+        request = WindowRequest.parse(view.wants, store.kinds)
+        of = (request.rows, [(column.name, column.type) for column in store.columns])
+        if window.filter_of != of:
             if known is not None:
-                known[1].stopped = True
-            with self._lock:
-                gone = self._narrows.keys() - self._views.keys()
-            for name in gone:
-                del self._narrows[name]
-            known = self._narrows[view.name] = (asked, ViewFilter(store, text, by_column))
-        narrow = known[1]
-        if not narrow:
+                known.stopped = True
+            window.filter_of, known = of, _view_filter(store, request)
+            known = window.view_filter = known if known else None
+        if known is None:
             return None
-        if narrow in self._looking or narrow.pending > AT_ONCE:
-            self._look(narrow)
+        if known in self._filtering or known.pending > AT_ONCE:
+            self._filter_later(known)
         else:
-            while narrow.work():
+            while known.work():
                 pass
-        return narrow
+        return known
 
-    def _look(self, narrow: ViewFilter) -> None:
-        """Has a thread look through the rows, so that the line to the server is heard meanwhile."""
-        if narrow in self._looking:
+    def _filter_later(self, view_filter: ViewFilter) -> None:
+        """Has a thread test the rows, so that the connection to the server is served meanwhile."""
+        if view_filter in self._filtering:
             return
-        self._looking.add(narrow)
+        self._filtering.add(view_filter)
 
-        def look() -> None:
-            while narrow.work() and not narrow.stopped and not self._closed:
+        def work() -> None:
+            while view_filter.work() and not view_filter.stopped and not self._closed:
                 tick.mark(self)
 
-        def done(looked: Any) -> None:
-            self._looking.discard(narrow)
-            if not looked.cancelled() and looked.exception() is not None:
-                logger.error("a grid could not search its rows", exc_info=looked.exception())
+        def done(worked: Future[None]) -> None:
+            self._filtering.discard(view_filter)
+            if not worked.cancelled() and worked.exception() is not None:
+                logger.error("a grid could not search its rows", exc_info=worked.exception())
             tick.mark(self)
 
-        io_loop().run_in_executor(None, look).add_done_callback(done)
+        io_loop().run_in_executor(None, work).add_done_callback(done)
 
-    def _window(self, view: View, frame: dict[str, Any], narrow: ViewFilter | None) -> None:
-        """Puts the window into the frame: whole, or only the cells that differ where the same rows stand in the same
-        places."""
-        wants, shown, store = view.wants, view.shown, self.store
-        start = whole_number(wants.get("start"), 0)
-        stop = min(max(start, whole_number(wants.get("stop"), start + FIRST_ROWS)), start + MOST_ROWS)
-        sort = _sort(wants.get("sort"), {column.name for column in store.columns})
-        hold = self._hold(view)
-        window = store.window(start, stop, sort=sort or None, narrow=narrow, tail=wants.get("tail") is True, hold=hold)
-        shown["moved"] = window["start"] - start
-        start, shown["rows"] = window["start"], window["shown"]
-        schema = [[column.name, column.type] for column in store.columns if column.name in window["columns"]]
-        keys = [list(key) if isinstance(key, tuple) else key for key in window["keys"]]
-        keys = [str(key) if isinstance(key, int) and abs(key) > 2**53 else key for key in keys]
-        before, of = shown.get("window"), (store, _narrowing(wants))
-        if before is not None and shown["window_of"] == of:
-            gone = self._gone(before[2], keys, narrow)
-            if gone:
-                frame["gone"] = gone
-        shown["window"], shown["window_of"] = (schema, start, keys, window["columns"]), of
-        if before is not None and before[0] == schema and before[1] == start and before[2] == keys:
-            patch: list[tuple[str, list[tuple[int, Any]]]] = []
-            for name, values in window["columns"].items():
-                was = before[3][name]
-                if was != values:
-                    both = enumerate(zip(values, was, strict=True))
-                    patch.append((name, [(i, value) for i, (value, old) in both if value != old]))
-            if patch:
-                frame["patch"] = patch
-        else:
-            if before is None or before[0] != schema:
-                frame["schema"] = schema
-            frame["start"], frame["keys"] = start, keys
-            frame["columns"] = [window["columns"][name] for name, _ in schema]
-
-    def _gone(self, before: list[Any], now: list[Any], narrow: ViewFilter | None) -> list[Any]:
-        """Keys of the last window that the table no longer holds, or that search and filters, which are the same ones,
-        no longer leave. A row that has only moved out of the window is none, nor is one not looked at again yet."""
-        here = {str(key) for key in now}
-        out = [key for key in before if str(key) not in here]
-        if not out:
-            return []
-        slots = self.store.find([self._key(key) for key in out])
-        gone = slots < 0
-        if narrow is not None and narrow.pending == 0:
-            gone[~gone] = ~narrow.keep(slots[~gone])
-        return [key for key, is_gone in zip(out, gone, strict=True) if is_gone]
-
-    def _hold(self, view: View) -> list[tuple[Any, int]]:
-        """The row that the person looks at, and those after it if it goes, with the places that they had when the page
-        said what it wants: rows that come above must not move what is being read."""
-        anchor, window = view.wants.get("anchor"), view.shown.get("window")
-        if not isinstance(anchor, list) or len(anchor) != 2:
-            return []
-        place, key = whole_number(anchor[0], 0), self._key(anchor[1])
-        hold = [(key, place)]
-        if window is not None:
-            _, start, keys, _ = window
-            start -= view.shown.get("moved", 0)
-            hold += [(self._key(other), start + i) for i, other in enumerate(keys) if start + i > place]
-        return hold
-
-    def _key(self, key: Any) -> Any:
-        """A key as the store has it: pages know lists for tuples, and texts for integers that they could not hold."""
-        if isinstance(key, list):
-            return tuple(self._key(part) for part in key)
-        if isinstance(key, str) and key not in self.store and key.lstrip("-").isdigit():
-            return int(key)
-        return key if isinstance(key, str | int | float | bool) else None
+    # --- from the page
 
     def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
         if kind == "csv":
-            self._write_csv(view, content.get("columns"))
+            self._answer_later(view, "csv", lambda: self._csv(view, content.get("columns")))
+        elif kind == "rows":
+            number = {"number": content.get("number")}
+            self._answer_later(view, "rows", lambda: self._rows(content.get("keys"), content.get("columns")), number)
+        elif kind == "select range":
+            self._answer_later(view, "selected", lambda: self._select_range(view, content.get("range")))
         elif kind in ("select", "layout"):
             with contextlib.suppress(traitlets.TraitError):  # nothing that a page sends may raise here
+                value: Any = content.get("keys" if kind == "select" else "layout")
                 if kind == "select":
-                    self.selected = content.get("keys")
+                    self.selected = value
                 else:
-                    self.arrangement = content.get("layout")
+                    self.arrangement = value
 
     def _first_wants(self) -> dict[str, Any]:
         return {name: self.arrangement[name] for name in ("sort", "search", "filters") if name in self.arrangement}
 
-    def _write_csv(self, view: View, columns: Any) -> None:
-        """Answers with the rows that the view is left with, in its order and columns, as CSV."""
+    def _answer_later(
+        self, view: View, name: str, work: Callable[[], dict[str, Any]], fields: dict[str, Any] | None = None
+    ) -> None:
+        """Sends the view what `work` returns, with `fields`, as `name` in its next frame. `work` runs on a thread."""
 
-        def write() -> dict[str, str]:
-            store = self.store
-            sort = _sort(view.wants.get("sort"), {column.name for column in store.columns})
-            # Not the view's own, which may not have looked at all rows yet: a file has all that match.
-            narrow = ViewFilter(store, *_narrowing(view.wants))
-            while narrow.pending > AT_ONCE:
-                narrow.work()
-            with store.lock:
-                while narrow.work():
-                    pass
-                frame = store.shown(sort=sort or None, narrow=narrow if narrow else None)
-            wanted = [name for name in columns if name in frame] if isinstance(columns, list) else []
-            text = frame[wanted or list(frame)].to_csv(index=False)
-            if len(text) > CSV_MOST:
-                hint = f"{len(text) / 1e6:.0f} MB are too much for a page: write them with .to_csv(path)"
-                return {"problem": hint}
-            return {"name": f"{self._title()}.csv", "text": text}
-
-        def done(written: Any) -> None:
-            if written.cancelled():
+        def done(worked: Future[dict[str, Any]]) -> None:
+            if worked.cancelled():
                 return
-            problem = written.exception()
-            if problem is not None:
-                logger.error("a grid could not write its rows", exc_info=problem)
-            answer = {"problem": f"not written: {problem}"} if problem is not None else written.result()
-            view.outbox.append(answer)
+            problem = worked.exception()
+            if isinstance(problem, _Refused):
+                answer: dict[str, Any] = {"problem": str(problem)}
+            elif problem is not None:
+                logger.error("a grid could not answer its page", exc_info=problem)
+                answer = {"problem": f"failed: {problem}"}
+            else:
+                answer = worked.result()
+            view.outbox.append({name: answer | (fields or {})})
             tick.mark(self)
 
-        def go() -> None:
-            io_loop().run_in_executor(None, write).add_done_callback(done)
+        def start() -> None:
+            io_loop().run_in_executor(None, work).add_done_callback(done)
 
-        io_loop().call_soon_threadsafe(go)
+        io_loop().call_soon_threadsafe(start)
+
+    def _select_range(self, view: View, given: Any) -> dict[str, Any]:
+        """Selects the rows from one key to another as the view is sorted and filtered, or all rows."""
+        store = self.store
+        request = WindowRequest.parse(view.wants, store.kinds)
+        with _filtered(store, request) as view_filter:
+            window = store.window(0, len(store), sort=request.sort or None, narrow=view_filter, columns=[])
+        keys: list[Key] = window["keys"]
+        if given is not None:
+            try:
+                first, last = sorted(keys.index(key_from_page(store, key)) for key in list_of(given))
+            except ValueError:
+                raise _Refused("a row of the range is no longer there") from None
+            keys = keys[first : last + 1]
+        if len(keys) > SELECT_MOST:
+            raise _Refused(f"{len(keys):,} rows are too many to select: {SELECT_MOST:,} at most, use .df")
+        self.selected = [json_key(key) for key in keys]
+        return {"count": len(keys)}
+
+    def _rows(self, given: Any, columns: Any) -> dict[str, Any]:
+        """Whole rows, in the table's order: those with the given keys, or the selected ones."""
+        store = self.store
+        wanted = [key_from_page(store, key) for key in (self.selected if given is None else list_of(given))]
+        names = [name for name in list_of(columns) if name in store.kinds]
+        with store.lock:
+            if len(wanted) > 1:
+                place = {key: i for i, key in enumerate(store.window(0, len(store), columns=[])["keys"])}
+                wanted = sorted((key for key in wanted if key in place), key=place.__getitem__)
+            _, block = store.values(store.find([key for key in wanted if key in store]), names)
+            values = [(name, to_json(*block[name])) for name in names]
+        size = sum(len(str(value)) for _, column in values for value in column)
+        if size > ANSWER_MOST:
+            raise _Refused(f"{size / 1e6:.0f} MB are too much for a page: use .selected_df")
+        return {"columns": values}
+
+    def _csv(self, view: View, columns: Any) -> dict[str, Any]:
+        """The rows that pass the view's search and filters, in its order and columns, as CSV."""
+        store = self.store
+        request = WindowRequest.parse(view.wants, store.kinds)
+        # Not the view's own filter, which may not have tested all rows yet: a file has all that match.
+        with _filtered(store, request) as view_filter:
+            frame = store.shown(sort=request.sort or None, narrow=view_filter)
+        wanted = [name for name in list_of(columns) if name in frame]
+        text = json_columns_as_text(frame[wanted or list(frame)], store).to_csv(index=False)
+        if len(text) > ANSWER_MOST:
+            raise _Refused(f"{len(text) / 1e6:.0f} MB are too much for a page: write them with .to_csv(path)")
+        return {"name": f"{self._title()}.csv", "text": text}
 
     def _html(self) -> str:
         frame = self.df
@@ -300,80 +282,35 @@ class Grid(RtWidget):
         return f"<p><b>{html.escape(self._title())}</b></p>{text.getvalue()}{more}"
 
 
-NARROWEST, WIDEST = 40, 1200
-"""Pixels that a column may be wide."""
+class _Refused(Exception):
+    """A page's request that is refused, with the reason to show."""
 
 
-def checked_arrangement(value: Any) -> dict[str, Any]:
-    """The arrangement, if it is one. Raises TraitError that says what is not."""
-    if not isinstance(value, dict):
-        raise traitlets.TraitError(f"arrangement is a dict, not {value!r:.200}")
-    for name, part in value.items():
-        if name in ("order", "hidden", "pinned"):
-            good, means = _texts(part), "a list of columns"
-        elif name == "widths":
-            good = isinstance(part, dict) and _texts(list(part)) and all(map(_is_width, part.values()))
-            means = f"a dict of pixels by column, each from {NARROWEST} to {WIDEST}"
-        elif name == "sort":
-            good = isinstance(part, list | tuple) and all(map(_is_sort, part))
-            means = "a list of pairs (column, whether descending)"
-        elif name == "filters":
-            good = isinstance(part, dict) and _texts([*part, *part.values()])
-            means = "a dict of texts by column"
-        elif name == "search":
-            good, means = isinstance(part, str), "a text"
-        else:
-            known = "order, hidden, pinned, widths, sort, search and filters"
-            raise traitlets.TraitError(f"arrangement has {known}, not {name!r:.200}")
-        if not good:
-            raise traitlets.TraitError(f"arrangement[{name!r}] is {means}, not {part!r:.200}")
-    return value
+def _view_filter(store: Store, request: WindowRequest) -> ViewFilter:
+    return ViewFilter(store, request.search, dict(request.filters))
 
 
-def checked_keys(value: Any) -> list[Any]:
-    """The keys, if they are keys. Raises TraitError that says what is not."""
-    if not isinstance(value, list | tuple):
-        raise traitlets.TraitError(f"selected is a list of keys, not {value!r:.200}")
-    return [_checked_key(key) for key in value]
+@contextlib.contextmanager
+def _filtered(store: Store, request: WindowRequest) -> Generator[ViewFilter | None]:
+    """Search and filters that have tested every row, and the store's lock held."""
+    view_filter = _view_filter(store, request)
+    while view_filter.pending > AT_ONCE:
+        view_filter.work()
+    with store.lock:
+        while view_filter.work():
+            pass
+        yield view_filter if view_filter else None
 
 
-def _checked_key(key: Any) -> Any:
-    if isinstance(key, list | tuple) and key:
-        return type(key)(_checked_key(part) for part in key)
-    # A key that was read off a DataFrame is a number of numpy's.
-    plain = key.item() if isinstance(key, np.generic) else key
-    if not isinstance(plain, str | int | float | bool):
-        means = "a row's key as the server writes it (a number, a text), or a tuple of them where the key has several"
-        raise traitlets.TraitError(f"selected holds keys: {means}; not {key!r:.200}")
-    return plain
+def json_columns_as_text(frame: pd.DataFrame, store: Store) -> pd.DataFrame:
+    """The frame with values of json columns as JSON, and not as Python writes them."""
+    frame = frame.copy(deep=False)
+    for name, kind in store.kinds.items():
+        if kind == "json" and name in frame:
+            frame[name] = [None if value is None else json.dumps(value, ensure_ascii=False) for value in frame[name]]
+    return frame
 
 
-def _texts(values: Any) -> bool:
-    return isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
-
-
-def _is_width(value: Any) -> bool:
-    return isinstance(value, int | float) and NARROWEST <= value <= WIDEST
-
-
-def _is_sort(pair: Any) -> bool:
-    return isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], bool)
-
-
-def _narrowing(wants: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    """Search and filters, as far as they are ones."""
-    search, filters = wants.get("search"), wants.get("filters")
-    by_column = {name: str(text) for name, text in filters.items()} if isinstance(filters, dict) else {}
-    return search if isinstance(search, str) else "", by_column
-
-
-def _note(narrow: ViewFilter, pending: int, rows: int) -> str:
-    parts = list(narrow.problems)
-    if pending > AT_ONCE:
-        parts.append(f"looking, {100 - round(100 * pending / max(rows, pending))} % done")
-    return "; ".join(parts)
-
-
-def _sort(wanted: Any, names: set[str]) -> list[tuple[str, bool]]:
-    pairs = [pair for pair in wanted if isinstance(pair, list) and len(pair) == 2] if isinstance(wanted, list) else []
-    return [(name, bool(down)) for name, down in pairs if isinstance(name, str) and name in names]
+def _notes(view_filter: ViewFilter, pending: int, rows: int) -> list[str]:
+    searching = f"searching, {100 - round(100 * pending / max(rows, pending))} % done" if pending > AT_ONCE else ""
+    return [*view_filter.problems, searching]

@@ -12,6 +12,31 @@ from rtwidgets.widgets.base import RtWidget
 _names = itertools.count()
 
 
+class Shown:
+    """What a page shows of a grid: the window, with all patches applied."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+        self.schema: list[list[str]] = []
+        self.keys: list[Any] = []
+        self.columns: list[list[Any]] = []
+
+    def apply(self, frame: dict[str, Any]) -> None:
+        self.state.update(frame.get("state", {}))
+        self.schema = frame.get("schema", self.schema)
+        if "keys" in frame:
+            self.keys, self.columns = frame["keys"], [list(column) for column in frame["columns"]]
+        names = [name for name, _ in self.schema]
+        for name, cells in frame.get("patch", []):
+            for i, value, *_ in cells:
+                self.columns[names.index(name)][i] = value
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        names = [name for name, _ in self.schema]
+        return [dict(zip(names, values, strict=True)) for values in zip(*self.columns, strict=True)]
+
+
 class Page:
     """A view of the widget.
 
@@ -23,10 +48,7 @@ class Page:
         self.acks = acks
         self.name = f"page-{next(_names)}"
         self.frames: list[dict[str, Any]] = []
-        self.state: dict[str, Any] = {}
-        self.schema: list[list[str]] = []
-        self.keys: list[Any] = []
-        self.columns: list[list[Any]] = []
+        self.shown = Shown()
         self._post = widget._post
         widget._post = self._heard  # type: ignore[method-assign]
         self.say("hello", wants=wants)
@@ -39,21 +61,25 @@ class Page:
         if frame["view"] != self.name:
             return
         self.frames.append(frame)
-        self.state.update(frame.get("state", {}))
-        self.schema = frame.get("schema", self.schema)
-        if "keys" in frame:
-            self.keys, self.columns = frame["keys"], [list(column) for column in frame["columns"]]
-        names = [name for name, _ in self.schema]
-        for name, cells in frame.get("patch", []):
-            for i, value in cells:
-                self.columns[names.index(name)][i] = value
+        self.shown.apply(frame)
         if self.acks:
             self.say("ack", seq=frame["seq"])
 
     @property
+    def state(self) -> dict[str, Any]:
+        return self.shown.state
+
+    @property
+    def schema(self) -> list[list[str]]:
+        return self.shown.schema
+
+    @property
+    def keys(self) -> list[Any]:
+        return self.shown.keys
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
-        names = [name for name, _ in self.schema]
-        return [dict(zip(names, values, strict=True)) for values in zip(*self.columns, strict=True)]
+        return self.shown.rows
 
 
 def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:

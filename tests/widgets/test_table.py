@@ -259,7 +259,7 @@ def test_rows_that_a_thread_has_just_taken_up_count_as_not_looked_at(
     orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 3008) n")
     until(lambda: table.count == 3002)
     taken_up, shown = threading.Event(), threading.Event()
-    grow, test, look, window = ViewFilter._grow, ViewFilter._test, Grid._look, Store.window
+    grow, test, look, window = ViewFilter._grow, ViewFilter._test, Grid._filter_later, Store.window
 
     def slow_grow(narrow: ViewFilter) -> None:
         if not on_io_thread() and not narrow._under_way:
@@ -284,7 +284,7 @@ def test_rows_that_a_thread_has_just_taken_up_count_as_not_looked_at(
 
     monkeypatch.setattr(ViewFilter, "_grow", slow_grow)
     monkeypatch.setattr(ViewFilter, "_test", slow_test)
-    monkeypatch.setattr(Grid, "_look", look_until_taken_up)
+    monkeypatch.setattr(Grid, "_filter_later", look_until_taken_up)
     monkeypatch.setattr(Store, "window", slow_window)
     page = Page(table, start=0, stop=20, search="item 299")
     until(lambda: page.state.get("shown") == 11)

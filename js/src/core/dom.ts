@@ -28,6 +28,12 @@ export function setAttribute(element: Element, name: string, value: string | nul
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
+/** The focused element, if it is within this one. */
+export function focusedIn(element: Element): Element | null {
+  const focused = (element.getRootNode() as Document | ShadowRoot).activeElement ?? null;
+  return focused && element.contains(focused) ? focused : null;
+}
+
 /** Runs `draw` once at the next frame, however often it is asked for. */
 export function perFrame(draw: () => void, signal: AbortSignal): () => void {
   let asked = 0;

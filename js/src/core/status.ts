@@ -1,20 +1,20 @@
 /** The line that says how true the widget is, and the paragraph that says what is wrong and what to do. */
 import { h, setAttribute, setText } from "./dom";
 
-const WORDS: Record<string, string> = {
-  live: "live",
-  joined: "live",
-  connecting: "connecting…",
-  joining: "joining…",
-  "catching up": "catching up…",
-  stale: "stale: may have missed changes, healing",
-  reconnecting: "reconnecting…",
-  errored: "not joined, trying again…",
-  error: "error",
-  closed: "closed",
-  leaving: "leaving…",
-  paused: "paused",
-};
+const WORDS = new Map([
+  ["live", "live"],
+  ["joined", "live"],
+  ["connecting", "connecting…"],
+  ["joining", "joining…"],
+  ["catching up", "catching up…"],
+  ["stale", "stale: may have missed changes, healing"],
+  ["reconnecting", "reconnecting…"],
+  ["errored", "not joined, trying again…"],
+  ["error", "error"],
+  ["closed", "closed"],
+  ["leaving", "leaving…"],
+  ["paused", "paused"],
+]);
 
 const GONE = "The kernel has stopped: run the cell again. What is shown is the last that came.";
 
@@ -42,7 +42,7 @@ export class StatusLine {
 
   show(...said: [status: string, error: string, facts?: string[], word?: string]): void {
     this.last = said;
-    const [status, error, facts = [], word = WORDS[status] ?? status] = this.gone ? (["closed", GONE, said[2]] as const) : said;
+    const [status, error, facts = [], word = WORDS.get(status) ?? status] = this.gone ? (["closed", GONE, said[2]] as const) : said;
     setAttribute(this.element, "data-status", status);
     setText(this.word, word);
     setText(this.facts, facts.join(" · "));

@@ -1,6 +1,6 @@
 /** Numbers and times as people read them. */
 
-const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const EXACT = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit",
   minute: "2-digit",
@@ -10,7 +10,7 @@ const EXACT = new Intl.DateTimeFormat(undefined, {
 });
 const NUMBER = new Intl.NumberFormat("en-US");
 
-/** The time of day, local, to the second. `at` in ms since 1970. */
+/** The time of day, local, to the second, of 24 hours as everywhere else. `at` in ms since 1970. */
 export function clock(at: number): string {
   return TIME.format(at);
 }
@@ -20,7 +20,12 @@ export function exactClock(at: number): string {
   return EXACT.format(at);
 }
 
+/** "1,234". */
+export function count(n: number): string {
+  return NUMBER.format(n);
+}
+
 /** "1 row", "1,234 rows". */
-export function plural(count: number, word: string): string {
-  return `${NUMBER.format(count)} ${word}${count === 1 ? "" : "s"}`;
+export function plural(n: number, word: string): string {
+  return `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 }

@@ -27,7 +27,9 @@ export function kindOf(type: string): Kind {
   return "text";
 }
 
-export function format(value: unknown, type: string): Shown {
+/** `cut`: the whole length of a text of which `value` is only the beginning. */
+export function format(value: unknown, type: string, cut?: number): Shown {
+  if (cut !== undefined) return beginning(String(value), cut);
   if (value === null || value === undefined) return { text: "null", title: "", mark: "rtw-null" };
   const kind = kindOf(type);
   if (typeof value === "boolean") return { text: String(value), title: "", mark: value ? "rtw-true" : "rtw-false" };
@@ -50,6 +52,13 @@ export function plain(value: unknown): string {
 function float(value: number, text: string): Shown {
   const short = String(Number(Math.abs(value) < 1e-4 ? value.toPrecision(6) : value.toFixed(6)));
   return short.length < text.length ? { text: short, title: text, mark: "" } : { text, title: "", mark: "" };
+}
+
+/** A text of which the kernel sent only the beginning. */
+function beginning(text: string, length: number): Shown {
+  const line = text.slice(0, LONGEST).replace(/\r\n|\r|\n/g, "⏎");
+  const title = `${text}… (${length.toLocaleString("en-US")} characters: press Enter to read them)`;
+  return { text: `${line}…`, title, mark: "" };
 }
 
 function long(text: string): Shown {

@@ -12,7 +12,7 @@ export interface HeadLook {
   sort: Sort;
   /** The order that rows have without the view's own sort. */
   order: Sort;
-  filters: Record<string, string>;
+  filters: ReadonlyMap<string, string>;
   filtering: boolean;
   /** The column whose header is the grid's tab stop. */
   active: string | undefined;
@@ -100,7 +100,7 @@ export class Head {
         element.style.insetInlineStart = column.pinned ? `${column.x}px` : "";
       }
       header.element.tabIndex = look.active === column.name ? 0 : -1;
-      const filter = look.filters[column.name] ?? "";
+      const filter = look.filters.get(column.name) ?? "";
       if (!header.input.matches(":focus") && header.input.value !== filter) header.input.value = filter;
     }
   }

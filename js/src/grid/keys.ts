@@ -16,7 +16,7 @@ export interface Place {
 
 export type Command =
   | { go: [index: number, column: number] }
-  | { do: "sort" | "sort more" | "select" | "select to here" | "select all" | "clear" | "menu" };
+  | { do: "sort" | "sort more" | "select" | "select to here" | "select all" | "clear" | "menu" | "read" };
 
 export type Pressed = Pick<KeyboardEvent, "key" | "ctrlKey" | "metaKey" | "altKey" | "shiftKey">;
 
@@ -47,7 +47,8 @@ export function commandFor(event: Pressed, at: Place): Command | undefined {
     case "PageUp":
       return inHeader ? undefined : go(Math.max(0, index - at.page), column);
     case "Enter":
-      return inHeader ? { do: event.shiftKey ? "sort more" : "sort" } : undefined;
+      if (inHeader) return { do: event.shiftKey ? "sort more" : "sort" };
+      return { do: "read" };
     case " ":
       if (inHeader) return { do: event.shiftKey ? "sort more" : "sort" };
       return { do: event.shiftKey ? "select to here" : "select" };

@@ -1,19 +1,22 @@
-/** Which columns are shown, in which order and width, what is pinned, how rows are sorted and which are left: all that a person
- * can arrange. */
+/** What a person can arrange: which columns are shown, in which order and width, what is pinned, sort, search and filters. */
 import type { Column, Sort } from "./sheet";
 import { kindOf } from "./format";
 
+/** Column names are data, so what goes by them is a Map: an object has names of its own, such as `constructor`. */
 export interface Layout {
   order: string[];
   hidden: string[];
-  widths: Record<string, number>;
+  widths: Map<string, number>;
   pinned: string[];
   sort: Sort;
-  /** Text that some column holds; empty for all rows. */
+  /** Text that some column contains; empty for all rows. */
   search: string;
-  /** What columns hold, by their names: a text, or a comparison such as `>5`. */
-  filters: Record<string, string>;
+  /** Conditions by column: a text that it contains, or a comparison such as `>5`. */
+  filters: Map<string, string>;
 }
+
+/** A layout as JSON: the trait `arrangement` of the kernel. */
+export type StoredLayout = Omit<Layout, "widths" | "filters"> & { widths: object; filters: object };
 
 /** A column as it is drawn. `x` is where it begins. */
 export interface Placed {
@@ -28,35 +31,51 @@ export interface Placed {
 
 export const NARROWEST = 40;
 export const WIDEST = 1200;
-/** An average character's width at the grid's font size, and what a cell has beside its text. */
+/** An average character's width at the grid's font size, and the padding of a cell. */
 const CHARACTER = 7.8;
 const PADDING = 18;
 /** Characters that later rows may have more. */
 const SLACK = 2;
-/** Room for a header's arrow. */
-const HEADER = 20;
+/** Room for the arrow and the number of a sorted header. */
+const HEADER = 30;
 
-const names = (value: unknown): string[] => (Array.isArray(value) ? value.filter((name) => typeof name === "string") : []);
+const names = (value: unknown): string[] =>
+  Array.isArray(value) ? [...new Set(value.filter((name) => typeof name === "string"))] : [];
+const entries = (value: unknown): [string, unknown][] => (typeof value === "object" && value !== null ? Object.entries(value) : []);
 
-/** The layout in whatever was stored; anything that is not one gives an empty one. */
+/** The layout in whatever was stored; anything else gives an empty one. */
 export function readLayout(given: unknown): Layout {
-  const from = typeof given === "object" && given !== null ? (given as Record<string, unknown>) : {};
-  const widths: Record<string, number> = {};
-  if (typeof from.widths === "object" && from.widths !== null) {
-    for (const [name, width] of Object.entries(from.widths)) {
-      if (typeof width === "number" && width >= NARROWEST && width <= WIDEST) widths[name] = width;
+  const from = new Map(entries(given));
+  const widths = new Map<string, number>();
+  for (const [name, width] of entries(from.get("widths"))) {
+    if (typeof width === "number" && width >= NARROWEST && width <= WIDEST) widths.set(name, width);
+  }
+  const sort = new Map<string, boolean>();
+  const pairs = from.get("sort");
+  if (Array.isArray(pairs)) {
+    for (const pair of pairs) {
+      if (Array.isArray(pair) && typeof pair[0] === "string" && !sort.has(pair[0])) sort.set(pair[0], Boolean(pair[1]));
     }
   }
-  const sort: Sort = [];
-  if (Array.isArray(from.sort)) {
-    for (const pair of from.sort) if (Array.isArray(pair) && typeof pair[0] === "string") sort.push([pair[0], Boolean(pair[1])]);
+  const filters = new Map<string, string>();
+  for (const [name, text] of entries(from.get("filters"))) {
+    if (typeof text === "string" && text.trim() !== "") filters.set(name, text);
   }
-  const filters: Record<string, string> = {};
-  if (typeof from.filters === "object" && from.filters !== null) {
-    for (const [name, text] of Object.entries(from.filters)) if (typeof text === "string" && text.trim() !== "") filters[name] = text;
-  }
-  const search = typeof from.search === "string" ? from.search : "";
-  return { order: names(from.order), hidden: names(from.hidden), widths, pinned: names(from.pinned), sort, search, filters };
+  const search = from.get("search");
+  return {
+    order: names(from.get("order")),
+    hidden: names(from.get("hidden")),
+    widths,
+    pinned: names(from.get("pinned")),
+    sort: [...sort],
+    search: typeof search === "string" ? search : "",
+    filters,
+  };
+}
+
+export function storedLayout(layout: Layout): StoredLayout {
+  const { widths, filters, ...rest } = layout;
+  return structuredClone({ ...rest, widths: Object.fromEntries(widths), filters: Object.fromEntries(filters) });
 }
 
 /** The next sort after a click on a header: ascending, descending, none; with `add` beside the columns sorted already. */
@@ -86,7 +105,7 @@ export function place(schema: Column[], layout: Layout, widthOf: (name: string, 
   const pinned = all.filter((name) => layout.pinned.includes(name));
   let x = 0;
   return [...pinned, ...all.filter((name) => !layout.pinned.includes(name))].map((name, index) => {
-    const width = layout.widths[name] ?? widthOf(name, types.get(name)!);
+    const width = layout.widths.get(name) ?? widthOf(name, types.get(name)!);
     const placed = { name, type: types.get(name)!, width, x, pinned: index < pinned.length, place: index };
     x += width;
     return placed;
@@ -96,7 +115,7 @@ export function place(schema: Column[], layout: Layout, widthOf: (name: string, 
 /** Beyond this many columns only those in view are drawn. */
 export const MANY = 40;
 
-/** The columns to draw for a view that stands at `left`; `gap` is the width left out between the pinned ones and the rest. */
+/** The columns to draw for a view scrolled to `left`; `gap` is the width left out between the pinned ones and the rest. */
 export function inView(columns: Placed[], left: number, width: number): { columns: Placed[]; gap: number } {
   if (columns.length <= MANY) return { columns, gap: 0 };
   const pinned = columns.filter((column) => column.pinned);

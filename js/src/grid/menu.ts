@@ -10,7 +10,8 @@ export interface Entry {
 }
 
 export class Menu {
-  readonly element = h("div", { class: "rtw-menu", role: "menu", hidden: true });
+  // A popover stands above the page's own boxes, which would cut off what is larger than a short table.
+  readonly element = h("div", { class: "rtw-menu", role: "menu", popover: "manual", hidden: true });
   private entries: Entry[] = [];
   private back: (() => void) | undefined;
 
@@ -52,19 +53,20 @@ export class Menu {
       }),
     );
     this.element.hidden = false;
-    const over = this.element.offsetParent?.getBoundingClientRect();
+    if (this.element.isConnected) this.element.showPopover?.();
+    const { innerWidth, innerHeight } = this.element.ownerDocument.defaultView ?? window;
     const box = at.getBoundingClientRect();
-    if (over) {
-      const left = Math.min(box.left - over.left, over.width - this.element.offsetWidth - 4);
-      this.element.style.left = `${Math.max(2, left)}px`;
-      this.element.style.top = `${box.bottom - over.top}px`;
-      this.element.style.maxHeight = `${Math.max(80, over.bottom - box.bottom - 4)}px`;
-    }
+    const { style, offsetWidth, offsetHeight } = this.element;
+    const above = innerHeight - box.bottom < Math.min(offsetHeight, 160) && box.top > innerHeight - box.bottom;
+    style.left = `${Math.max(2, Math.min(box.left, innerWidth - offsetWidth - 4))}px`;
+    style.maxHeight = `${Math.max(80, (above ? box.top : innerHeight - box.bottom) - 4)}px`;
+    style.top = above ? `${Math.max(2, box.top - Math.min(offsetHeight, box.top - 4))}px` : `${box.bottom}px`;
     (this.element.firstElementChild as HTMLElement | null)?.focus();
   }
 
   close(refocus: boolean): void {
     if (this.element.hidden) return;
+    if (this.element.matches(":popover-open")) this.element.hidePopover();
     this.element.hidden = true;
     if (refocus) this.back?.();
   }
@@ -77,7 +79,7 @@ export class Menu {
   private key(event: KeyboardEvent): void {
     const items = [...this.element.children] as HTMLElement[];
     const at = items.indexOf(event.target as HTMLElement);
-    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1 }[event.key];
+    const to = new Map([["ArrowDown", at + 1], ["ArrowUp", at - 1], ["Home", 0], ["End", items.length - 1]]).get(event.key);
     event.stopPropagation();
     if (to !== undefined) items[(to + items.length) % items.length]?.focus();
     else if (event.key === "Enter" || event.key === " ") this.choose(at);

@@ -1,4 +1,4 @@
-/** The seen rows as elements, used again from row to row; only what differs is written. */
+/** The seen rows as elements, reused from row to row; only what differs is written. */
 import { h } from "../core/dom";
 import { type Shown, format, kindOf } from "./format";
 import type { Flashes } from "./flash";
@@ -26,7 +26,7 @@ interface Row {
   selected: boolean | undefined;
 }
 
-/** One row to draw; without an id it is a place that the kernel has not sent yet. */
+/** One row to draw; without an id it is a place whose row the kernel has not sent yet. */
 export interface Line {
   index: number;
   id: string | undefined;
@@ -162,7 +162,7 @@ export class Rows {
   private fill(cell: Cell, column: Placed, line: Line, look: Look): void {
     const { element } = cell;
     const { id, index } = line;
-    const shown = id === undefined ? WAITING : format(look.sheet.valueAt(index, column.name), column.type);
+    const shown = id === undefined ? WAITING : format(look.sheet.valueAt(index, column.name), column.type, look.sheet.cutAt(index, column.name));
     const beat = id === undefined ? undefined : look.flashes.beatOf(id, column.name);
     const active = look.active.index === index && look.active.column === column.name;
     let classes = `rtw-cell rtw-k-${kindOf(column.type)}`;

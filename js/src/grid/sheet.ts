@@ -1,4 +1,4 @@
-/** What the kernel sent last: the state, the columns and one window of rows; and what a frame changed in it. */
+/** The kernel's last word on the table: its state, its columns and one window of rows; and what a frame changed in them. */
 import type { Frame } from "../core/link";
 
 export type Sort = [column: string, descending: boolean][];
@@ -12,19 +12,22 @@ export interface State {
   paused: boolean;
   /** Changes held while paused. */
   waiting: number;
-  /** Rows of the table; `shown`, where it is there, says how many of them search and filters leave. */
+  /** Rows of the table; `shown`, where it is present, counts those that pass search and filters. */
   total: number;
   shown?: number | null;
-  /** The kernel has not yet looked at all rows for what search and filters leave. */
+  /** The kernel has not yet tested all rows against search and filters. */
   looking?: boolean;
   lag: number | null;
   rate: number;
   /** When rows changed last, in ms since 1970. */
   changed?: number | null;
-  /** The order that rows have while the view sorts nothing. */
+  /** The order of rows while the view sorts nothing. */
   order: Sort;
   note: string;
 }
+
+/** Rows of the window, by their places in it, of one column. */
+type Marks = [column: string, rows: number[]][];
 
 export interface TableFrame extends Frame {
   state?: Partial<State>;
@@ -32,22 +35,32 @@ export interface TableFrame extends Frame {
   start?: number;
   keys?: unknown[];
   columns?: unknown[][];
-  /** Keys of the last window that the table no longer holds, or that search and filters no longer leave. */
+  /** Cells of the window that hold only the beginning of a long text, with its whole length. */
+  cuts?: [column: string, cells: [row: number, length: number][]][];
+  /** Cells of the window that changed since the last frame, in rows that were in the last window. */
+  changed?: Marks;
+  /** Rows of the window that came into the table, or through the filters, since the last frame. */
+  arrived?: number[];
+  /** Keys of the last window that left the table, or no longer pass search and filters. */
   gone?: unknown[];
-  /** The answer to a wish for CSV: a file, or why there is none. */
+  /** Changed cells, where the rows are still the same; with its whole length where a text is cut. */
+  patch?: [column: string, cells: [row: number, value: unknown, length?: number][]][];
+  /** The answer to a request for CSV: a file, or why there is none. */
   csv?: { name: string; text: string } | { problem: string };
-  patch?: [column: string, cells: [row: number, value: unknown][]][];
+  /** The answer to a request for whole rows. */
+  rows?: RowsAnswer;
+  /** The answer to a request to select rows. */
+  selected?: { count: number } | { problem: string };
 }
 
-/** What a frame did to rows that were there before and still are, and which rows came between them. */
-export interface Changes {
+export type RowsAnswer = { number: number } & ({ columns: [name: string, values: unknown[]][] } | { problem: string });
+
+/** What a frame did to the window. */
+export interface SheetDelta {
   cells: [id: string, column: string][];
   arrived: string[];
-  /** Rows that went out of the table, not only out of the window. */
+  /** Rows that left the table, not only the window. */
   gone: string[];
-  /** The known rows stand in another order altogether, as after sorting. */
-  reordered: boolean;
-  schema: boolean;
   window: boolean;
 }
 
@@ -65,10 +78,11 @@ export class Sheet {
   loaded = false;
   private ids: string[] = [];
   private columns = new Map<string, unknown[]>();
+  private cuts = new Map<string, Map<number, number>>();
   private places = new Map<string, number>();
   private types = new Map<string, string>();
 
-  /** Rows that the grid has: those left by search and filters. */
+  /** Rows that the grid has: those that pass search and filters. */
   get rows(): number {
     return this.state.shown ?? this.state.total;
   }
@@ -99,85 +113,55 @@ export class Sheet {
     return this.columns.get(column)?.[index - this.start];
   }
 
-  take(frame: TableFrame): Changes {
-    const changes: Changes = { cells: [], arrived: [], gone: [], reordered: false, schema: false, window: false };
-    const rowsBefore = this.rows;
+  /** The whole length of a text of which the kernel sent only the beginning; undefined where the cell is whole. */
+  cutAt(index: number, column: string): number | undefined {
+    return this.cuts.get(column)?.get(index - this.start);
+  }
+
+  apply(frame: TableFrame): SheetDelta {
+    const delta: SheetDelta = { cells: [], arrived: [], gone: [], window: false };
     if (frame.state) this.state = { ...this.state, shown: null, looking: false, ...frame.state };
     if (Array.isArray(frame.schema)) {
-      changes.schema = JSON.stringify(frame.schema) !== JSON.stringify(this.schema);
       this.schema = frame.schema;
       this.types = new Map(frame.schema);
     }
-    if (Array.isArray(frame.keys) && Array.isArray(frame.columns)) this.replace(frame, changes, rowsBefore);
-    else if (Array.isArray(frame.patch)) this.patch(frame.patch, changes);
-    return changes;
+    if (Array.isArray(frame.keys) && Array.isArray(frame.columns)) this.replace(frame, delta);
+    else if (Array.isArray(frame.patch)) this.patch(frame.patch, delta);
+    return delta;
   }
 
-  private patch(patch: NonNullable<TableFrame["patch"]>, changes: Changes): void {
+  private patch(patch: NonNullable<TableFrame["patch"]>, delta: SheetDelta): void {
     for (const [name, cells] of patch) {
       const values = this.columns.get(name);
       if (!values) continue;
-      for (const [row, value] of cells) {
+      const cuts = this.cuts.get(name) ?? new Map<number, number>();
+      for (const [row, value, length] of cells) {
         const id = this.ids[row];
-        if (id === undefined || same(values[row], value)) continue;
+        if (id === undefined) continue;
         values[row] = value;
-        changes.cells.push([id, name]);
+        if (length === undefined) cuts.delete(row);
+        else cuts.set(row, length);
+        delta.cells.push([id, name]);
       }
+      this.cuts.set(name, cuts);
     }
   }
 
-  private replace(frame: TableFrame, changes: Changes, rowsBefore: number): void {
-    const before = { start: this.start, places: this.places, columns: this.columns };
-    const knewEnd = this.loaded && this.stop >= rowsBefore;
-    const first = !this.loaded;
+  private replace(frame: TableFrame, delta: SheetDelta): void {
+    const before = this.places;
     this.loaded = true;
-    changes.window = true;
+    delta.window = true;
     this.start = frame.start ?? 0;
-    this.keys = frame.keys!;
+    this.keys = frame.keys ?? [];
     this.ids = this.keys.map(idOf);
     this.places = new Map(this.ids.map((id, place) => [id, place]));
-    this.columns = new Map(this.schema.map(([name], i) => [name, frame.columns![i] ?? []]));
-    if (first) return;
-    for (const [name, values] of this.columns) {
-      const were = before.columns.get(name);
-      if (!were) continue;
-      this.ids.forEach((id, row) => {
-        const place = before.places.get(id);
-        if (place !== undefined && !same(were[place], values[row])) changes.cells.push([id, name]);
-      });
+    // Copies: another view of the same model may get the same frame, and patch it.
+    this.columns = new Map(this.schema.map(([name], i) => [name, [...(frame.columns?.[i] ?? [])]]));
+    this.cuts = new Map((frame.cuts ?? []).map(([name, cells]) => [name, new Map(cells)]));
+    for (const [name, rows] of frame.changed ?? []) {
+      for (const row of rows) if (this.ids[row] !== undefined) delta.cells.push([this.ids[row], name]);
     }
-    changes.reordered = this.isReordered(before.places);
-    changes.arrived = this.arrivals(before, knewEnd);
-    if (Array.isArray(frame.gone)) {
-      changes.gone = frame.gone.map(idOf).filter((id) => before.places.has(id) && !this.places.has(id));
-    }
+    delta.arrived = (frame.arrived ?? []).map((row) => this.ids[row]).filter((id) => id !== undefined);
+    delta.gone = (frame.gone ?? []).map(idOf).filter((id) => before.has(id) && !this.places.has(id));
   }
-
-  private isReordered(before: Map<string, number>): boolean {
-    const places = this.ids.map((id) => before.get(id)).filter((place) => place !== undefined);
-    const drops = places.filter((place, i) => i > 0 && place < places[i - 1]!).length;
-    return drops > Math.max(3, places.length / 4);
-  }
-
-  /** Rows that came between rows known before, or at an end of the table that was known; all others were only scrolled to. */
-  private arrivals(before: { start: number; places: Map<string, number> }, knewEnd: boolean): string[] {
-    const arrived: string[] = [];
-    let run: string[] = [];
-    let knownAbove = this.start === 0 && before.start === 0;
-    for (const id of this.ids) {
-      if (!before.places.has(id)) {
-        run.push(id);
-        continue;
-      }
-      if (knownAbove) arrived.push(...run);
-      run = [];
-      knownAbove = true;
-    }
-    if (knownAbove && knewEnd && this.stop >= this.rows) arrived.push(...run);
-    return arrived;
-  }
-}
-
-function same(a: unknown, b: unknown): boolean {
-  return Object.is(a, b) || (typeof a === "object" && typeof b === "object" && JSON.stringify(a) === JSON.stringify(b));
 }

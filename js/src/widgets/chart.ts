@@ -334,8 +334,8 @@ export default {
       (event) => {
         const rows = data[0].length;
         if (!chart || !rows) return;
-        const moves: Record<string, number> = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -rows, End: rows };
-        const move = moves[event.key];
+        const moves = new Map([["ArrowLeft", -1], ["ArrowRight", 1], ["PageUp", -10], ["PageDown", 10], ["Home", -rows], ["End", rows]]);
+        const move = moves.get(event.key);
         if (move !== undefined) {
           read = Math.max(0, Math.min(rows - 1, (read ?? rows - 1) + move));
           chart.setCursor({ left: chart.valToPos(data[0][read]!, "x"), top: 10 }, false);

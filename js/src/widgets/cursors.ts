@@ -3,7 +3,7 @@ import { h, lifetime, setText } from "../core/dom";
 import { type Frame, Link, type Model } from "../core/link";
 import { StatusLine } from "../core/status";
 import { plural } from "../core/words";
-import { hue } from "./presence";
+import { hue } from "../core/names";
 
 interface CursorsFrame extends Frame {
   state?: { status: string; error: string; topic: string; key: string; count: number };
@@ -20,6 +20,7 @@ const GLIDE = 90;
 const RESTS = 5000;
 /** How far an arrow key moves, as a share of the board. */
 const STEP = 0.02;
+const STEPS = new Map([["ArrowLeft", [-STEP, 0]], ["ArrowRight", [STEP, 0]], ["ArrowUp", [0, -STEP]], ["ArrowDown", [0, STEP]]]);
 const ARROW = "M1 1 L1 15 L5 11.5 L7.6 17 L10 16 L7.4 10.6 L12.6 10.4 Z";
 
 interface Pointer {
@@ -143,7 +144,7 @@ export default {
     board.addEventListener(
       "keydown",
       (event) => {
-        const step = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] }[event.key];
+        const step = STEPS.get(event.key);
         event.stopPropagation();
         if (!step) return;
         event.preventDefault();

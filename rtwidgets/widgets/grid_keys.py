@@ -1,0 +1,36 @@
+"""Rows' keys between a store and a page, which has lists for tuples, and texts for integers that it cannot hold."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..data.column_kinds import Kind
+from ..data.delta import Key
+from ..data.store import Store
+from .page_values import list_of
+
+_INTEGERS = ("int16", "int32", "int64")
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
+
+
+def json_key(key: Key) -> Any:
+    """A key as a page can hold it."""
+    if isinstance(key, tuple):
+        return [json_key(part) for part in list_of(key)]
+    return str(key) if isinstance(key, int) and abs(key) > 2**53 else key
+
+
+def key_from_page(store: Store, key: Any) -> Key:
+    """A key as the store has it; None for what cannot be one."""
+    kinds: list[Kind | None] = [store.kinds.get(name) for name in store.key] or ["int64"]
+    if isinstance(key, list | tuple):
+        parts = list_of(key)
+        return tuple(map(_part, parts, kinds)) if len(parts) == len(kinds) else None
+    return _part(key, kinds[0])
+
+
+def _part(part: Any, kind: Kind | None) -> Key:
+    if isinstance(part, str) and kind in _INTEGERS and _WHOLE.fullmatch(part):
+        return int(part)
+    return part if isinstance(part, str | int | float | bool) else None
