@@ -134,12 +134,6 @@ class Past(Grid):
                     self._tell()
         return super()._tick(now) or early
 
-    def _frame(self, view: View) -> dict[str, Any] | None:
-        if view.shown.get("of") is not self.store:  # its revision says nothing of the other's
-            view.shown.pop("asked", None)
-            view.shown["of"] = self.store
-        return super()._frame(view)
-
     def _title(self) -> str:
         return self.table._title()
 
