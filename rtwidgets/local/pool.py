@@ -1,18 +1,23 @@
-"""A handful of Postgres connections, made when first needed and thrown away when they broke."""
+"""A small pool of Postgres connections, opened when first needed and closed when they break."""
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from .replication import SESSION
+FORMATS = (
+    "-c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=1 -c client_encoding=UTF8"
+)
+"""What values look like as text, whatever the database's or the role's own settings are."""
+SETTINGS = f"{FORMATS} -c timezone=UTC"
+"""Those of every session of the server: the same value is the same text in the stream and in a snapshot."""
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -22,23 +27,33 @@ def identifier(*names: str) -> sql.Identifier:
     return sql.Identifier(*(name.replace("%", "%%") for name in names))
 
 
+def with_settings(dsn: str, options: str, **parameters: Any) -> str:
+    """The DSN with these options after its own, which they overrule, and these parameters."""
+    own = conninfo_to_dict(dsn).get("options") or ""
+    return make_conninfo(dsn, options=f"{own} {options}".strip(), **parameters)
+
+
 class Pool:
+    """Connections for `async with pool.connection()`, at most `size` at once; who comes later waits.
+
+    Each is in autocommit; a transaction is REPEATABLE READ. Raises psycopg.Error where Postgres cannot be reached.
+    """
+
     def __init__(self, dsn: str, size: int = 4) -> None:
-        self._dsn = make_conninfo(
-            dsn, options=SESSION.replace("-c wal_sender_timeout=0 ", ""), application_name="rtwidgets"
-        )
+        self._dsn = with_settings(dsn, SETTINGS, application_name="rtwidgets")
         self._free: list[Connection] = []
         self._slots = asyncio.Semaphore(size)
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncGenerator[Connection]:
         async with self._slots:
             connection = self._free.pop() if self._free else None
             if connection is not None and not await self._alive(connection):
                 connection = None
             if connection is None:
-                connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)
-                # What belongs together is asked in one transaction, and is then of one moment.
+                # No prepared statements: one that was planned for a column's type of before fails once that changes.
+                connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, prepare_threshold=None)
+                # The queries of one transaction see one moment.
                 await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
             try:
                 yield connection
@@ -50,7 +65,7 @@ class Pool:
                     self._free.append(connection)
 
     async def _alive(self, connection: Connection) -> bool:
-        """Whether Postgres has not gone away meanwhile: on an idle connection it sends nothing but its farewell."""
+        """Whether the connection still stands: on an idle one, Postgres sends nothing but its end."""
         if not connection.closed:
             with selectors.DefaultSelector() as selector:
                 selector.register(connection.pgconn.socket, selectors.EVENT_READ)
@@ -60,5 +75,6 @@ class Pool:
         return False
 
     async def close(self) -> None:
+        """Closes the connections that are idle."""
         while self._free:
             await self._free.pop().close()

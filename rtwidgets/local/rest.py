@@ -1,74 +1,84 @@
-"""Reading tables as PostgREST serves them, as the caller's own role and claims, in one read-only snapshot.
-
-Nothing that a client sends becomes SQL text: names are quoted identifiers, values are parameters, operators come from
-a list.
-"""
+"""The REST API: tables as PostgREST serves them, read as the caller's role and claims in one read-only snapshot."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 import msgspec
 import psycopg
 from aiohttp import web
-from psycopg import sql
 
+from ..client.log import child
 from .auth import Identity, TokenError, verify
-from .pool import Connection, Pool, identifier
+from .description import describe, open_api
+from .pool import Connection, Pool
+from .rest_errors import RestError, from_database
+from .rest_query import Query, parse
+from .rest_sql import Read
 from .rls import become
 
-_OPERATORS = {
-    "eq": "=",
-    "neq": "<>",
-    "gt": ">",
-    "gte": ">=",
-    "lt": "<",
-    "lte": "<=",
-    "like": "like",
-    "ilike": "ilike",
-    "match": "~",
-    "imatch": "~*",
-    "isdistinct": "is distinct from",
-    "cs": "@>",
-    "cd": "<@",
-}
-_IS = {"null": "null", "not_null": "not null", "true": "true", "false": "false", "unknown": "unknown"}
-_RESERVED = {"select", "order", "limit", "offset", "and", "or", "apikey", "columns"}
-_CASTS = {"text", "int", "int4", "int8", "float8", "numeric", "json", "jsonb", "date", "timestamptz", "bool"}
+log = child(__name__)
+
+WHOLE = 4 * 1024 * 1024
+"""Bytes of an answer that are read before it is sent. A longer one is read as the client takes it."""
+PIECE = 256 * 1024
+"""Bytes that are written at once."""
+FIRST_ROWS = 64
+"""Rows that are fetched to learn how long they are."""
+STALL = 30.0
+"""Seconds in which a client must take a piece; else its answer is cut off, since it holds a connection to Postgres."""
+
 _SINGLE = "application/vnd.pgrst.object+json"
 _CSV = "text/csv"
-_JSON = {"application/json", "application/vnd.pgrst.array+json", "application/*", "*/*", ""}
-_RANGE = re.compile(r"(\d+)-(\d*)$")
+_JSON = frozenset(("application/json", "application/vnd.pgrst.array+json", "application/*", "*/*", ""))
+_OPEN_API = "application/openapi+json"
+_COUNT = re.compile("count=(exact|planned|estimated)")
 
-Composed = sql.Composable
-
-
-class RestError(Exception):
-    def __init__(
-        self, status: int, code: str, message: str, details: str | None = None, hint: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"code": code, "details": details, "hint": hint, "message": message}
+Handler = Callable[[web.Request, Identity], Awaitable[web.StreamResponse]]
 
 
 class Rest:
+    """`routes()` adds the API to an application."""
+
     def __init__(self, pool: Pool, secret: str, max_rows: int = 0) -> None:
         self._pool = pool
         self._secret = secret
         self._max_rows = max_rows
 
     def routes(self, app: web.Application) -> None:
-        app.router.add_get("/rest/v1/rpc/rtwidgets_describe", self._describe)
-        app.router.add_post("/rest/v1/rpc/rtwidgets_describe", self._describe)
-        app.router.add_get("/rest/v1/{table}", self._select)
-        app.router.add_route("*", "/rest/v1/{table}", self._read_only)
-        app.router.add_route("*", "/rest/v1/rpc/{function}", self._no_function)
+        described = self._route(self._describe)
+        app.router.add_get("/rest/v1/rpc/rtwidgets_describe", described)
+        app.router.add_post("/rest/v1/rpc/rtwidgets_describe", described)
+        app.router.add_route("*", "/rest/v1/rpc/{function}", self._route(self._call))
+        app.router.add_get("/rest/v1/", self._route(self._root))
+        app.router.add_get("/rest/v1", self._route(self._root))
+        app.router.add_get("/rest/v1/{table}", self._route(self._select))
+        app.router.add_route("*", "/rest/v1/{table}", self._route(self._refuse_method))
+        app.router.add_route("*", "/rest/v1{path:.*}", self._route(self._refuse_path))
+
+    def _route(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """The handler for a verified caller, with every error as PostgREST's JSON."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            anonymous = True
+            try:
+                identity = self._caller(request)
+                anonymous = identity.role == "anon"
+                return await handler(request, identity)
+            except RestError as error:
+                return _refused(error)
+            except psycopg.Error as error:
+                return _refused(from_database(error, anonymous=anonymous))
+
+        return handle
 
     def _caller(self, request: web.Request) -> Identity:
-        key = request.headers.get("apikey") or request.query.get("apikey")
-        token = _bearer(request) or key
+        scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+        token = bearer.strip() if scheme.lower() == "bearer" else ""
+        token = token or request.headers.get("apikey") or request.query.get("apikey") or ""
         if not token:
             raise RestError(401, "PGRST301", "No API key found in request", None, "Send the key in the `apikey` header")
         try:
@@ -78,130 +88,214 @@ class Rest:
                 raise RestError(401, "PGRST303", "JWT expired") from None
             raise RestError(401, "PGRST301", error.message) from None
 
-    async def _read_only(self, request: web.Request) -> web.Response:
-        hint = "The local server reads; write with SQL, such as local.sql(...)"
-        error = RestError(405, "PGRST117", f"Unsupported HTTP method: {request.method}", hint=hint)
-        return web.json_response(error.body, status=error.status)
+    # --- what is not served
 
-    async def _no_function(self, request: web.Request) -> web.Response:
+    async def _refuse_method(self, request: web.Request, _: Identity) -> web.Response:
+        hint = "The local server reads; write with SQL, such as local.sql(...)"
+        raise RestError(405, "PGRST117", f"Unsupported HTTP method: {request.method}", hint=hint)
+
+    async def _refuse_path(self, request: web.Request, _: Identity) -> web.Response:
+        raise RestError(404, "PGRST125", "Invalid path specified in request URL")
+
+    async def _call(self, request: web.Request, _: Identity) -> web.Response:
         name = request.match_info["function"]
         hint = "The local server calls no functions; call them with SQL, such as local.sql(...)"
-        error = RestError(404, "PGRST202", f"Could not find the function {name} in the schema cache", hint=hint)
-        return web.json_response(error.body, status=error.status)
+        raise RestError(404, "PGRST202", f"Could not find the function {name} in the schema cache", hint=hint)
 
-    async def _select(self, request: web.Request) -> web.Response:
-        try:
-            identity = self._caller(request)
-            return await self._answer(request, identity)
-        except RestError as error:
-            return web.json_response(error.body, status=error.status)
-        except psycopg.errors.InsufficientPrivilege as error:
-            return _database_error(error, 401 if identity.role == "anon" else 403)
-        except psycopg.errors.InvalidParameterValue as error:
-            nobody = str(error.diag.message_primary).startswith("role ")  # the token's
-            return _database_error(error, 401 if nobody else 400)
-        except psycopg.errors.UndefinedFunction as error:  # such as an operator that the column's type lacks
-            return _database_error(error, 404)
-        except psycopg.OperationalError as error:
-            return _database_error(error, 503)
-        except psycopg.Error as error:
-            return _database_error(error, 400)
+    # --- what a table is
 
-    async def _answer(self, request: web.Request, identity: Identity) -> web.Response:
-        schema = request.headers.get("Accept-Profile") or "public"
-        if schema.startswith("pg_") or schema == "information_schema":
-            raise RestError(406, "PGRST106", f"Invalid schema: {schema}", hint="Postgres' own schemas are not served")
-        table = request.match_info["table"]
-        offset, limit = _bounds(request)
-        if self._max_rows:
-            limit = self._max_rows if limit is None else min(limit, self._max_rows)
-        values: list[str] = []
-        where = _where(request, values)
-        columns = _columns(request.query.get("select", "*"))
-        order = _order(request.query.get("order", ""))
-        # What PostgREST would estimate is counted as well: at this size that is as cheap.
-        count = re.search("count=(exact|planned|estimated)", request.headers.get("Prefer", "")) is not None
-        name = identifier(schema, table)
-        parts: list[Composed] = [sql.SQL("select "), columns, sql.SQL(" from "), name, sql.SQL(" t"), where, order]
-        if limit is not None:
-            parts.append(sql.SQL(" limit {}").format(sql.Literal(limit)))
-        if offset:
-            parts.append(sql.SQL(" offset {}").format(sql.Literal(offset)))
-        wanted = _wanted(request.headers.get("Accept", "*/*"))
-        as_csv, single = wanted == _CSV, wanted == _SINGLE
-        # A row as text is its CSV line in parentheses: so does PostgREST write it.
-        shape = "substring(r::text from 2 for length(r::text) - 2)" if as_csv else "row_to_json(r)::text"
-        rows = sql.SQL("select " + shape + " from ({}) r").format(sql.Composed(parts))
-        async with self._pool.connection() as connection, connection.transaction():
-            await connection.execute("set transaction read only")
-            # The snapshot is taken by this first query, the position after it: so every transaction that the
-            # snapshot sees has its commit record before that position, also an asynchronous one (hence insert_lsn).
-            lsn, snapshot = await _position(connection)
-            await become(connection, identity)
+    async def _describe(self, request: web.Request, identity: Identity) -> web.Response:
+        values: object = dict(request.query)
+        if request.method == "POST":
             try:
-                cursor = await connection.execute(rows, values)
-            except psycopg.errors.UndefinedTable:
-                raise RestError(
-                    404, "PGRST205", f"Could not find the table '{schema}.{table}' in the schema cache"
-                ) from None
-            found = [row[0] for row in await cursor.fetchall()]
-            heading = ""
-            if as_csv:
-                named = sql.SQL("select r.* from ({}) r limit 0").format(sql.Composed(parts))
-                cursor = await connection.execute(named, values)
-                heading = ",".join(_csv_name(column.name) for column in cursor.description or ())
-            total = None
-            if count:
-                cursor = await connection.execute(sql.SQL("select count(*) from {} t{}").format(name, where), values)
-                row = await cursor.fetchone()
-                total = row[0] if row else 0
-        last = offset + len(found) - 1
-        span = f"{offset}-{last}" if found else "*"
-        headers = {
+                values = msgspec.json.decode(await request.read())
+            except (msgspec.DecodeError, RecursionError):
+                values = None
+        if not isinstance(values, dict):
+            raise RestError(400, "PGRST102", "Empty or invalid json")
+        given = cast("dict[str, Any]", values)
+        schema, table = str(given.get("schema") or "public"), str(given.get("table") or "")
+        async with self._pool.connection() as connection:
+            async with connection.transaction():
+                await become(connection, identity)
+                found = await describe(connection, schema, table)
+            if found is None:
+                raise await _no_table(connection, schema, table)
+        return web.json_response(found)
+
+    async def _root(self, request: web.Request, identity: Identity) -> web.Response:
+        async with self._pool.connection() as connection, connection.transaction():
+            await become(connection, identity)
+            found = await open_api(connection, _schema(request), request.host)
+        return web.json_response(found, content_type=_OPEN_API)
+
+    # --- rows
+
+    async def _select(self, request: web.Request, identity: Identity) -> web.StreamResponse:
+        schema, table = _schema(request), request.match_info["table"]
+        kind = _accepted(request.headers.get("Accept", "*/*"))
+        query = parse(request.query.items(), request.headers.get("Range", ""))
+        if self._max_rows:
+            most = self._max_rows if query.limit is None else min(self._max_rows, query.limit)
+            query = msgspec.structs.replace(query, limit=most)
+        # What PostgREST would estimate is counted as well: at this size that is as cheap.
+        counted = _COUNT.search(request.headers.get("Prefer", "")) is not None
+        read = Read(query, schema, table)
+        async with self._pool.connection() as connection:
+            try:
+                async with connection.transaction():
+                    answer = await _Answer.open(connection, identity, read, query, kind, counted)
+                    return await answer.send(request)
+            except psycopg.errors.UndefinedTable as error:
+                raise await _undefined(connection, schema, table, error) from None
+            except psycopg.errors.InsufficientPrivilege as error:
+                hint = await _readable(connection, identity, schema, table)
+                raise from_database(error, anonymous=identity.role == "anon", hint=hint) from None
+            except psycopg.errors.InvalidTextRepresentation as error:
+                hint = _not_a_uuid(error, identity, read.values)
+                raise from_database(error, anonymous=False, hint=hint) from None
+
+
+class _Answer:
+    """The rows of one read, out of a cursor in the current transaction."""
+
+    def __init__(self, connection: Connection, kind: str) -> None:
+        self._connection = connection
+        self._kind = kind
+        self._rows: list[bytes] = []
+        self._size = 0
+        self._mean = 1
+        """Bytes of a row, about."""
+        self._ended = False
+        self._heading = b""
+        self._headers: dict[str, str] = {}
+        self._status = 200
+
+    @classmethod
+    async def open(
+        cls, connection: Connection, identity: Identity, read: Read, query: Query, kind: str, counted: bool
+    ) -> _Answer:
+        """Runs the read, and fetches as much as is sent at once. Raises RestError and psycopg.Error."""
+        self = cls(connection, kind)
+        await connection.execute("set transaction read only")
+        # The snapshot is taken by this first query, the position after it: so every transaction that the snapshot
+        # sees has its commit record before that position, also an asynchronous one (hence insert_lsn).
+        snapshot = await _one(connection, "select pg_current_snapshot()::text")
+        lsn = await _one(connection, "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::int8")
+        await become(connection, identity)
+        rows = read.csv if kind == _CSV else read.json
+        # All of the rows are wanted: a plan for the first few would be the slower one.
+        await connection.execute("set local cursor_tuple_fraction = 1")
+        await connection.execute(b"declare r no scroll cursor for " + rows.as_bytes(connection), read.values)
+        await self._fetch(FIRST_ROWS)
+        while not self._ended and self._size < WHOLE:
+            await self._fetch_piece(WHOLE - self._size)
+        if kind == _CSV:
+            cursor = await connection.execute(read.heading.as_bytes(connection), read.values)
+            self._heading = ",".join(_csv_name(column.name) for column in cursor.description or ()).encode()
+        total = await _one(connection, read.total.as_bytes(connection), read.values) if counted else None
+        if self._ended:
+            count = len(self._rows)
+        elif total is not None:
+            count = min(total - query.offset, query.limit if query.limit is not None else total)
+        else:
+            count = await _one(connection, read.count.as_bytes(connection), read.values)
+        if total is not None and 0 < query.offset >= total:
+            detail = f"An offset of {query.offset} was requested, but there are only {total} rows."
+            raise RestError(416, "PGRST103", "Requested range not satisfiable", detail)
+        if kind == _SINGLE and count != 1:
+            detail = f"The result contains {count} rows"
+            raise RestError(406, "PGRST116", "Cannot coerce the result to a single JSON object", detail)
+        span = f"{query.offset}-{query.offset + count - 1}" if count else "*"
+        self._headers = {
             "Content-Range": f"{span}/{'*' if total is None else total}",
             "x-rtwidgets-lsn": str(lsn),
             "x-rtwidgets-snapshot": snapshot,
         }
-        if total is not None and offset > 0 and offset >= total:
-            detail = f"An offset of {offset} was requested, but there are only {total} rows."
-            raise RestError(416, "PGRST103", "Requested range not satisfiable", detail)
-        status = 206 if total is not None and len(found) < total else 200
-        if single and len(found) != 1:
-            detail = f"The result contains {len(found)} rows"
-            raise RestError(406, "PGRST116", "Cannot coerce the result to a single JSON object", detail)
-        text = "\n".join([heading, *found]) if as_csv else found[0] if single else "[" + ",\n ".join(found) + "]"
-        return web.Response(status=status, text=text, content_type=wanted, charset="utf-8", headers=headers)
+        self._status = 206 if total is not None and count < total else 200
+        return self
 
-    async def _describe(self, request: web.Request) -> web.Response:
+    async def send(self, request: web.Request) -> web.StreamResponse:
+        """Sends the answer, and fetches the rest of the rows as the client reads them."""
+        start, between, end = {_CSV: (b"", b"\n", b""), _SINGLE: (b"", b"", b"")}.get(self._kind, (b"[", b",\n ", b"]"))
+        lines = [self._heading, *self._rows] if self._kind == _CSV else self._rows
+        body = start + between.join(lines)
+        if self._ended and len(body) <= PIECE:
+            return web.Response(
+                status=self._status, body=body + end, headers=self._headers, content_type=self._kind, charset="utf-8"
+            )
+        response = web.StreamResponse(status=self._status, headers=self._headers)
+        response.content_type, response.charset = self._kind, "utf-8"
+        if self._ended:
+            response.content_length = len(body) + len(end)
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         try:
-            identity = self._caller(request)
-            values: Any = request.query
-            if request.method == "POST":
-                try:
-                    values = msgspec.json.decode(await request.read())
-                except (msgspec.DecodeError, RecursionError):
-                    values = None
-                if not isinstance(values, dict):
-                    raise RestError(400, "PGRST102", "Empty or invalid json")
-            schema, table = str(values.get("schema") or "public"), str(values.get("table") or "")
-            async with self._pool.connection() as connection, connection.transaction():
-                await become(connection, identity)
-                cursor = await connection.execute(_DESCRIBE, {"schema": schema, "table": table})
-                row = await cursor.fetchone()
-            if row is None:
-                raise RestError(404, "PGRST205", f"Could not find the table '{schema}.{table}' in the schema cache")
-            return web.json_response({"columns": row[0] or [], "key": row[1], "published": row[2], "rls": row[3]})
-        except RestError as error:
-            return web.json_response(error.body, status=error.status)
-        except psycopg.OperationalError as error:
-            return _database_error(error, 503)
-        except psycopg.Error as error:
-            return _database_error(error, 400)
+            await _write(response, body)
+            while not self._ended:
+                self._rows, self._size = [], 0
+                await self._fetch_piece(WHOLE)
+                await _write(response, b"".join([between + row for row in self._rows]))
+            await _write(response, end)
+            await response.write_eof()
+        except TimeoutError:
+            log.warning("an answer was not read for %s s, and is cut off", STALL)
+            _cut(request)
+        except (psycopg.Error, ConnectionError) as error:
+            log.warning("an answer is cut off: %s", error)
+            _cut(request)
+        return response
+
+    async def _fetch_piece(self, size: int) -> None:
+        """About so many bytes, by the rows so far."""
+        if self._rows:
+            self._mean = max(1, self._size // len(self._rows))
+        await self._fetch(min(max(size // self._mean, 1), 100_000))
+
+    async def _fetch(self, rows: int) -> None:
+        cursor = await self._connection.execute(b"fetch forward %d from r" % rows)
+        result = cursor.pgresult
+        assert result is not None
+        found = [result.get_value(number, 0) or b"" for number in range(result.ntuples)]
+        self._rows += found
+        self._size += sum(map(len, found))
+        self._ended = len(found) < rows
 
 
-def _wanted(accepts: str) -> str:
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    """Piece by piece, none of which may take longer than STALL."""
+    view = memoryview(data)
+    for at in range(0, len(view), PIECE):
+        await asyncio.wait_for(response.write(view[at : at + PIECE]), STALL)
+
+
+def _cut(request: web.Request) -> None:
+    """Ends the connection, so that the client cannot take half an answer for a whole one."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
+async def _one(connection: Connection, query: str | bytes, values: list[str] | None = None) -> Any:
+    cursor = await connection.execute(query.encode() if isinstance(query, str) else query, values)
+    row = await cursor.fetchone()
+    return row[0] if row is not None else None
+
+
+def _refused(error: RestError) -> web.Response:
+    return web.json_response(error.body, status=error.status)
+
+
+def _schema(request: web.Request) -> str:
+    schema = request.headers.get("Accept-Profile") or "public"
+    if schema.startswith("pg_") or schema == "information_schema":
+        raise RestError(406, "PGRST106", f"Invalid schema: {schema}", hint="Postgres' own schemas are not served")
+    return schema
+
+
+def _accepted(header: str) -> str:
     """The first kind of answer that is named and served."""
-    kinds = [part.split(";")[0].strip().lower() for part in accepts.split(",")]
+    kinds = [part.split(";")[0].strip().lower() for part in header.split(",")]
     for kind in kinds:
         if kind in (_CSV, _SINGLE):
             return kind
@@ -210,233 +304,57 @@ def _wanted(accepts: str) -> str:
     raise RestError(406, "PGRST107", f"None of these media types are available: {', '.join(kinds)}")
 
 
-def _bearer(request: web.Request) -> str:
-    """The token of an Authorization header, or an empty text."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
 def _csv_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"' if set(name) & set('",\n\r') else name
 
 
-# The catalogue is open to every role; only columns that the caller may SELECT are told, and of a published table only
-# those that changes carry (not virtual generated ones, nor those outside its list): the others would grow stale.
-_DESCRIBE = """
-select
-  (select json_agg(json_strip_nulls(json_build_object('name', a.attname, 'type', y.typname,
-     'base', coalesce(b2.typname, b.typname),
-     'labels', (select json_agg(e.enumlabel order by e.enumsortorder) from pg_catalog.pg_enum e
-       where e.enumtypid = y.oid),
-     -- Whether its text is sorted otherwise than by code point. 100: the database's own collation.
-     'collated', case when a.attcollation = 100 then nullif('a' < 'B', false)
-       when a.attcollation <> 0 then (select true from pg_catalog.pg_collation l where l.oid = a.attcollation
-         and l.collname not in ('C', 'POSIX', 'C.UTF-8', 'C.utf8', 'ucs_basic', 'pg_c_utf8', 'pg_unicode_fast')) end
-     )) order by a.attnum)
-   from pg_catalog.pg_attribute a join pg_catalog.pg_type y on y.oid = a.atttypid
-   left join pg_catalog.pg_type b on b.oid = y.typbasetype left join pg_catalog.pg_type b2 on b2.oid = b.typbasetype
-   where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-     and pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')
-     and not exists (select from pg_catalog.pg_publication_tables p where p.pubname = 'supabase_realtime'
-       and p.schemaname = n.nspname and p.tablename = c.relname and (not a.attname = any(p.attnames)
-         or (a.attgenerated <> '' and current_setting('server_version_num')::int < 180000)))),
-  coalesce((select array_agg(a.attname::text order by k.n) from pg_catalog.pg_index i
-    cross join unnest(i.indkey::int2[]) with ordinality as k(attnum, n)
-    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-    where i.indrelid = c.oid and i.indisprimary and k.n <= i.indnkeyatts), '{}'),
-  exists (select from pg_catalog.pg_publication_tables p
-    where p.pubname = 'supabase_realtime' and p.schemaname = n.nspname and p.tablename = c.relname),
-  c.relrowsecurity
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where n.nspname = %(schema)s::text and c.relname = %(table)s::text and c.relkind in ('r', 'p', 'v', 'm', 'f')
-"""
+# --- what to do about an error
 
 
-async def _position(connection: Connection) -> tuple[int, str]:
-    cursor = await connection.execute("select pg_current_snapshot()::text")
-    row = await cursor.fetchone()
-    assert row is not None
-    snapshot = row[0]
-    cursor = await connection.execute("select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::int8")
-    row = await cursor.fetchone()
-    assert row is not None
-    return row[0], snapshot
+async def _undefined(connection: Connection, schema: str, table: str, error: psycopg.Error) -> RestError:
+    """Either there is no such table, or something that it reads (a view, a policy) names one that is missing."""
+    if await _one(connection, "select to_regclass(format('%%I.%%I', %s::text, %s::text)) is null", [schema, table]):
+        return await _no_table(connection, schema, table)
+    return from_database(error, anonymous=False, hint="A view or a policy of the table reads one that does not exist")
 
 
-def _bounds(request: web.Request) -> tuple[int, int | None]:
-    try:
-        offset = int(request.query.get("offset", "0"))
-        limit = int(request.query["limit"]) if "limit" in request.query else None
-    except ValueError:
-        raise RestError(400, "PGRST100", "limit and offset are whole numbers") from None
-    span = _RANGE.match(request.headers.get("Range", "").removeprefix("items="))
-    if span:
-        first = int(span[1])
-        offset += first
-        if span[2]:
-            size = int(span[2]) - first + 1
-            if size < 0:
-                raise RestError(
-                    416,
-                    "PGRST103",
-                    "Requested range not satisfiable",
-                    "The lower boundary must be lower than the upper",
-                )
-            limit = size if limit is None else min(limit, size)
-    if offset < 0 or (limit is not None and limit < 0):
-        raise RestError(
-            416, "PGRST103", "Requested range not satisfiable", "Limit should be greater than or equal to zero."
-        )
-    return offset, limit
-
-
-def _columns(text: str) -> Composed:
-    if text.strip() in ("", "*"):
-        return sql.SQL("t.*")
-    items: list[Composed] = []
-    for item in split(text):
-        if item == "*":
-            items.append(sql.SQL("t.*"))
-            continue
-        alias, sep, rest = item.partition(":") if "::" not in item.split(":", 1)[0] + ":" else ("", "", item)
-        if sep and rest.startswith(":"):  # a cast, not an alias
-            alias, rest = "", item
-        name, _, cast = (rest if sep and alias else item).partition("::")
-        if "(" in name:
-            raise RestError(400, "PGRST200", "Embedding other tables is not supported by the local server")
-        column: Composed = sql.SQL("t.{}").format(identifier(unquoted(name)))
-        if cast:
-            if cast not in _CASTS:
-                raise RestError(400, "PGRST100", f"cast to {cast} is not supported by the local server")
-            column = sql.SQL("{}::{}").format(column, sql.SQL(cast))
-        label = unquoted(alias) if alias else unquoted(name)
-        items.append(sql.SQL("{} as {}").format(column, identifier(label)))
-    return sql.SQL(", ").join(items)
-
-
-def _order(text: str) -> Composed:
-    if not text:
-        return sql.SQL("")
-    items: list[Composed] = []
-    for item in split(text):
-        name, *flags = split(item, ".")
-        clause: Composed = sql.SQL("t.{}").format(identifier(unquoted(name)))
-        words = {"asc": " asc", "desc": " desc", "nullsfirst": " nulls first", "nullslast": " nulls last"}
-        for flag in flags:
-            if flag not in words:
-                raise RestError(400, "PGRST100", f'"failed to parse order ({text})"')
-            clause = clause + sql.SQL(words[flag])
-        items.append(clause)
-    return sql.SQL(" order by ") + sql.SQL(", ").join(items)
-
-
-def _where(request: web.Request, values: list[str]) -> Composed:
-    tests: list[Composed] = []
-    for name, value in request.query.items():
-        if name in ("and", "or", "not.and", "not.or"):
-            tests.append(_group(name, value, values))
-        elif name not in _RESERVED:
-            tests.append(_test(unquoted(name), value, values))
-    return sql.SQL(" where ") + sql.SQL(" and ").join(tests) if tests else sql.SQL("")
-
-
-def _group(word: str, text: str, values: list[str]) -> Composed:
-    """`and=(a.eq.1,or(b.eq.2,c.is.null))`"""
-    negated, word = word.startswith("not."), word.removeprefix("not.")
-    if not (text.startswith("(") and text.endswith(")")):
-        raise RestError(400, "PGRST100", f'"failed to parse logic tree ({text})"')
-    tests: list[Composed] = []
-    for item in split(text[1:-1]):
-        head, paren, _ = item.partition("(")
-        if paren and head in ("and", "or", "not.and", "not.or"):
-            tests.append(_group(head, item[len(head) :], values))
-        else:
-            name, *rest = split(item, ".", 1)
-            if not rest:
-                raise RestError(400, "PGRST100", f'"failed to parse logic tree ({text})"')
-            tests.append(_test(unquoted(name), rest[0], values, quoted=True))
-    if not tests:
-        raise RestError(400, "PGRST100", f'"failed to parse logic tree ({text})"')
-    joined = sql.SQL("(") + sql.SQL(f" {word} ").join(tests) + sql.SQL(")")
-    return sql.SQL("not ") + joined if negated else joined
-
-
-def _test(column: str, text: str, values: list[str], *, quoted: bool = False) -> Composed:
-    """One condition, such as `gte.10` or `not.in.(a,"b,c")`. `quoted`: within `and` and `or`, where commas end a value,
-    quotes around it are not part of it."""
-    name = sql.SQL("t.{}").format(identifier(column))
-    negated = text.startswith("not.")
-    op, dot, value = text.removeprefix("not.").partition(".")
-    if not dot:
-        raise RestError(
-            400, "PGRST100", f'"failed to parse filter ({text})"', f"unexpected {text!r}: expecting an operator"
-        )
-    test: Composed
-    if op == "is":
-        word = _IS.get(value.lower())
-        if word is None:
-            raise RestError(400, "PGRST100", f'"failed to parse filter ({text})"')
-        test = sql.SQL("{} is {}").format(name, sql.SQL(word))
-    elif op == "in":
-        if not (value.startswith("(") and value.endswith(")")):
-            raise RestError(400, "PGRST100", f'"failed to parse filter ({text})"')
-        items = [bound(unquoted(item), values) for item in split(value[1:-1])]
-        test = sql.SQL("{} in ({})").format(name, sql.SQL(", ").join(items)) if items else sql.SQL("false")
-    elif op in _OPERATORS:
-        value = unquoted(value) if quoted else value
-        if op in ("like", "ilike"):
-            value = value.replace("*", "%")
-        test = sql.SQL("{} {} {}").format(name, sql.SQL(_OPERATORS[op]), bound(value, values))
+async def _no_table(connection: Connection, schema: str, table: str) -> RestError:
+    hint: str | None = None
+    other_schema, dot, name = table.partition(".")
+    if dot and await _one(
+        connection, "select to_regclass(format('%%I.%%I', %s::text, %s::text)) is not null", [other_schema, name]
+    ):
+        hint = f"Name the schema apart from the table: table {name!r}, schema={other_schema!r}"
     else:
-        raise RestError(400, "PGRST100", f'"failed to parse filter ({text})"', f"unknown operator {op!r}")
-    return sql.SQL("not {}").format(test) if negated else test
+        near = await _one(
+            connection,
+            "select n.nspname || '.' || c.relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n "
+            "on n.oid = c.relnamespace where c.relkind in ('r', 'p', 'v', 'm', 'f') and lower(c.relname) = lower(%s) "
+            "and n.nspname not in ('pg_catalog', 'information_schema') order by n.nspname <> %s, 1 limit 1",
+            [table, schema],
+        )
+        hint = f"Perhaps you meant the table '{near}'" if near else None
+    message = f"Could not find the table '{schema}.{table}' in the schema cache"
+    return RestError(404, "PGRST205", message, hint=hint)
 
 
-def bound(value: str, values: list[str]) -> Composed:
-    """A placeholder for the value, which travels apart, without a type: so it takes that of the column beside it."""
-    if "\x00" in value:
-        raise RestError(400, "22021", "a value holds the character NUL")
-    values.append(value)
-    return sql.SQL("%s")
+async def _readable(connection: Connection, identity: Identity, schema: str, table: str) -> str | None:
+    """A hint that names the columns that the role may read, where those are some of the table's."""
+    async with connection.transaction():
+        await become(connection, identity)
+        found = await describe(connection, schema, table)
+    names = [column["name"] for column in found["columns"]] if found else []
+    if not names:
+        return None
+    return f"{identity.role} may read these columns alone: {', '.join(names)}. Name them: columns={names!r}"
 
 
-def split(text: str, separator: str = ",", times: int = -1) -> list[str]:
-    """Splits outside quotes and parentheses."""
-    items: list[str] = []
-    item, depth, quoted, escaped = "", 0, False, False
-    for char in text:
-        if escaped:
-            escaped = False
-        elif quoted and char == "\\":
-            escaped = True
-        elif char == '"':
-            quoted = not quoted
-        elif not quoted and char == "(":
-            depth += 1
-        elif not quoted and char == ")":
-            depth -= 1
-        elif char == separator and not quoted and not depth and times != 0:
-            items.append(item)
-            item = ""
-            times -= 1
-            continue
-        item += char
-    return [*items, item] if item or items else []
-
-
-def unquoted(text: str) -> str:
-    text = text.strip()
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        return re.sub(r"\\(.)", r"\1", text[1:-1])
-    return text
-
-
-def _database_error(error: psycopg.Error, status: int) -> web.Response:
-    diag = error.diag
-    body = {
-        "code": error.sqlstate or "PGRST000",
-        "details": diag.message_detail,
-        "hint": diag.message_hint,
-        "message": diag.message_primary or "Could not query the database",
-    }
-    return web.json_response(body, status=status)
+def _not_a_uuid(error: psycopg.Error, identity: Identity, values: list[str]) -> str | None:
+    """A hint where it is the token's user that a policy cannot read, and no value of the request."""
+    message = error.diag.message_primary or ""
+    if "uuid" not in message or not identity.sub or f'"{identity.sub}"' not in message or identity.sub in values:
+        return None
+    return (
+        f"A policy calls auth.uid(), and the token's user {identity.sub!r} is no UUID: use one, such as "
+        "local.connect(user=str(uuid.uuid4())), or compare with auth.jwt() ->> 'sub' in the policy"
+    )

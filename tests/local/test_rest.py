@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import time
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 
 from rtwidgets.client.rest import RestClient
+from rtwidgets.local import rest
 from rtwidgets.local.auth import mint
 from rtwidgets.local.limits import Limits
 from rtwidgets.local.server import RealtimeServer
@@ -212,9 +214,245 @@ async def test_the_role_of_the_token_reads(people: RealtimeServer, pg: str) -> N
 
 async def test_describe(people: RealtimeServer) -> None:
     answer = (await get(people, "rpc/rtwidgets_describe", {"table": "people"})).json()
-    assert answer["columns"][:2] == [{"name": "id", "type": "int4"}, {"name": "name", "type": "text"}]
-    assert (answer["key"], answer["published"]) == (["id"], True)
+    assert answer["columns"][:2] == [
+        {"name": "id", "type": "int4", "type_oid": 23, "type_schema": "pg_catalog"},
+        {"name": "name", "type": "text", "type_oid": 25, "type_schema": "pg_catalog"},
+    ]
+    assert (answer["key"], answer["published"], answer["rls"]) == (["id"], True, False)
+    assert (answer["kind"], answer["identity"], answer["identity_columns"]) == ("r", "d", ["id"])
+    verbs = ["insert", "update", "delete", "truncate"]
+    assert answer["publication"] == {"member": True, "via_root": False, "filter": None, "verbs": verbs}
+    assert answer["oid"] == await sql_value(people.dsn, "select 'people'::regclass::oid::int8")
     assert (await get(people, "rpc/rtwidgets_describe", {"table": "nope"})).status_code == 404
+
+
+async def described(server: RealtimeServer, table: str, schema: str = "public") -> dict[str, Any]:
+    return (await get(server, "rpc/rtwidgets_describe", {"table": table, "schema": schema})).json()
+
+
+async def test_describe_names_a_type_with_its_schema_and_what_is_under_it(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        """
+        drop schema if exists other cascade; create schema other; grant usage on schema other to anon;
+        drop table if exists kinds; drop type if exists "Date", _mood cascade; drop domain if exists outermost cascade;
+        create type "Date" as enum ('mon', 'tue'); create type _mood as enum ('sad');
+        create domain other.positive as int; create domain middle as other.positive; create domain outermost as middle;
+        create table kinds (id int primary key, d "Date", m _mood, n outermost, l text[])
+        """,
+    )
+    columns = {column.pop("name"): column for column in (await described(server, "kinds"))["columns"]}
+    for column in columns.values():
+        for name in ("type_oid", "base_oid", "element_oid"):
+            column.pop(name, None)
+    assert columns == {
+        "id": {"type": "int4", "type_schema": "pg_catalog"},
+        "d": {"type": "Date", "type_schema": "public", "labels": ["mon", "tue"]},
+        "m": {"type": "_mood", "type_schema": "public", "labels": ["sad"]},
+        "n": {"type": "outermost", "type_schema": "public", "base": "int4", "base_schema": "pg_catalog"},
+        "l": {"type": "_text", "type_schema": "pg_catalog", "element": "text", "element_schema": "pg_catalog"},
+    }
+    await sql(pg, "drop table kinds; drop domain outermost, middle; drop schema other cascade")
+
+
+async def test_describe_says_how_a_table_is_published(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        """
+        drop table if exists plain, filtered, root, quiet cascade; drop view if exists seen;
+        create table plain (id int primary key, code text not null unique);
+        alter table plain replica identity using index plain_code_key;
+        create table filtered (id int primary key);
+        create table root (id int primary key) partition by range (id);
+        create table leaf partition of root for values from (0) to (10);
+        create view seen as select 1 as one;
+        alter publication supabase_realtime add table filtered where (id > 5), root
+        """,
+    )
+    plain = await described(server, "plain")
+    assert (plain["published"], plain["publication"]["member"]) == (False, False)
+    assert (plain["key"], plain["identity"], plain["identity_columns"]) == (["id"], "i", ["code"])
+    filtered = await described(server, "filtered")
+    assert (filtered["published"], filtered["publication"]["filter"]) == (True, "(id > 5)")
+    assert ((await described(server, "seen"))["kind"], (await described(server, "seen"))["published"]) == ("v", False)
+    for via_root, root, leaf in (("false", False, True), ("true", True, False)):
+        await sql(pg, f"alter publication supabase_realtime set (publish_via_partition_root = {via_root})")
+        found = await described(server, "root")
+        assert (found["kind"], found["published"], found["publication"]["member"]) == ("p", root, True)
+        assert (await described(server, "leaf"))["published"] is leaf
+        names = "select array_agg(tablename::text) from pg_publication_tables where pubname = 'supabase_realtime'"
+        assert ("root" in await sql_value(pg, names), "leaf" in await sql_value(pg, names)) == (root, leaf)
+    await sql(pg, "alter publication supabase_realtime set (publish_via_partition_root = false)")
+    await sql(pg, "alter publication supabase_realtime set (publish = 'insert, update')")
+    assert (await described(server, "filtered"))["publication"]["verbs"] == ["insert", "update"]
+    await sql(
+        pg,
+        "alter publication supabase_realtime set (publish = 'insert, update, delete, truncate')",
+        "alter publication supabase_realtime drop table filtered, root",
+        "alter publication supabase_realtime add tables in schema public",
+    )
+    try:
+        assert (await described(server, "plain"))["published"]
+        assert (await described(server, "filtered"))["publication"]["filter"] is None
+    finally:
+        await sql(pg, "alter publication supabase_realtime drop tables in schema public", "drop table root, filtered")
+
+
+async def test_describe_does_not_wait_for_a_lock_on_another_table(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists locked_one, free_one; create table locked_one (id int primary key);"
+        "create table free_one (id int primary key);"
+        "alter publication supabase_realtime add table locked_one, free_one",
+    )
+    async with await psycopg.AsyncConnection.connect(pg) as connection:
+        await connection.execute("lock table locked_one in access exclusive mode")
+        async with asyncio.timeout(5):
+            assert (await described(server, "free_one"))["published"]
+        await connection.rollback()
+
+
+async def test_describe_takes_time_in_proportion_to_the_columns(server: RealtimeServer, pg: str) -> None:
+    columns = ", ".join(f"c{number} int" for number in range(1500))
+    await sql(pg, f"drop table if exists wide; create table wide (id int primary key, {columns})")
+    await sql(pg, "alter publication supabase_realtime add table wide")
+    began = time.monotonic()
+    assert len((await described(server, "wide"))["columns"]) == 1501
+    assert time.monotonic() - began < 5
+    await sql(pg, "drop table wide")
+
+
+@pytest.mark.parametrize(
+    "name", ["r", "t", "k", "x", "select", "order", "a.b", "a b", "a,b", 'a"b', "a\\b", "a%s", "(", "->"]
+)
+async def test_a_column_may_have_any_name(server: RealtimeServer, pg: str, name: str) -> None:
+    """Also that of an alias in the server's own queries, or of a parameter."""
+    column, quoted = '"' + name.replace('"', '""') + '"', '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    await sql(
+        pg,
+        "drop table if exists named; drop type if exists pair; create type pair as (id int, v int)",
+        f"create table named (id int primary key, {column} int, v pair)",
+        "insert into named values (7, 1, row(1, 2)), (8, 2, null)",
+    )
+    rows = [{"id": 7, name: 1, "v": {"id": 1, "v": 2}}, {"id": 8, name: 2, "v": None}]
+    assert (await get(server, "named", {"order": "id"}, Prefer="count=exact")).json() == rows
+    assert (await get(server, "named", {quoted: "eq.2"})).json() == rows[1:]
+    assert (await get(server, "named", {"order": f"{quoted}.desc"})).json() == rows[::-1]
+    assert (await get(server, "named", {"or": f"({quoted}.eq.1,id.eq.9)"})).json() == rows[:1]
+    answer = await get(server, "named", {"select": f"{quoted},{quoted}:id", "id": "eq.7"})
+    assert answer.text.count(json.dumps(name) + ":") == 2
+    csv_text = (await get(server, "named", {"select": f"id,{quoted}", "order": "id"}, accept="text/csv")).text
+    assert list(csv.reader(io.StringIO(csv_text))) == [["id", name], ["7", "1"], ["8", "2"]]
+
+
+async def test_a_composite_column_called_like_an_alias_is_one_column(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists aliased; drop type if exists pc; create type pc as (id int, v int);"
+        "create table aliased (id int primary key, r pc, v int); insert into aliased values (7, row(1, 2), 70)",
+    )
+    assert (await get(server, "aliased")).json() == [{"id": 7, "r": {"id": 1, "v": 2}, "v": 70}]
+    assert (await get(server, "aliased", accept="text/csv")).text == 'id,r,v\n7,"(1,2)",70'
+
+
+async def test_json_paths_and_casts(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists docs; create table docs (id int primary key, d jsonb);"
+        """insert into docs values (1, '{"a": {"b c": 5}, "l": [1, "x"]}'), (2, '{"a": {"b c": 4}}')""",
+    )
+    answer = await get(server, "docs", {"select": 'd->a->"b c",last:d->l->>-1,id::text', "order": 'd->a->"b c"'})
+    assert answer.json() == [{"b c": 4, "last": None, "id": "2"}, {"b c": 5, "last": "x", "id": "1"}]
+    assert [row["id"] for row in (await get(server, "docs", {'d->a->>"b c"': "eq.5"})).json()] == [1]
+
+
+async def test_filters_mean_what_they_mean_to_postgres_by_type(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        """
+        create extension if not exists citext; drop table if exists texts;
+        create table texts (id int primary key, ci citext, ch char(4), j jsonb);
+        insert into texts values (1, 'Ann', 'a', 'null'), (2, 'ANN', 'abcd', null), (3, 'bob', null, '1')
+        """,
+    )
+    for column, test, condition in (
+        ("ci", "eq.ann", "ci = 'ann'"),
+        ("ci", "like.an*", "ci like 'an%'"),
+        ("ci", "in.(ann,BOB)", "ci in ('ann', 'BOB')"),
+        ("ch", "like.a", "ch like 'a'"),
+        ("ch", "eq.a", "ch = 'a'"),
+        ("ch", "like.a*", "ch like 'a%'"),
+        ("j", "is.null", "j is null"),
+        ("j", "not.is.null", "j is not null"),
+        ("j", "eq.null", "j = 'null'"),
+    ):
+        found = [row["id"] for row in (await get(server, "texts", {column: test, "order": "id"})).json()]
+        query = f"select coalesce(array_agg(id order by id), '{{}}') from texts where {condition}"
+        assert found == await sql_value(pg, query), (column, test)
+
+
+async def test_the_root_is_an_open_api_document(people: RealtimeServer, pg: str) -> None:
+    await sql(pg, "drop type if exists level cascade; create type level as enum ('low', 'high')")
+    await sql(pg, "alter table people add column lv level")
+    answer = await get(people, "")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/openapi+json; charset=utf-8")
+    found = answer.json()["definitions"]
+    assert "locked" not in found
+    assert found["people"]["required"] == ["id"]
+    assert found["people"]["properties"]["id"] == {
+        "format": "integer",
+        "type": "integer",
+        "description": "Note:\nThis is a Primary Key.<pk/>",
+    }
+    assert found["people"]["properties"]["lv"]["enum"] == ["low", "high"]
+    answer = await get(people, "people/1")
+    assert (answer.status_code, answer.json()["code"]) == (404, "PGRST125")
+
+
+async def test_an_error_names_its_cause_and_a_cure(people: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        """
+        drop table if exists owned, partly; create table owned (id int primary key, owner uuid);
+        alter table owned enable row level security;
+        create policy own on owned to authenticated using (owner = auth.uid()); insert into owned values (1, null);
+        create table partly (id int primary key, secret text, open text);
+        revoke all on partly from anon; grant select (id, open) on partly to anon
+        """,
+    )
+    ana = mint(SECRET, "authenticated", sub="ana")
+    answer = await get(people, "owned", key=ana)
+    assert (answer.status_code, answer.json()["code"]) == (400, "22P02")
+    assert "auth.uid()" in answer.json()["hint"]
+    assert (await get(people, "owned", {"owner": "eq.ana"}, key=ana)).json()["hint"] is None
+    answer = await get(people, "partly")
+    assert (answer.status_code, answer.json()["code"]) == (401, "42501")
+    assert "columns=['id', 'open']" in answer.json()["hint"]
+    assert (await get(people, "partly", {"select": "id,open"})).status_code == 200
+    assert "schema='public'" in (await get(people, "public.people")).json()["hint"]
+    assert "public.people" in (await get(people, "People")).json()["hint"]
+
+
+async def test_an_answer_that_is_not_read_is_cut_off(
+    people: RealtimeServer, pg: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest, "STALL", 0.5)
+    await sql(pg, "drop table if exists big; create table big (id int primary key, v text)")
+    await sql(pg, "insert into big select g, repeat('x', 10000) from generate_series(1, 5000) g")
+    answer = await get(people, "big")
+    assert (answer.headers["content-range"], len(answer.json())) == ("0-4999/*", 5000)
+    request = f"GET /rest/v1/big?apikey={people.anon_key} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    lines = [await asyncio.open_connection("127.0.0.1", people.port, limit=1024) for _ in range(4)]
+    for _, writer in lines:
+        writer.write(request)
+    # As many of them as the server has connections to Postgres; and yet others are served.
+    async with asyncio.timeout(30):
+        assert len((await get(people, "people")).json()) == 3
+    for reader, writer in lines:
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(60_000_000)
+        writer.close()
+    await sql(pg, "drop table big")
 
 
 async def test_what_changes_do_not_carry_is_no_column_of_a_live_table(server: RealtimeServer, pg: str) -> None:
