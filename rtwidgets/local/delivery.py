@@ -22,7 +22,7 @@ from ..client.log import child
 from ..protocol import codec, filters
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Vsn
-from . import wire_frames
+from . import json_casts, wire_frames
 from .auth import Identity
 from .hub import Channel, Hub
 from .limits import Limits
@@ -423,6 +423,9 @@ class Changes:
                     tables[id(relation)] = (table, targets)
         xids = {transaction.xid for transaction, _ in pieces}
         every = [change for _, changes in pieces for change in changes]
+        for mark, (table, _) in tables.items():
+            rows = [row for c in every if id(c.relation) == mark for row in (c.new, c.old) if row is not None]
+            await json_casts.ask(self._pool, table.converters, rows)
         plans = {mark: await self._plans(xids, table, targets, every) for mark, (table, targets) in tables.items()}
         return tables, plans
 

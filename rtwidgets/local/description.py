@@ -117,14 +117,14 @@ async def describe(connection: Connection, schema: str, table: str) -> dict[str,
     `type_schema`, those of the type under a domain (`base...`) and of an array's elements (`element...`), an enum's
     `labels`, and `collated` where Postgres does not sort it by code point; `key`, the primary key's columns;
     `identity` (`pg_class.relreplident`) and `identity_columns`; `published`, whether changes come under this name;
-    `publication`: `member`, `via_root`, `filter` (its row filter as SQL, or None) and `verbs`; `rls`.
+    of the publication `member` (whether it lists the table, or one that it is a partition of), `via_root`, `filter`
+    (the table's row filter as SQL, or None) and `verbs`; `rls`.
     """
     cursor = await connection.execute(_TABLE.encode(), {"schema": schema, "table": table})
     row = await cursor.fetchone()
     if row is None:
         return None
     oid, kind, rls, identity, columns, key, identity_columns, published, member, via_root, filter, verbs = row
-    publication = {"member": bool(member), "via_root": bool(via_root), "filter": filter, "verbs": verbs}
     return {
         "oid": oid,
         "kind": kind,
@@ -133,7 +133,10 @@ async def describe(connection: Connection, schema: str, table: str) -> dict[str,
         "identity": identity,
         "identity_columns": identity_columns,
         "published": bool(published),
-        "publication": publication,
+        "member": bool(member),
+        "via_root": bool(via_root),
+        "filter": filter,
+        "verbs": verbs,
         "rls": rls,
     }
 

@@ -1,28 +1,42 @@
-"""Values as Supabase Realtime renders them: from Postgres' text form straight to the bytes of JSON, compiled per type.
+"""Values as JSON: from Postgres' text form straight to bytes, as `to_jsonb(value::type)` has them, compiled per type.
 
-The connection that produced the text must have TimeZone UTC, DateStyle ISO and bytea_output hex.
+So a change carries what a snapshot has. The text must come from a session with the settings of `pool.SETTINGS`. The one
+exception is Supabase's own: a `bytea` column is bare hex in a change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 Converter = Callable[[bytes], bytes]
 
+BUILTIN = 16384
+"""Types of a lower oid are Postgres' own."""
+_BYTEA = 17
+_CACHED = 10_000
+
 _json = msgspec.json.Encoder().encode
 
 
 class PgType(msgspec.Struct, frozen=True):
+    """A row of `TYPES_QUERY`."""
+
     oid: int
     name: str
-    element: int  # the element type of a true array, else 0
-    base: int  # the type under a domain, else 0
+    element: int
+    """The type of a true array's elements, else 0."""
+    base: int
+    """The type under a domain, else 0."""
     delimiter: str = ","
     cast: str = "text"
     """As SQL writes the type, without its length: a cast to that would cut the value."""
+    json_cast: bool = False
+    """Whether it has a cast to json, which `to_jsonb` calls."""
+    attributes: Sequence[tuple[str, int]] | None = None
+    """Of a composite type: names and types, in order."""
 
 
 def text(value: bytes) -> bytes:
@@ -34,8 +48,8 @@ def _plain(value: bytes) -> bytes:
 
 
 def _number(value: bytes) -> bytes:
-    # NaN and the infinities are no JSON numbers; Supabase sends null. A finite number never ends in a letter.
-    return b"null" if value[-1] > 57 else value
+    # NaN and the infinities are no JSON numbers. A finite number never ends in a letter.
+    return b'"' + value + b'"' if value[-1] > 57 else value
 
 
 def _bool(value: bytes) -> bytes:
@@ -60,8 +74,12 @@ def _odd_timestamp(value: bytes) -> bytes:
     return b'"' + value + b'"'
 
 
-def _bytea(value: bytes) -> bytes:
+def _bytea_column(value: bytes) -> bytes:
     return b'"' + value[2:] + b'"'
+
+
+def _bytea(value: bytes) -> bytes:
+    return b'"\\' + value + b'"'
 
 
 def _quoted(value: bytes) -> bytes:
@@ -115,32 +133,95 @@ def array(element: Converter, delimiter: bytes = b",") -> Converter:
     return convert
 
 
-_BY_NAME: dict[str, Converter] = {
-    "int2": _plain,
-    "int4": _plain,
-    "int8": _plain,
-    "oid": _plain,
-    "numeric": _number,
-    "float4": _number,
-    "float8": _number,
-    "bool": _bool,
-    "json": _plain,
-    "jsonb": _plain,
-    "bytea": _bytea,
-    "timestamp": _timestamp,
-    "timestamptz": _timestamptz,
-    "date": _quoted,
-    "time": _quoted,
-    "timetz": _quoted,
-    "interval": _quoted,
-    "uuid": _quoted,
-    "inet": _quoted,
-    "cidr": _quoted,
+def vector(element: Converter) -> Converter:
+    """`int2vector` and `oidvector`: arrays that are written without braces."""
+    return lambda value: b"[" + b", ".join([element(item) for item in value.split()]) + b"]"
+
+
+def composite(attributes: Sequence[tuple[str, Converter]]) -> Converter:
+    """A row, such as `(1,"a b",)`. A row of another shape (the type was altered since) is left as text."""
+    heads = [_json(name) + b": " for name, _ in attributes]
+    converters = [converter for _, converter in attributes]
+
+    def convert(value: bytes) -> bytes:
+        fields = list(_fields(value)) if value != b"()" or converters else []
+        if len(fields) != len(converters):
+            return text(value)
+        found = [
+            head + (b"null" if field is None else converter(field))
+            for head, converter, field in zip(heads, converters, fields, strict=True)
+        ]
+        return b"{" + b", ".join(found) + b"}"
+
+    return convert
+
+
+def _fields(value: bytes) -> Iterator[bytes | None]:
+    """The fields of a row's text; an empty one is null, one in quotes is not."""
+    at, end = 1, len(value) - 1
+    while True:
+        out, quoted, present = bytearray(), False, False
+        while at < end and (quoted or value[at] != 44):  # ,
+            char = value[at]
+            present = True
+            if char == 92:  # a backslash
+                at += 1
+                out.append(value[at])
+            elif char != 34:  # "
+                out.append(char)
+            elif quoted and value[at + 1] == 34:
+                at += 1
+                out.append(char)
+            else:
+                quoted = not quoted
+            at += 1
+        yield bytes(out) if present else None
+        if at >= end:
+            return
+        at += 1
+
+
+class Asked:
+    """A converter for a type that only Postgres can render: one with a cast to json, or made of such.
+
+    `missing` names the values to ask for, `learn` takes the answers; a value that was not learnt is written as text.
+    """
+
+    def __init__(self, cast: str) -> None:
+        self.cast = cast
+        self._known: dict[bytes, bytes] = {}
+
+    def missing(self, values: Iterable[bytes]) -> list[bytes]:
+        if len(self._known) > _CACHED:
+            self._known.clear()
+        return [value for value in dict.fromkeys(values) if value not in self._known]
+
+    def learn(self, found: Mapping[bytes, bytes]) -> None:
+        self._known.update(found)
+
+    def __call__(self, value: bytes) -> bytes:
+        return self._known.get(value) or text(value)
+
+
+_NUMBERS = (700, 701, 1700)
+_BY_OID: dict[int, Converter] = {
+    16: _bool,
+    _BYTEA: _bytea,
+    **dict.fromkeys((20, 21, 23), _plain),  # int8, int2, int4
+    **dict.fromkeys(_NUMBERS, _number),
+    **dict.fromkeys((114, 3802), _plain),  # json, jsonb
+    1114: _timestamp,
+    1184: _timestamptz,
+    # date, time, timetz, interval, uuid, oid, inet, cidr
+    **dict.fromkeys((1082, 1083, 1266, 1186, 2950, 26, 869, 650), _quoted),
+    22: vector(_plain),
+    30: vector(_quoted),
 }
 
 
 class Types:
-    """What the catalogue says of every type, and a converter for each."""
+    """What the catalogue has of every type, and a converter for each. A type is known by its oid: its name may be that
+    of another one in another schema."""
 
     def __init__(self) -> None:
         self._types: dict[int, PgType] = {}
@@ -148,7 +229,8 @@ class Types:
         self.collated = False
         """Whether the database sorts text otherwise than by code point."""
 
-    def load(self, rows: list[tuple[Any, ...]], collated: bool = False) -> None:
+    def load(self, rows: Iterable[Sequence[Any]], collated: bool = False) -> None:
+        """Replaces what is known by the rows of `TYPES_QUERY`."""
         self.collated = collated
         self._types = {row[0]: PgType(*row) for row in rows}
         self._converters.clear()
@@ -157,39 +239,68 @@ class Types:
         return oid in self._types
 
     def name(self, oid: int) -> str:
+        """As changes write it: without its schema."""
         known = self._types.get(oid)
         return known.name if known else "text"
 
     def cast(self, oid: int) -> str:
+        """As SQL writes it."""
         known = self._types.get(oid)
         return known.cast if known else "text"
 
     def base_name(self, oid: int) -> str:
+        """The name of the type under all domains: short for one of Postgres' own (`int4`), else as SQL writes it."""
         known = self._types.get(oid)
         while known and known.base:
             known = self._types.get(known.base)
-        return known.name if known else "text"
+        if known is None:
+            return "text"
+        return known.name if known.oid < BUILTIN else known.cast
 
     def converter(self, oid: int) -> Converter:
+        """For a column of that type."""
+        return _bytea_column if oid == _BYTEA else self._within(oid)
+
+    def _within(self, oid: int) -> Converter:
+        """For a value of that type, also within arrays and rows."""
         found = self._converters.get(oid)
         if found is None:
-            found = self._converters[oid] = self._make(oid)
+            found = self._converters[oid] = Asked(self.cast(oid)) if self._is_asked(oid, set()) else self._make(oid)
         return found
+
+    def _is_asked(self, oid: int, above: set[int]) -> bool:
+        known = self._types.get(oid)
+        if known is None or oid < BUILTIN or oid in above:
+            return False
+        if known.json_cast:
+            return True
+        inner = [known.base, known.element, *(kind for _, kind in known.attributes or ())]
+        return any(self._is_asked(one, above | {oid}) for one in inner if one)
 
     def _make(self, oid: int) -> Converter:
         known = self._types.get(oid)
         if known is None:
             return text
+        if oid in _BY_OID:
+            return _BY_OID[oid]
         if known.base:
-            return self.converter(known.base)
+            return self._within(known.base)
         if known.element:
-            return array(self.converter(known.element), known.delimiter.encode())
-        return _BY_NAME.get(known.name, text)
+            return array(self._within(known.element), known.delimiter.encode())
+        if known.attributes is not None:
+            return composite([(name, self._within(kind)) for name, kind in known.attributes])
+        return text
 
 
 # A true array only: `point` and `name` have elements too, but are written as text.
 TYPES_QUERY = """
-select oid::int8, typname, case when typcategory = 'A' then typelem::int8 else 0 end, typbasetype::int8, typdelim::text,
-  pg_catalog.format_type(oid, -1)
-from pg_catalog.pg_type
+select t.oid::int8, t.typname, case when t.typlen = -1
+    and t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc then t.typelem::int8 else 0 end,
+  t.typbasetype::int8, t.typdelim::text, pg_catalog.format_type(t.oid, -1),
+  t.oid >= 16384 and t.typtype not in ('c', 'd') and exists (select from pg_catalog.pg_cast c
+    where c.castsource = t.oid and c.casttarget = 'pg_catalog.json'::regtype and c.castmethod = 'f'),
+  case when t.typtype = 'c' then coalesce((
+    select json_agg(json_build_array(a.attname, a.atttypid::int8) order by a.attnum) from pg_catalog.pg_attribute a
+    where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped), '[]') end
+from pg_catalog.pg_type t
 """

@@ -25,7 +25,7 @@ from rtwidgets.client.rest import Snapshot
 from .auth import Identity
 from .pgoutput import UNCHANGED, Relation, Row
 from .pool import Connection, Pool, identifier
-from .render import TYPES_QUERY, Converter, Types
+from .render import BUILTIN, TYPES_QUERY, Converter, Types
 
 log = child(__name__)
 
@@ -187,7 +187,9 @@ class Catalogue:
         async with self._pool.connection() as connection:
             if xid is not None:
                 await self._end(connection, xid)
-            if any(column.type_oid not in self.types for column in relation.columns):
+            # A type of the user's own may have been altered.
+            oids = [column.type_oid for column in relation.columns]
+            if any(oid >= BUILTIN or oid not in self.types for oid in oids):
                 cursor = await connection.execute(TYPES_QUERY)
                 found = await cursor.fetchall()
                 cursor = await connection.execute("select 'a' < 'B'")

@@ -221,7 +221,7 @@ async def test_describe(people: RealtimeServer) -> None:
     assert (answer["key"], answer["published"], answer["rls"]) == (["id"], True, False)
     assert (answer["kind"], answer["identity"], answer["identity_columns"]) == ("r", "d", ["id"])
     verbs = ["insert", "update", "delete", "truncate"]
-    assert answer["publication"] == {"member": True, "via_root": False, "filter": None, "verbs": verbs}
+    assert (answer["member"], answer["via_root"], answer["filter"], answer["verbs"]) == (True, False, None, verbs)
     assert answer["oid"] == await sql_value(people.dsn, "select 'people'::regclass::oid::int8")
     assert (await get(people, "rpc/rtwidgets_describe", {"table": "nope"})).status_code == 404
 
@@ -270,21 +270,21 @@ async def test_describe_says_how_a_table_is_published(server: RealtimeServer, pg
         """,
     )
     plain = await described(server, "plain")
-    assert (plain["published"], plain["publication"]["member"]) == (False, False)
+    assert (plain["published"], plain["member"]) == (False, False)
     assert (plain["key"], plain["identity"], plain["identity_columns"]) == (["id"], "i", ["code"])
     filtered = await described(server, "filtered")
-    assert (filtered["published"], filtered["publication"]["filter"]) == (True, "(id > 5)")
+    assert (filtered["published"], filtered["filter"]) == (True, "(id > 5)")
     assert ((await described(server, "seen"))["kind"], (await described(server, "seen"))["published"]) == ("v", False)
     for via_root, root, leaf in (("false", False, True), ("true", True, False)):
         await sql(pg, f"alter publication supabase_realtime set (publish_via_partition_root = {via_root})")
         found = await described(server, "root")
-        assert (found["kind"], found["published"], found["publication"]["member"]) == ("p", root, True)
+        assert (found["kind"], found["published"], found["member"]) == ("p", root, True)
         assert (await described(server, "leaf"))["published"] is leaf
         names = "select array_agg(tablename::text) from pg_publication_tables where pubname = 'supabase_realtime'"
         assert ("root" in await sql_value(pg, names), "leaf" in await sql_value(pg, names)) == (root, leaf)
     await sql(pg, "alter publication supabase_realtime set (publish_via_partition_root = false)")
     await sql(pg, "alter publication supabase_realtime set (publish = 'insert, update')")
-    assert (await described(server, "filtered"))["publication"]["verbs"] == ["insert", "update"]
+    assert (await described(server, "filtered"))["verbs"] == ["insert", "update"]
     await sql(
         pg,
         "alter publication supabase_realtime set (publish = 'insert, update, delete, truncate')",
@@ -293,7 +293,7 @@ async def test_describe_says_how_a_table_is_published(server: RealtimeServer, pg
     )
     try:
         assert (await described(server, "plain"))["published"]
-        assert (await described(server, "filtered"))["publication"]["filter"] is None
+        assert (await described(server, "filtered"))["filter"] is None
     finally:
         await sql(pg, "alter publication supabase_realtime drop tables in schema public", "drop table root, filtered")
 

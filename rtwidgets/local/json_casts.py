@@ -1,0 +1,47 @@
+"""Values that only Postgres can render as JSON, asked for before a batch of changes is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import psycopg
+from psycopg import sql
+
+from ..client.log import child
+from .pgoutput import Row
+from .pool import Connection, Pool
+from .render import Asked, Converter
+
+log = child(__name__)
+
+
+async def ask(pool: Pool, converters: Sequence[Converter], rows: Iterable[Row]) -> None:
+    """Lets the converters of these columns learn the values of these rows. Costs nothing where none is to be asked.
+
+    Raises psycopg.OperationalError where Postgres is away; what it refuses to render stays text.
+    """
+    wanted = [(i, converter) for i, converter in enumerate(converters) if isinstance(converter, Asked)]
+    if not wanted:
+        return
+    rows = list(rows)
+    for i, converter in wanted:
+        missing = converter.missing([value for row in rows if isinstance(value := row[i], bytes)])
+        if not missing:
+            continue
+        async with pool.connection() as connection:
+            try:
+                converter.learn(await _rendered(connection, converter.cast, missing))
+            except psycopg.OperationalError:
+                raise
+            except psycopg.Error as error:  # the type is another one by now, or its cast raises
+                log.warning("values of the type %s could not be rendered: %s", converter.cast, error)
+
+
+async def _rendered(connection: Connection, cast: str, values: list[bytes]) -> dict[bytes, bytes]:
+    kind = sql.SQL(cast.replace("%", "%%"))  # type: ignore[arg-type] # as format_type() quotes it
+    query = sql.SQL("select to_jsonb(v::{})::text from unnest(%s::text[]) with ordinality u(v, n) order by n").format(
+        kind
+    )
+    cursor = await connection.execute(query, ([value.decode() for value in values],))
+    found = await cursor.fetchall()
+    return {value: row[0].encode() for value, row in zip(values, found, strict=True)}
