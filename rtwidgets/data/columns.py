@@ -1,80 +1,65 @@
-"""One column's memory: a typed buffer with room to grow, lent to frames without copying, copied before a lent part
-changes.
+"""One column's memory: a typed buffer with room to grow, shared with frames without copying, and copied before a part
+changes that a frame still shows.
 """
 
 from __future__ import annotations
 
-import ctypes
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from .column_kinds import MASKED, Array, Kind, blank, null_of
-from .readonly_arrays import lend
+from .column_kinds import Array, ColumnKind, Values
+from .dataframes import series_of
+from .readonly_arrays import COPY_ON_WRITE, readonly_array, readonly_text
 
-
-class _Probe:
-    """Measures what `sys.getrefcount(self.data)` says of a buffer that nobody else holds, on this Python."""
-
-    def __init__(self) -> None:
-        self.data = np.zeros(1)
-
-    def count(self) -> int:
-        return sys.getrefcount(self.data)
-
-
-_ALONE = _Probe().count()
-# Without the GIL a reference count says nothing reliable: there every lent buffer counts as still held.
+# Without the GIL a reference count says nothing reliable: there every shared buffer counts as still in use.
 _COUNTS = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 class ColumnData:
     """The values of one column by position, and a null mask where the kind needs one.
 
-    `lent` is how far the buffer has been shown to somebody: positions past it may be written freely, those before it
-    only while nobody holds a view (every view's base is the buffer itself, so its reference count tells).
+    Frames see the buffer through `_owner`, a Series over all of it. pandas copies a column before it writes to it as
+    long as another Series shares its memory, and this one does for as long as the buffer is ours. `_shared` is how far
+    frames have been shown the buffer: positions past it may be written freely, those before it only when no frame is
+    left (each of them refers to the buffer, so its reference count tells).
     """
 
-    def __init__(self, name: str, pg_type: str, kind: Kind, capacity: int, labels: Sequence[str] | None = None) -> None:
+    def __init__(self, name: str, pg_type: str, kind: ColumnKind, capacity: int) -> None:
         self.name = name
-        self.ranks = None if labels is None else {label: rank for rank, label in enumerate(labels)}
-        """Of an enum: its labels' places, by which it sorts."""
         self.pg_type = pg_type
-        self.kind: Kind = kind
-        self.data = blank(kind, capacity)
-        self.mask: Array | None = np.zeros(capacity, dtype=bool) if kind in MASKED else None
+        self.kind = kind
+        self.data = kind.blank(capacity)
+        self.mask: Array | None = np.zeros(capacity, dtype=bool) if kind.masked else None
         self.nulls = False
         """Whether any value that was ever written is null, so that the mask is worth a look."""
-        self.lent = 0
-        self.shown: Any = None
-        """The pandas array handed out last, while it is still true."""
+        self._showable = True
+        """Whether frames can show every value that was ever written as it is stored."""
+        self._shared = 0
+        self._owner: Any = None
+        self._alone = self._counts()
+        """The reference counts of data and mask while no frame is left."""
+        self._layout: object = None
+        """The kind's layout when the owner was made."""
+        self._shown: Any = None
+        """The Series handed out last, while it is still true."""
         self._written = 0
         """How often it was written to."""
         self._arranged: tuple[int, Any] | None = None
         """What `arranged` gave last, and how often the column had been written to."""
 
-    def _held(self) -> bool:
-        if not _COUNTS:
-            return True
-        if sys.getrefcount(self.data) > _ALONE:
-            return True
-        return self.mask is not None and sys.getrefcount(self.mask) > _ALONE
+    # -- values -------------------------------------------------------------------------------------------------------
 
-    def own(self, first: int) -> None:
-        """Makes positions from `first` on writable: copies the buffer if somebody may see them."""
-        self.shown = None
-        self._written += 1
-        if first < self.lent:
-            if self._held():
-                self.data = self.data.copy()
-                if self.mask is not None:
-                    self.mask = self.mask.copy()
-            self.lent = 0
+    def values(self, where: Any) -> Values:
+        """A copy of the values at `where` (an index array), and of the mask if any may be null."""
+        return self.data[where], None if self.mask is None or not self.nulls else self.mask[where]
 
     def write(self, where: Any, data: Array, mask: Array | None) -> None:
+        """Writes values in storage form; call `own` first."""
         self.data[where] = data
+        self._showable = self._showable and self.kind.showable(data)
         if self.mask is not None:
             if mask is None:
                 if self.nulls or isinstance(where, slice):  # a slice: new rows, whose places hold anything
@@ -84,68 +69,113 @@ class ColumnData:
                 self.nulls = self.nulls or bool(mask.any())
 
     def write_null(self, where: Any) -> None:
-        self.data[where] = null_of(self.kind)
+        self.data[where] = self.kind.null
         if self.mask is not None:
             self.mask[where] = True
             self.nulls = True
 
-    def take(self, where: Any) -> tuple[Array, Array | None]:
-        """A copy of the values at `where` (an index array), and of the mask if any may be null."""
-        return self.data[where], None if self.mask is None or not self.nulls else self.mask[where]
+    # -- memory -------------------------------------------------------------------------------------------------------
+
+    def own(self, first: int) -> None:
+        """Makes positions from `first` on writable: copies the buffer if a frame still shows them."""
+        self._shown = None
+        self._written += 1
+        if first < self._shared:
+            if self._in_use():
+                self._copy()
+            self._shared = 0
+
+    def forget(self) -> None:
+        """Lets go of what was shown last: the rows stand elsewhere now."""
+        self._shown = None
+
+    def _in_use(self) -> bool:
+        return not _COUNTS or self._counts() > self._alone
+
+    def _counts(self) -> tuple[int, int]:
+        return sys.getrefcount(self.data), 0 if self.mask is None else sys.getrefcount(self.mask)
+
+    def _copy(self) -> None:
+        self._replace(self.data.copy(), None if self.mask is None else self.mask.copy())
+
+    def _replace(self, data: Array, mask: Array | None) -> None:
+        self.data, self.mask = data, mask
+        self._owner = self._shown = None
+        self._shared = 0
+        self._alone = self._counts()
 
     def move(self, start: int, end: int, capacity: int) -> None:
         """Moves positions [start, end) to the front of a new buffer."""
-        data, mask = self.data, self.mask
-        self.data = blank(self.kind, capacity)
-        self.data[: end - start] = data[start:end]
-        if mask is not None:
-            self.mask = np.zeros(capacity, dtype=bool)
-            self.mask[: end - start] = mask[start:end]
-        self.lent = 0
-        self.shown = None
+        data = self.kind.blank(capacity)
+        data[: end - start] = self.data[start:end]
+        mask = None
+        if self.mask is not None:
+            mask = np.zeros(capacity, dtype=bool)
+            mask[: end - start] = self.mask[start:end]
+        self._replace(data, mask)
 
     def squeeze(self, first: int, end: int, keep: Array) -> None:
         """Drops from positions [first, end) those that `keep` does not name, closing the gaps."""
         self.own(first)
         kept = int(keep.sum())
         self.data[first : first + kept] = self.data[first:end][keep]
-        if self.data.dtype == object:
-            self.data[first + kept : end] = null_of(self.kind)  # let go of what was deleted
+        self._release(slice(first + kept, end))
         if self.mask is not None:
             self.mask[first : first + kept] = self.mask[first:end][keep]
 
-    def shift(self, gaps: list[int], moves: list[tuple[int, int, int]], freed: slice) -> None:
-        """Moves each [first, end) by so many places, in turn, over the `gaps`; nothing stands in `freed` afterwards."""
+    def shift(self, moves: list[tuple[int, int, int]], freed: slice) -> None:
+        """Moves each [first, end) by so many places, in turn; nothing stands in `freed` afterwards."""
         self.own(0)
-        objects = self.data.dtype == object
-        for array in (_pointers(self.data) if objects else self.data, self.mask):
+        for array in (self.data, self.mask):
             if array is not None:
-                gone = array[gaps]
                 for first, end, by in moves:
                     array[first + by : end + by] = array[first:end]
-                array[freed] = gone  # a rotation: so each pointer still stands once, and reference counts stay right
-        if objects:
-            self.data[freed] = null_of(self.kind)  # let go of what was deleted
+        self._release(freed)
 
-    def arranged(self, where: Array, again: bool) -> Any:
-        """A read-only pandas array of the values at `where`, for many to share. `again`: where it was last time."""
+    def _release(self, freed: slice) -> None:
+        """Lets go of the objects that were deleted."""
+        if self.data.dtype == object:
+            self.data[freed] = self.kind.null
+
+    # -- frames -------------------------------------------------------------------------------------------------------
+
+    def show(self, start: int, end: int, index: pd.RangeIndex) -> Any:
+        """A Series over [start, end), without copying where pandas allows that."""
+        if self._owner is not None and self._layout != self.kind.layout:
+            self._copy()  # frames that were handed out go on showing the old layout
+        if self._shown is not None and self._shown.index is index:
+            return self._shown
+        if not self._showable or (not COPY_ON_WRITE and not self.kind.shareable):
+            return self._copied(slice(start, end), index)
+        if COPY_ON_WRITE:
+            self._shown = self._of_owner().iloc[start:end].set_axis(index)
+        else:
+            self._shown = series_of(readonly_array(self.kind, self.data[start:end], None), index)
+        self._shared = max(self._shared, end)
+        return self._shown
+
+    def arranged(self, where: Array, again: bool, index: pd.RangeIndex) -> Any:
+        """A Series of the values at `where`, for many frames to share. `again`: where it was last time."""
+        if not COPY_ON_WRITE and not self.kind.shareable:
+            return self._copied(where, index)
         if not again or self._arranged is None or self._arranged[0] != self._written:
-            made = lend(self.kind, self.data[where], None if self.mask is None else self.mask[where])
+            if COPY_ON_WRITE and self.kind.validated:
+                made = series_of(readonly_text(self._of_owner().array.take(where)), index)
+            else:
+                made = self._copied(where, index)
             self._arranged = (self._written, made)
         return self._arranged[1]
 
-    def show(self, start: int, end: int) -> Any:
-        """A read-only pandas array over [start, end), without copying."""
-        if self.shown is None:
-            mask = None if self.mask is None else self.mask[start:end]
-            self.shown = lend(self.kind, self.data[start:end], mask)
-            self.lent = max(self.lent, end)
-        return self.shown
+    def _of_owner(self) -> Any:
+        if self._owner is None or self._layout != self.kind.layout:
+            self._layout = self.kind.layout
+            self._owner = series_of(readonly_array(self.kind, self.data, self.mask))
+            self._alone = self._counts()
+        return self._owner
 
-
-def _pointers(objects: Array) -> Array:
-    """The memory of an array of objects as plain numbers: moving those touches none of the objects, which takes a
-    tenth of the time. Whoever writes must leave every number there as often as it was.
-    """
-    numbers: Any = (ctypes.c_size_t * len(objects)).from_address(objects.ctypes.data)
-    return np.ctypeslib.as_array(numbers)
+    def _copied(self, where: Any, index: pd.RangeIndex) -> Any:
+        data, mask = self.data[where], None if self.mask is None else self.mask[where]
+        data = data.copy() if self._showable else self.kind.shown(data)
+        mask = None if mask is None else mask.copy()
+        shared = COPY_ON_WRITE or self.kind.shareable
+        return series_of((readonly_array if shared else type(self.kind).to_pandas)(self.kind, data, mask), index)

@@ -1,27 +1,42 @@
-"""What one batch did to a table."""
+"""What one batch changed in a table: the keys of the rows that came, changed and went, and their values.
+
+A view that follows a table needs no comparison of its own:
+
+- `inserted`, `deleted`: lists of keys. A row that went and came again within the batch is in both.
+- `updated`: a list of `(key, names)`, where `names` are the columns whose values really differ. No key of it is in
+  `inserted`.
+- `columns`: the names of all columns in which some row differs: a view that shows none of them has nothing to do.
+- `reset`, `columns_changed`: everything that was known before is void. `deleted` does not list the rows of a reset.
+- `size`: how many rows that is, without building any list.
+
+Keys are those of the `Store`: the raw JSON value of a single key column, a tuple of them for several. `updated` and the
+rows (`inserted_rows()`, ...) are built when they are first read, from arrays that were copied when the batch was
+applied. `joined` makes one delta of several in a row, so a view may collect deltas until its next tick.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from .column_kinds import Array, Kind, to_python
+from .column_kinds import Array, Block
 
 Key = Any
 """A row's key: the raw JSON value of a single key column, a tuple of them for several."""
-Block = dict[str, tuple[Kind, Array, "Array | None"]]
+Row = dict[str, Any]
+"""A row as JSON carries it, by column."""
 Entry = tuple[Key, tuple[str, ...]]
 
 
-def _rows(block: Block, count: int) -> list[dict[str, Any]]:
-    lists = {name: to_python(kind, data, mask) for name, (kind, data, mask) in block.items()}
+def _rows(block: Block, count: int) -> list[Row]:
+    lists = {name: kind.to_python(data, mask) for name, (kind, data, mask) in block.items()}
     return [{name: values[i] for name, values in lists.items()} for i in range(count)]
 
 
-def _kept(blocks: list[tuple[list[Key], Block]], keys: list[Key]) -> list[dict[str, Any]]:
+def _kept(blocks: list[tuple[list[Key], Block]], keys: list[Key]) -> list[Row]:
     """The rows of all blocks; where there are several, only rows that the whole batch still reports."""
     if len(blocks) <= 1 and len(keys) == sum(len(part) for part, _ in blocks):
         return [row for part, block in blocks for row in _rows(block, len(part))]
@@ -33,13 +48,21 @@ def _kept(blocks: list[tuple[list[Key], Block]], keys: list[Key]) -> list[dict[s
 class Updates:
     """Rows written together: for each column that changed anywhere, which rows differ, and its values before and after.
 
-    Kept as arrays: who changed where is worked out only when somebody asks.
+    Kept as arrays: which row changed where is worked out only when somebody reads it.
     """
 
     keys: list[Key]
     flags: dict[str, Array]
     before: Block
     after: Block
+    _size: int | None = field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        """How many of the rows differ."""
+        if self._size is None:
+            self._size = int(np.logical_or.reduce(list(self.flags.values())).sum())
+        return self._size
 
     def entries(self) -> list[Entry]:
         """(key, names of changed columns) of the rows where anything changed."""
@@ -58,7 +81,7 @@ class Updates:
                 found.append((key, named))
         return found
 
-    def rows(self) -> Iterator[tuple[Key, dict[str, Any], dict[str, Any]]]:
+    def rows(self) -> Iterator[tuple[Key, Row, Row]]:
         old, new = _rows(self.before, len(self.keys)), _rows(self.after, len(self.keys))
         at = {key: i for i, key in enumerate(self.keys)}
         for key, names in self.entries():
@@ -68,10 +91,7 @@ class Updates:
 
 @dataclass(slots=True)
 class Delta:
-    """The visible difference between two revisions of a `Store`; a falsy one changed nothing that a reader could see.
-
-    Rows are worked out only when asked for (`inserted_rows()`, ...), from copies taken when the batch was applied.
-    """
+    """The visible difference between two revisions of a `Store`; falsy where a reader could see none."""
 
     revision: int
     inserted: list[Key] = field(default_factory=list[Any])
@@ -83,7 +103,7 @@ class Delta:
     reread: list[Key] = field(default_factory=list[Any])
     """Rows whose change was too large to be sent whole (Error 413): read them by key."""
     columns_changed: bool = False
-    """Columns were added, dropped or retyped. No message tells what older rows hold now: read the table again."""
+    """Columns were added, dropped or retyped. No message says what older rows hold now: read the table again."""
     unreadable: int = 0
     """Changes without a usable key (for example Error 401): nothing could be done with them."""
     inserted_blocks: list[tuple[list[Key], Block]] = field(default_factory=list[Any], repr=False)
@@ -99,8 +119,12 @@ class Delta:
     @property
     def size(self) -> int:
         """How many rows came, changed or went; rows that did several of these in one batch may count twice."""
-        changed = sum(int(np.logical_or.reduce(list(part.flags.values())).sum()) for part in self.updates)
-        return len(self.inserted) + changed + len(self.deleted)
+        return len(self.inserted) + sum(part.size for part in self.updates) + len(self.deleted)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns in which a row that was there before differs."""
+        return frozenset(name for part in self.updates for name in part.flags)
 
     @property
     def updated(self) -> list[Entry]:
@@ -116,6 +140,9 @@ class Delta:
         came: set[Key] = set()
         updated: dict[Key, tuple[str, ...]] = {}
         for part in self.parts:
+            if part.reset:
+                updated.clear()
+                came.clear()
             for key in part.deleted:
                 updated.pop(key, None)
                 came.discard(key)
@@ -126,15 +153,15 @@ class Delta:
                     updated[key] = names if known is None else tuple(dict.fromkeys((*known, *names)))
         return updated
 
-    def inserted_rows(self) -> list[dict[str, Any]]:
+    def inserted_rows(self) -> list[Row]:
         """The new rows as Python values (null as None), as they were when this batch was applied."""
         return _kept(self.inserted_blocks, self.inserted)
 
-    def deleted_rows(self) -> list[dict[str, Any]]:
+    def deleted_rows(self) -> list[Row]:
         """The rows that went, as they were last."""
         return _kept(self.deleted_blocks, self.deleted)
 
-    def updated_rows(self) -> Iterator[tuple[Key, dict[str, Any], dict[str, Any]]]:
+    def updated_rows(self) -> Iterator[tuple[Key, Row, Row]]:
         """Key, old values and new values of the columns that changed."""
         still = {key for key, _ in self.updated} if len(self.parts) > 1 else None
         for part in self.updates:
@@ -151,15 +178,18 @@ class DeltaListener(Protocol):
         ...
 
 
-def joined(parts: list[Delta]) -> Delta:
-    """Several reports in a row as one, with each key in at most one place or, where it went and came, in two."""
+def joined(parts: Sequence[Delta]) -> Delta:
+    """Several deltas in a row as one, with each key in at most one place or, where it went and came, in two."""
     if len(parts) == 1:
         return parts[0]
     inserted: dict[Key, None] = {}
     deleted: dict[Key, None] = {}
-    total = Delta(0, parts=parts)
+    total = Delta(0, parts=list(parts))
     for part in parts:
-        total.reset = total.reset or part.reset
+        if part.reset:
+            total.reset = True
+            for found in (inserted, deleted, total.inserted_blocks, total.updates, total.deleted_blocks):
+                found.clear()
         for key in part.deleted:
             if key in inserted:
                 del inserted[key]
@@ -169,5 +199,7 @@ def joined(parts: list[Delta]) -> Delta:
         total.inserted_blocks += part.inserted_blocks
         total.updates += part.updates
         total.deleted_blocks += part.deleted_blocks
+        total.columns_changed = total.columns_changed or part.columns_changed
+        total.revision = max(total.revision, part.revision)
     total.inserted, total.deleted = list(inserted), list(deleted)
     return total

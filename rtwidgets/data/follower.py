@@ -31,10 +31,10 @@ from ..protocol.channel import ChangesBinding
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change
 from .change_filter import ChangeFilter
-from .column_kinds import lag_ms
 from .delta import Delta, Key
 from .events import Events
 from .history import History
+from .kinds.moments import lag_ms
 from .request import TableRequest, plan
 from .snapshot import Cut, RestLike, Row, Source, Whole, key_in
 from .sorting import Sort, parse_order

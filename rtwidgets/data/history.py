@@ -1,7 +1,5 @@
 """The table as it was: what each batch did, kept for a while, and undone on request."""
 
-# pyright: reportPrivateUsage=false
-# (it puts values back by the positions that only Store knows)
 from __future__ import annotations
 
 import time
@@ -12,9 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .column_kinds import Array, null_of, to_pandas
-from .columns import ColumnData
-from .dataframes import frame_of
+from .column_kinds import Array, Block, ColumnValues
+from .dataframes import frame_of_block
 from .delta import Delta, Key
 from .sorting import sort_positions
 from .store import Store
@@ -106,42 +103,39 @@ def _cell(data: Array, mask: Array | None, i: int) -> tuple[Any, bool]:
 
 
 def _undone(store: Store, was: dict[Key, Cells | None]) -> pd.DataFrame:
-    where = store._living()
-    slots = store.find(list(was))
-    here = np.searchsorted(where, store._pos[slots]).tolist()
-    keep = np.ones(len(where), dtype=bool)
+    slots, block = store.values(store.slots())
+    place = np.full(store.slots_end, -1)
+    place[slots] = np.arange(len(slots))
+    keep = np.ones(len(slots), dtype=bool)
     patches: list[tuple[int, Cells]] = []
     back: list[Cells] = []
-    for cells, slot, at in zip(was.values(), slots.tolist(), here, strict=True):
-        if cells is None:
-            if slot >= 0:
-                keep[at] = False
-        elif slot >= 0:
-            patches.append((at, cells))
+    for cells, slot in zip(was.values(), store.find(list(was)).tolist(), strict=True):
+        if slot < 0:
+            if cells is not None:
+                back.append(cells)
+        elif cells is None:
+            keep[place[slot]] = False
         else:
-            back.append(cells)
-    kept = int(keep.sum())
-    count = kept + len(back)
-    made: dict[str, ColumnData] = {}
-    for name, column in store._columns.items():
-        data, mask = column.data[where], None if column.mask is None else column.mask[where]
+            patches.append((int(place[slot]), cells))
+    made: Block = {}
+    for name, (kind, data, mask) in block.items():
+        if kind.masked and mask is None:
+            mask = np.zeros(len(data), dtype=bool)
         for at, cells in patches:
             if name in cells:
                 data[at], null = cells[name]
                 if mask is not None:
                     mask[at] = null
-        made[name] = new = ColumnData(name, column.pg_type, column.kind, count)
-        new.data[:kept] = data[keep]
-        for i, cells in enumerate(back, kept):
-            new.data[i] = cells[name][0] if name in cells else null_of(column.kind)
-        if new.mask is not None and mask is not None:
-            new.mask[:kept] = mask[keep]
-            new.mask[kept:] = [cells[name][1] if name in cells else True for cells in back]
-    rows = np.arange(count)
+        more, more_nulls = kind.blank(len(back)), np.zeros(len(back), dtype=bool)
+        for i, cells in enumerate(back):
+            more[i], more_nulls[i] = cells.get(name, (kind.null, True))
+        made[name] = ColumnValues(
+            kind,
+            np.concatenate([data[keep], more]),
+            None if mask is None else np.concatenate([mask[keep], more_nulls]),
+        )
+    count = int(keep.sum()) + len(back)
     if store.order:
-        rows = sort_positions(made, store.order, rows)
-    arrays = {
-        name: to_pandas(new.kind, new.data[rows], None if new.mask is None else new.mask[rows])
-        for name, new in made.items()
-    }
-    return frame_of(arrays, count)
+        rows = sort_positions(made, store.order, np.arange(count))
+        made = {name: values.at(rows) for name, values in made.items()}
+    return frame_of_block(made, count)

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Column
-from .column_kinds import is_known, kind_of
+from .column_kinds import kind_of
 from .events import event_columns
 from .sorting import Sort, parse_order
 
 if TYPE_CHECKING:
     from ..client.rest import TableInfo
-
-_OURS = ("uuid", "time")
-"""Types kept as text that sort by code point whatever the database's collation."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +81,9 @@ def plan(wish: TableRequest, info: TableInfo) -> ResolvedTable:
                     code="UndefinedColumn",
                     hint=f"its columns are {', '.join(known)}",
                 )
-    kinds = {column: kind_of(kind, numeric=wish.numeric) for column, kind in known.items()}
+    kinds = {c.name: kind_of(c.type, numeric=wish.numeric, bases=info.bases, labels=info.labels) for c in columns}
     for column in key:
-        if kinds.get(column) == "json":
+        if column in kinds and kinds[column].name in ("json", "jsonb", "array"):
             raise RealtimeError(
                 f"{name}: rows cannot be told apart by {column!r}, which is of type {known[column]}",
                 code="UnsupportedKey",
@@ -101,11 +98,6 @@ def plan(wish: TableRequest, info: TableInfo) -> ResolvedTable:
     if limit is not None and sort:  # whole rows decide which are the first: rank every one of them
         named = {column for column, _ in sort}
         sort += tuple((column, False) for column in key if column not in named)
-    foreign = any(
-        column in info.collated
-        or kinds.get(column) == "json"
-        or (column in known and not is_known(known[column]) and known[column] not in (*_OURS, *info.labels))
-        for column, _ in sort
-    )
-    hex_keys = tuple(column for column in key if kinds.get(column) == "bytes")
+    foreign = any(column in info.collated or (column in kinds and not kinds[column].ordered) for column, _ in sort)
+    hex_keys = tuple(column for column in key if column in kinds and kinds[column].name == "bytes")
     return ResolvedTable(columns, key, select, sort, limit, limit is not None and foreign, hex_keys)

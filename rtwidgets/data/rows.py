@@ -1,53 +1,75 @@
 """A table's memory: typed columns, and where each row stands in them.
 
-A row has a slot for life (`_index`: key to slot) and a position in the columns, which moves when gaps are closed
-(`_pos`: slot to position, `_slot_at`: position to slot). So closing gaps is array work and never touches the index.
-Rows stand in order of arrival. A deleted row leaves a gap, closed when a frame is asked for, or when a quarter of the
-rows are gaps.
+A row has a slot for life (`index`: key to slot) and a position in the columns, which moves when gaps are closed
+(`positions`: by slot; `_slot_at`: by position). So closing gaps is array work and never touches the index. Rows stand
+in order of arrival. A deleted row leaves a gap, closed when a frame is built, or when a quarter of the rows are gaps.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 from weakref import WeakSet
 
 import numpy as np
+import pandas as pd
 
-from .column_kinds import TIMES, Array, changed, parse, to_json, to_python
+from .column_kinds import Array, Block, ColumnValues, Values
 from .columns import ColumnData
-from .delta import Block, Delta, Key, Updates
+from .dataframes import frame_of
+from .delta import Delta, Key, Row, Updates
 from .index import Index
+from .readonly_arrays import COPY_ON_WRITE
+from .schema import ColumnSpec
 from .sorting import Sort, SortedRows
-from .view_filter import ViewFilter
 
-Row = dict[str, Any]
 _FIRST_CAPACITY = 256
 _SORTS_KEPT = 4
 _FEW_GAPS = 64
 
 
+class RowListener(Protocol):
+    """Somebody who keeps something up to date by slot. Called under the store's lock."""
+
+    names: frozenset[str] | None
+    """The columns whose values matter; None for all."""
+
+    def mark(self, slots: Iterable[int]) -> None:
+        """These rows came, went or changed."""
+
+    def reset(self) -> None:
+        """All rows may differ."""
+
+
 class Rows:
-    """Knows of keys, but of no changes, no order and no limit: what is written when is `Store`'s to say."""
+    """Knows of keys, but of no changes, no order and no limit: what is written when is decided by `Store`."""
 
     def __init__(self) -> None:
-        self.key: tuple[str, ...] = ()
+        self.columns: dict[str, ColumnData] = {}
+        self.index = Index()
+        self.removed_before = 0
+        """How far positions have moved towards the front for good, since the beginning."""
         self._capacity = _FIRST_CAPACITY
         self._start = self._end = 0
         self._dead: set[int] = set()
-        self._shift = 0  # how far positions have moved towards the front for good, since the beginning
-        self._index = Index()
-        self._slot_at = np.zeros(
-            self._capacity, dtype=np.int64
-        )  # as all memory here: what is not yet used is never read
-        self._pos = np.zeros(self._capacity, dtype=np.int64)
-        self._columns: dict[str, ColumnData] = {}
+        # As in all memory here, what is not yet used is never read.
+        self._slot_at: Array = np.zeros(self._capacity, dtype=np.int64)
+        self._pos: Array = np.zeros(self._capacity, dtype=np.int64)
         self._sorts: dict[Sort, SortedRows] = {}
-        self._narrows: WeakSet[ViewFilter] = WeakSet()
+        self._listeners: WeakSet[RowListener] = WeakSet()
         self._arrival: Array | None = None
-        self._shown: dict[str, Any] | None = None
-        """The columns of the frame handed out last, while it is still true."""
+        self._range = pd.RangeIndex(0)
+        self._frame: pd.DataFrame | None = None
+        """The frame built last, while it is still true."""
+        self._frame_where: Array | None = None
+        """Where the rows of the sorted frame built last stood."""
 
-    def _living(self) -> Array:
+    def __len__(self) -> int:
+        return len(self.index)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def living(self) -> Array:
         """Positions of the rows, in order of arrival."""
         if self._arrival is None:
             if self._dead:
@@ -56,99 +78,126 @@ class Rows:
                 self._arrival = np.arange(self._start, self._end)
         return self._arrival
 
-    def _sorted(self, sort: Sort) -> Array:
+    def sorted(self, sort: Sort) -> Array:
+        """Positions of the rows, sorted; kept up to date for the last few sorts."""
+        if not sort:
+            return self.living()
         rows = self._sorts.pop(sort, None) or SortedRows(sort)
         self._sorts[sort] = rows  # the last used stands last
         while len(self._sorts) > _SORTS_KEPT:
             self._sorts.pop(next(iter(self._sorts)))
-        return self._pos[rows.slots(self._columns, self._living(), self._slot_at, self._pos)]
+        return self._pos[rows.slots(self.columns, self.living(), self._slot_at, self._pos)]
 
-    def _row_at(self, position: int) -> Row:
-        where = np.array([position])
-        found: Row = {}
-        for name, column in self._columns.items():
-            as_text = column.kind in TIMES or column.kind == "bytes"
-            found[name] = (to_json if as_text else to_python)(column.kind, *column.take(where))[0]
-        return found
+    def slots_at(self, positions: Array) -> Array:
+        return self._slot_at[positions]
 
-    def _followers(self) -> list[SortedRows | ViewFilter]:
-        return [*self._sorts.values(), *self._narrows]
+    def positions(self, slots: Any) -> Array:
+        """The positions of these slots, -1 for those that hold no row."""
+        return self._pos[slots]
 
-    def _touched(self) -> None:
-        self._shown = None
+    def position(self, key: Key) -> int | None:
+        slot = self.index.get(key)
+        return None if slot is None else int(self._pos[slot])
+
+    def keys_at(self, positions: Array) -> list[Key]:
+        return self.index.keys(self._slot_at[positions])
+
+    def values_at(self, positions: Array, names: Iterable[str] | None = None) -> Block:
+        """Copies of the values at these positions, of the columns that there are of those named; None for all."""
+        wanted = self.columns if names is None else [name for name in names if name in self.columns]
+        return {name: ColumnValues(self.columns[name].kind, *self.columns[name].values(positions)) for name in wanted}
+
+    def record_at(self, position: int) -> Row:
+        """A row as a change message carries it."""
+        block = self.values_at(np.array([position]))
+        return {name: kind.to_record(data, mask)[0] for name, (kind, data, mask) in block.items()}
+
+    def frame(self, sort: Sort) -> pd.DataFrame:
+        """All rows as a frame that never changes, over our own memory where that may be."""
+        if self._frame is not None:
+            return self._frame.copy(deep=False)
+        if self._dead:
+            self.squeeze()
+        if len(self._range) != len(self):
+            self._range = pd.RangeIndex(len(self))
+        if sort:
+            where, before = self.sorted(sort), self._frame_where
+            again = before is not None and np.array_equal(where, before)
+            self._frame_where = where
+            shown = {name: column.arranged(where, again, self._range) for name, column in self.columns.items()}
+        else:
+            shown = {n: column.show(self._start, self._end, self._range) for n, column in self.columns.items()}
+        frame = frame_of(shown, self._range)
+        if COPY_ON_WRITE:
+            self._frame = frame
+            return frame.copy(deep=False)
+        return frame
+
+    # -- listeners ----------------------------------------------------------------------------------------------------
+
+    def register(self, listener: RowListener) -> Callable[[], None]:
+        """Marks rows with the listener until it is unregistered, or nobody else refers to it."""
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
+
+    def _followers(self) -> list[RowListener]:
+        return [*self._sorts.values(), *self._listeners]
+
+    def _mark(self, slots: Iterable[int]) -> None:
+        for listener in self._followers():
+            listener.mark(slots)
+
+    def _reset(self) -> None:
+        for listener in self._followers():
+            listener.reset()
+
+    def _moved(self) -> None:
+        """Rows came, went or moved: what was built of their places is void."""
+        self._frame = None
         self._arrival = None
 
-    def _clear(self) -> None:
-        self._touched()
-        for column in self._columns.values():
-            column.own(0)
-            column.write_null(slice(0, self._end))
-            column.nulls = False
-        self._slot_at[: self._end] = -1
-        self._pos[:] = -1
-        self._start = self._end = 0
-        self._dead.clear()
-        self._index.clear()
-        for rows in self._followers():
-            rows.forget()
+    # -- writing rows -------------------------------------------------------------------------------------------------
 
-    def _reserve(self, count: int) -> None:
-        if self._end + count > self._capacity:
-            live = self._end - self._start
-            self._capacity = max(2 * (live + count), _FIRST_CAPACITY)
-            for column in self._columns.values():
-                column.move(self._start, self._end, self._capacity)
-            slot_at = np.zeros(self._capacity, dtype=np.int64)
-            slot_at[:live] = self._slot_at[self._start : self._end]
-            self._slot_at = slot_at
-            if self._start:
-                slots = slot_at[:live]
-                self._pos[slots[slots >= 0]] -= self._start
-                self._dead = {position - self._start for position in self._dead}
-                self._shift += self._start
-            self._start, self._end = 0, live
-        slots_needed = self._index.end + count
-        if slots_needed > len(self._pos):
-            pos = np.zeros(2 * slots_needed, dtype=np.int64)
-            pos[: len(self._pos)] = self._pos
-            self._pos = pos
-
-    def _insert(self, keys: list[Key], records: list[Row], delta: Delta) -> None:
-        self._touched()
+    def insert(self, keys: list[Key], records: list[Row], delta: Delta) -> None:
+        """Appends rows, none of whose keys is here. Columns that a record leaves out are null."""
+        self._moved()
         count = len(keys)
         self._reserve(count)
         first, last = self._end, self._end + count
         block: Block = {}
-        for name, column in self._columns.items():
+        for name, column in self.columns.items():
             try:
                 values = [record[name] for record in records]
             except KeyError:
                 values = [record.get(name) for record in records]
-            data, mask = parse(column.kind, values)
+            data, mask = column.kind.parse(values)
             column.own(first)
             column.write(slice(first, last), data, mask)
-            block[name] = (column.kind, data, mask)
-        slots = self._index.add(keys)
+            block[name] = ColumnValues(column.kind, data, mask)
+        slots = self.index.add(keys)
         self._slot_at[first:last] = slots
         self._pos[slots] = np.arange(first, last)
         self._end = last
         followers = self._followers()
         if followers:
-            taken = slots.tolist()
-            for rows in followers:
-                rows.touch(taken)
+            inserted = slots.tolist()
+            for listener in followers:
+                listener.mark(inserted)
         delta.inserted.extend(keys)
         delta.inserted_blocks.append((keys, block))
 
-    def _update(self, keys: list[Key], records: list[Row], delta: Delta, slots: Array | None = None) -> None:
-        """Writes what the records say of rows that are here; a record may leave columns out."""
-        slots = self._index.find(keys) if slots is None else slots
+    def update(
+        self, keys: list[Key], records: list[Row], delta: Delta, key: tuple[str, ...], slots: Array | None = None
+    ) -> None:
+        """Writes what the records have of rows that are here; a record may leave columns out. `key`: the key columns,
+        which cannot differ."""
+        slots = self.index.find(keys) if slots is None else slots
         positions = self._pos[slots]
         found = Updates(keys, {}, {}, {})
-        self._shown = None  # lets go of the columns, so that what only we hold is not copied
-        for name, column in self._columns.items():
-            if name in self.key:
-                continue  # what a row was found by cannot differ
+        self._frame = None  # lets go of the columns, so that what only we refer to is not copied
+        for name, column in self.columns.items():
+            if name in key:
+                continue
             some: Array | None = None
             where = positions
             try:
@@ -159,67 +208,125 @@ class Rows:
                     continue
                 where = positions[some]
                 values = [record[name] for record in records if name in record]
-            data, mask = parse(column.kind, values)
-            old, old_mask = column.take(where)
-            differs = changed(column.kind, old, data)
-            if mask is not None or old_mask is not None:
-                null = np.zeros(len(data), dtype=bool) if mask is None else mask
-                was_null = np.zeros(len(data), dtype=bool) if old_mask is None else old_mask
-                differs = (differs & ~null) | (null != was_null)
+            new, old = column.kind.parse(values), column.values(where)
+            differs = column.kind.changed(old, new)
             if not differs.any():
                 continue
             column.own(self._start)
-            column.write(where, data, mask)
+            column.write(where, *new)
             if some is not None:  # widen to every row of the batch, so that all columns line up
                 full = np.zeros(len(keys), dtype=bool)
                 full[some] = differs
                 differs = full
-                old, old_mask = _spread(old, old_mask, some)
-                data, mask = _spread(data, mask, some)
+                old, new = _spread(old, some), _spread(new, some)
             found.flags[name] = differs
-            found.before[name] = (column.kind, old, old_mask)
-            found.after[name] = (column.kind, data, mask)
+            found.before[name] = ColumnValues(column.kind, *old)
+            found.after[name] = ColumnValues(column.kind, *new)
         if found.flags:
             delta.updates.append(found)
-            for rows in self._sorts.values():
-                for name in rows.names.intersection(found.flags):
-                    rows.touch(slots[found.flags[name]].tolist())
-            for narrow in self._narrows:
-                for name in found.flags if narrow.names is None else narrow.names.intersection(found.flags):
-                    narrow.touch(slots[found.flags[name]].tolist())
+            for listener in self._followers():
+                names = found.flags if listener.names is None else listener.names.intersection(found.flags)
+                for name in names:
+                    listener.mark(slots[found.flags[name]].tolist())
 
-    def _delete(self, key: Key) -> int:
+    def delete(self, key: Key) -> int:
         """Leaves a gap; its values stay readable until the gaps are closed. Returns the position."""
-        slot = self._index.pop(key)
+        slot = self.index.pop(key)
         position = int(self._pos[slot])
         self._pos[slot] = -1
         self._slot_at[position] = -1
         self._dead.add(position)
-        for rows in self._followers():
-            rows.touch((slot,))
-        self._touched()
+        self._mark((slot,))
+        self._moved()
         return position
 
-    def _rename(self, old: Key, new: Key) -> None:
-        slot = self._index.rename(old, new)
+    def rename(self, old: Key, new: Key, key: tuple[str, ...]) -> None:
+        """Gives the row another key, in its place. `key`: the key columns."""
+        slot = self.index.rename(old, new)
         where = self._pos[[slot]]
-        self._touched()
-        for name, value in zip(self.key, (new,) if len(self.key) == 1 else new, strict=True):
-            column = self._columns[name]
+        self._moved()
+        for name, value in zip(key, (new,) if len(key) == 1 else new, strict=True):
+            column = self.columns[name]
             column.own(self._start)
-            column.write(where, *parse(column.kind, [value]))
-        for rows in self._followers():
-            rows.touch((slot,))
+            column.write(where, *column.kind.parse([value]))
+        self._mark((slot,))
 
-    def _squeeze(self) -> None:
+    def clear(self) -> None:
+        self._moved()
+        for column in self.columns.values():
+            column.own(0)
+            column.write_null(slice(0, self._end))
+            column.nulls = False
+        self._slot_at[: self._end] = -1
+        self._pos[:] = -1
+        self._start = self._end = 0
+        self._dead.clear()
+        self.index.clear()
+        self._reset()
+
+    # -- columns ------------------------------------------------------------------------------------------------------
+
+    def reshape(self, specs: Sequence[ColumnSpec]) -> bool:
+        """Makes these the columns: new ones are null, and values of another kind are converted. Whether any changed."""
+        if [spec.name for spec in specs] == list(self.columns) and all(
+            spec.kind.same_as(self.columns[spec.name].kind) for spec in specs
+        ):
+            return False
+        self._moved()
+        before, rows = self.columns, slice(self._start, self._end)
+        self.columns = {}
+        for spec in specs:
+            old = before.get(spec.name)
+            if old is not None and spec.kind.same_as(old.kind):
+                self.columns[spec.name] = old
+                continue
+            new = self.columns[spec.name] = ColumnData(*spec, self._capacity)
+            new.write_null(rows)
+            if old is not None:  # through JSON values, as if they had been sent under the new type
+                mask = None if old.mask is None else old.mask[rows]
+                try:
+                    new.write(rows, *new.kind.parse(old.kind.to_record(old.data[rows], mask)))
+                except (ValueError, TypeError, OverflowError):
+                    pass  # no meaning under the new type: null until the row is read again
+        self._reset()
+        return True
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+
+    def _reserve(self, count: int) -> None:
+        if self._end + count > self._capacity:
+            live = self._end - self._start
+            self._capacity = max(2 * (live + count), _FIRST_CAPACITY)
+            for column in self.columns.values():
+                column.move(self._start, self._end, self._capacity)
+            slot_at = np.zeros(self._capacity, dtype=np.int64)
+            slot_at[:live] = self._slot_at[self._start : self._end]
+            self._slot_at = slot_at
+            if self._start:
+                slots = slot_at[:live]
+                self._pos[slots[slots >= 0]] -= self._start
+                self._dead = {position - self._start for position in self._dead}
+                self.removed_before += self._start
+            self._start, self._end = 0, live
+        slots_needed = self.index.end + count
+        if slots_needed > len(self._pos):
+            pos = np.zeros(2 * slots_needed, dtype=np.int64)
+            pos[: len(self._pos)] = self._pos
+            self._pos = pos
+
+    def squeeze_if_sparse(self) -> None:
+        if len(self._dead) * 4 > self._end - self._start and len(self._dead) > _FEW_GAPS:
+            self.squeeze()
+
+    def squeeze(self) -> None:
         """Closes the gaps that deleted rows left. Gaps at the front cost nothing: the rows just begin later."""
         dead = self._dead
         while self._start in dead:
             dead.discard(self._start)
             self._start += 1
-        self._touched()
-        for column in self._columns.values():
-            column.shown = None
+        self._moved()
+        for column in self.columns.values():
+            column.forget()
         if not dead:
             return
         if len(dead) <= _FEW_GAPS:
@@ -227,7 +334,7 @@ class Rows:
         else:
             first, end = min(dead), self._end
             keep = self._slot_at[first:end] >= 0
-            for column in self._columns.values():
+            for column in self.columns.values():
                 column.squeeze(first, end, keep)
             slots = self._slot_at[first:end][keep]
             self._end = first + len(slots)
@@ -250,8 +357,8 @@ class Rows:
             freed = slice(self._end - count, self._end)
             self._end -= count
         moves = [(first, end, by) for first, end, by in moves if first < end]
-        for column in self._columns.values():
-            column.shift(gaps, moves, freed)
+        for column in self.columns.values():
+            column.shift(moves, freed)
         for first, end, by in moves:
             slots = self._slot_at[first:end].copy()
             self._slot_at[first + by : end + by] = slots
@@ -259,7 +366,8 @@ class Rows:
         self._slot_at[freed] = -1
 
 
-def _spread(data: Array, mask: Array | None, some: Array) -> tuple[Array, Array | None]:
+def _spread(values: Values, some: Array) -> Values:
+    data, mask = values
     full = np.zeros(len(some), dtype=data.dtype) if data.dtype != object else np.full(len(some), None, dtype=object)
     full[some] = data
     if mask is None:

@@ -9,8 +9,6 @@ import numpy as np
 from .delta import Key
 from .store import Store
 
-_WHOLE = ("int16", "int32", "int64")
-
 
 class Slice(NamedTuple):
     """Keys next to each other: `test` says in the filter grammar which rows of the database belong here, `keys` are
@@ -34,7 +32,7 @@ class Slices:
         if len(store.key) != 1:
             return False
         name = store.key[0]
-        return store.kinds[name] in _WHOLE or any(c.name == name and c.type == "uuid" for c in store.columns)
+        return store.kinds[name].whole or any(c.name == name and c.type == "uuid" for c in store.columns)
 
     def next(self, store: Store) -> Slice:
         """The next keys in order, from the first again after the last."""
@@ -42,7 +40,7 @@ class Slices:
         _, block = store.values(store.slots(), [name])
         kind, values, _ = block[name]
         found: list[Any]
-        if kind in _WHOLE:
+        if kind.whole:
             ahead = values if self._after is None else values[values > self._after]
             if len(ahead) > self._size:
                 ahead = np.partition(ahead, self._size - 1)[: self._size]

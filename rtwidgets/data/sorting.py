@@ -1,47 +1,71 @@
 """Rows in sorted order, kept up to date change by change.
 
-Nulls count as the largest value, as in Postgres (last when ascending, first when descending); equal rows keep the
-order of arrival.
-Text sorts by code point, not by the database's collation; an enum by its labels' order.
+Nulls count as the largest value, as in Postgres (last when ascending, first when descending); equal rows keep the order
+of arrival. Each kind of column sorts as Postgres sorts its type, text as in the collation "C": by code point.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 
-from .column_kinds import TEXT_NA, TIMES, Array
-from .columns import ColumnData
+from .column_kinds import Array, ColumnKind
 
 Sort = tuple[tuple[str, bool], ...]
 """Columns to sort by, each with whether it descends."""
 
 
+class Sortable(Protocol):
+    """The values of a column, by position."""
+
+    @property
+    def kind(self) -> ColumnKind: ...
+    @property
+    def data(self) -> Array: ...
+    @property
+    def mask(self) -> Array | None: ...
+
+
+_PART = re.compile(r'\s*(-?)(?:"((?:[^"]|"")+)"|([^\s.,"-][^\s.,"]*))((?:[\s.]+[A-Za-z]+)*)\s*')
+
+
 def parse_order(order: str | Sequence[str | tuple[str, bool]] | None) -> Sort:
-    """`"created_at.desc,id"`, `["-created_at", "id"]` or `[("created_at", True)]` as a sort. Raises ValueError."""
+    """`"created_at desc, id"`, `["-created_at", "id"]` or `[("created_at", True)]` as a sort.
+
+    A name with a dot, a comma or a blank stands in double quotes, as in SQL, or in a pair. Raises ValueError.
+    """
     if not order:
         return ()
-    parts: Sequence[str | tuple[str, bool]] = order.split(",") if isinstance(order, str) else order
     found: list[tuple[str, bool]] = []
-    for part in parts:
-        if not isinstance(part, str):
-            found.append((part[0], bool(part[1])))
-            continue
-        name, *how = part.strip().replace(" ", ".").split(".")
-        words = {word.lower() for word in how if word}
-        descending = "desc" in words or name.startswith("-")
-        unknown = words - {"asc", "desc", "nullsfirst" if descending else "nullslast"}
-        if unknown or not name.removeprefix("-") or words >= {"asc", "desc"}:
-            raise ValueError(
-                f'order is "column" or "column desc", several joined by commas, not {part.strip()!r} '
-                "(nulls stand where Postgres puts them: last, or first where it descends)"
-            )
-        found.append((name.removeprefix("-"), descending))
+    for part in [order] if isinstance(order, str) else order:
+        found += _parse_text(part) if isinstance(part, str) else [(part[0], bool(part[1]))]
     return tuple(found)
+
+
+def _parse_text(text: str) -> list[tuple[str, bool]]:
+    found: list[tuple[str, bool]] = []
+    at = 0
+    while True:
+        part = _PART.match(text, at)
+        words = set(re.findall("[a-z]+", part[4].lower())) if part else set[str]()
+        descending = part is not None and ("desc" in words or part[1] == "-")
+        unknown = words - {"asc", "desc", "nullsfirst" if descending else "nullslast"}
+        ends = part is not None and text[part.end() : part.end() + 1] in ("", ",")
+        if part is None or not ends or unknown or words >= {"asc", "desc"}:
+            wrong = text[at:].partition(",")[0].strip()
+            raise ValueError(
+                f'order is "column" or "column desc", several joined by commas, not {wrong!r} '
+                "(nulls stand where Postgres puts them: last, or first where it descends; a name with a dot, a comma "
+                "or a blank stands in double quotes)"
+            )
+        found.append((part[2].replace('""', '"') if part[2] is not None else part[3], descending))
+        if part.end() == len(text):
+            return found
+        at = part.end() + 1
 
 
 class _Down:
@@ -62,40 +86,15 @@ class _Down:
         return hash(self.value)
 
 
-def _comparable(column: ColumnData, value: Any) -> Any:
-    if column.ranks is not None:
-        return column.ranks.get(value, len(column.ranks))  # a label that is newer than what we know stands last
-    return value if column.kind in ("text", "decimal", "bytes") else str(value)
+def _codes(column: Sortable, where: Array, descending: bool) -> tuple[Array, Array]:
+    """Two integer arrays, (null, value), whose ascending order is the order wanted."""
+    data, mask = column.data[where], None if column.mask is None else column.mask[where]
+    nulls = column.kind.nulls(data, mask)
+    codes = np.where(nulls, 0, column.kind.order_codes(data, nulls))
+    return (~nulls, ~codes) if descending else (nulls, codes)  # ~v is -v-1: unlike -v it cannot overflow
 
 
-def _nulls(column: ColumnData, where: Array) -> Array:
-    data = column.data[where]
-    if column.mask is not None:
-        return column.mask[where]
-    return np.asarray(pd.isna(data))
-
-
-def _codes(column: ColumnData, where: Array, descending: bool) -> tuple[Array, Array]:
-    """Two integer or float arrays, (null, value), whose ascending order is the order wanted."""
-    data, nulls = column.data[where], _nulls(column, where)
-    if column.kind in TIMES:
-        data = data.view("int64")
-    elif data.dtype == object:
-        values = np.empty(len(data), dtype=object)
-        values[:] = [
-            None if gone else _comparable(column, v) for v, gone in zip(data.tolist(), nulls.tolist(), strict=True)
-        ]
-        data = np.asarray(pd.factorize(values, sort=True)[0])
-    elif data.dtype == bool:
-        data = data.view("int8")
-    data = np.where(nulls, 0, data)
-    if descending:
-        # ~v is -v-1: unlike -v it cannot overflow
-        return ~nulls, -data if data.dtype.kind == "f" else ~data
-    return nulls, data
-
-
-def sort_positions(columns: dict[str, ColumnData], sort: Sort, where: Array) -> Array:
+def sort_positions(columns: Mapping[str, Sortable], sort: Sort, where: Array) -> Array:
     """The positions in `where` (which are in order of arrival), sorted."""
     layers: list[Array] = []
     for name, descending in sort:
@@ -104,52 +103,44 @@ def sort_positions(columns: dict[str, ColumnData], sort: Sort, where: Array) -> 
     return where[np.lexsort(layers[::-1])] if layers else where
 
 
-def rank(columns: dict[str, ColumnData], sort: Sort, position: int) -> tuple[Any, ...]:
+def rank(columns: Mapping[str, Sortable], sort: Sort, position: int) -> tuple[Any, ...]:
     """What `sort_positions` sorts by, of one row, as something that compares; the position comes last."""
     parts: list[Any] = []
     for name, descending in sort:
         column = columns.get(name)
         if column is None:
             continue
-        value: Any = column.data[position]
-        masked = column.mask is not None and bool(column.mask[position])
-        null = masked or value is None or value is TEXT_NA or bool(value != value)
-        if null:
+        value = column.data[position : position + 1].tolist()[0]
+        if column.kind.is_null(value) if column.mask is None else column.mask[position]:
             parts += [not descending, 0]
             continue
-        if column.kind in TIMES:
-            value = int(np.datetime64(value, "us").view("int64"))
-        elif column.data.dtype == object:
-            value = _comparable(column, value)
-        else:
-            value = column.data[position : position + 1].tolist()[0]
-        parts += [descending, _Down(value) if descending else value]
+        key = column.kind.order_key(value)
+        parts += [descending, _Down(key) if descending else key]
     return (*parts, position)
 
 
 class SortedRows:
-    """Slots in sorted order. `touch` marks slots that came, went or changed a sorted value; `slots()` puts them
-    right.
-    """
+    """Slots in sorted order. `mark` notes slots that came, went or changed a sorted value; `slots()` puts them in
+    place."""
 
     def __init__(self, sort: Sort) -> None:
         self.sort = sort
-        self.names = {name for name, _ in sort}
+        self.names: frozenset[str] | None = frozenset(name for name, _ in sort)
         self._slots: Array | None = None
         self._dirty: set[int] = set()
 
-    def touch(self, slots: Sequence[int]) -> None:
+    def mark(self, slots: Iterable[int]) -> None:
         if self._slots is not None:
             self._dirty.update(slots)
             if len(self._dirty) > 64 + len(self._slots) // 200:
                 self._slots = None  # past this, sorting all again is faster
                 self._dirty.clear()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         self._slots = None
         self._dirty.clear()
 
-    def slots(self, columns: dict[str, ColumnData], arrival: Array, slot_at: Array, pos: Array) -> Array:
+    def slots(self, columns: Mapping[str, Sortable], arrival: Array, slot_at: Array, pos: Array) -> Array:
         """`arrival`: living positions in order; `slot_at`: slot by position; `pos`: position by slot, -1 where dead."""
         if self._slots is None:
             self._slots = slot_at[sort_positions(columns, self.sort, arrival)]

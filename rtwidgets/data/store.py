@@ -1,10 +1,10 @@
-"""The keyed table: typed columns, an index from key to slot, and frames over the same memory that never change."""
+"""The keyed table: changed by batches of changes, read as DataFrames that never change and as windows of rows."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 from weakref import WeakSet
 
 import numpy as np
@@ -12,29 +12,46 @@ import pandas as pd
 
 from ..protocol.messages import Change, Column
 from .batch import Batch
-from .column_kinds import TIMES, Array, Kind, is_known, keys_of, kind_of, parse, to_json, to_pandas, to_python
-from .columns import ColumnData
-from .dataframes import frame_of, guard
-from .delta import Block, Delta, DeltaListener, Key
-from .rows import Row, Rows
+from .column_kinds import Array, Block, ColumnKind, Numeric
+from .dataframes import frame_of_block
+from .delta import Delta, DeltaListener, Key, Row
+from .rows import RowListener, Rows
+from .schema import ColumnSpec, Schema
 from .sorting import Sort, parse_order, rank
-from .view_filter import ViewFilter
+
+__all__ = ["RowFilter", "Store"]
 
 
-class Store(Rows):
+class RowFilter(Protocol):
+    """Which rows a view shows; see `ViewFilter`."""
+
+    def keep(self, slots: Array) -> Array:
+        """Which of these rows pass, as far as it is known. The caller has the store's lock."""
+        ...
+
+
+class Store:
     """A table keyed by `key`, changed by batches of `Change` and read as DataFrames or windows. Safe to use from any
     thread.
 
-    `select` keeps to these columns (the key always stays). `order` (see `parse_order`) is the order of rows in `df()`
-    and `window()`; without it they stand as they arrived. `limit` keeps that many rows: the first ones in `order`, else
-    those that arrived last. With `append_only` there may be no key columns: the key of a row is its number in order of
-    arrival, and whatever would change or delete a row counts as unreadable. `bases`: of domains, by name, what they
-    are made of. `labels`: of enums, by name, their labels in order.
-
-    A row takes its values (1 to 8 bytes each, with one more where the type has no null of its own; a pointer and the
-    Python object for text, decimals, bytes and json), room to grow by as much again, and about 40 bytes for key, slot
-    and place; some 200 where keys are not whole numbers close to each other. With an `order`, its values twice.
+    Memory: each value takes 1 to 8 bytes, and one more where the type has no null of its own; text, decimals, bytes and
+    json take a pointer and the Python object. As much again is room to grow. Key, slot and place take about 40 bytes a
+    row, some 200 where keys are not whole numbers close to each other. With an `order`, values take twice as much.
     Measured (`bench.table`): 188 bytes a row at a million rows of six columns.
+
+    Args:
+        columns: the columns as the table's description has them.
+        key: the key columns. Only with `append_only` there may be none.
+        numeric: whether numeric columns hold floats or exact Decimals.
+        select: keep these columns only, and the key.
+        order: the order of rows in `df()` and `window()` (see `parse_order`); without it they stand as they arrived.
+        limit: keep that many rows: the first ones in `order`, else those that arrived last.
+        append_only: the key of a row is its number in order of arrival, and whatever would change or delete a row
+            counts as unreadable.
+        bases: of domains, by name, what they are made of.
+        labels: of enums, by name, their labels in order.
+
+    Raises ValueError where there is no key, or a key column is not among the columns.
     """
 
     def __init__(
@@ -42,7 +59,7 @@ class Store(Rows):
         columns: Sequence[Column],
         key: Sequence[str],
         *,
-        numeric: Literal["float", "decimal"] = "float",
+        numeric: Numeric = "float",
         select: Sequence[str] | None = None,
         order: str | Sequence[str | tuple[str, bool]] | None = None,
         limit: int | None = None,
@@ -50,47 +67,70 @@ class Store(Rows):
         bases: Mapping[str, str] | None = None,
         labels: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        super().__init__()
         if not key and not append_only:
             raise ValueError("a keyed table needs a key: give the table a primary key, or name the columns in key=")
         self.key = tuple(key)
-        self.numeric: Literal["float", "decimal"] = numeric
         self.order: Sort = parse_order(order)
         self.limit = limit
         self.revision = 0
-        self._bases, self._labels = dict(bases or {}), dict(labels or {})
         self.lock = threading.RLock()
+        self._schema = Schema(key, numeric=numeric, select=select, bases=bases, labels=labels)
+        self._rows = Rows()
         self._listeners: WeakSet[DeltaListener] = WeakSet()
-        self._select = None if select is None else {*select, *self.key}
-        self._declared: list[Column] | None = None
-        self._next = 0  # number of the next row, where rows have no key
-        self._where: Array | None = None
-        """Where the rows of the frame handed out last stood, of a table with an order."""
+        self._serial = 0
+        """The number of the next row, where rows have no key."""
         self._horizon: tuple[Any, ...] | None = None
         """Rank of the first row that the limit is known to have left out; None where it left out none."""
-        for column in columns:
-            self._add_column(column)
-        missing = [name for name in self.key if name not in self._columns]
+        self._rows.reshape(self._schema.resolve(columns))
+        missing = [name for name in self.key if name not in self._rows.columns]
         if missing and columns:
-            raise ValueError(f"key column {missing[0]!r} is not among the columns {', '.join(self._columns)}")
+            raise ValueError(f"key column {missing[0]!r} is not among the columns {', '.join(self._rows.columns)}")
 
-    # -- reading -------------------------------------------------------------------------------------------------------
+    @classmethod
+    def of(cls, specs: Sequence[ColumnSpec], key: Sequence[str], *, order: Sort = ()) -> Store:
+        """An empty store whose columns are of these kinds: that of a derived view."""
+        store = cls([], key, order=order)
+        store.reshape(specs)
+        return store
+
+    # -- what it has --------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._rows)
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self.keys())
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._index
+        return key in self._rows.index
 
     @property
     def columns(self) -> list[Column]:
-        return [Column(column.name, column.pg_type) for column in self._columns.values()]
+        return [Column(column.name, column.pg_type) for column in self._rows.columns.values()]
+
+    @property
+    def kinds(self) -> dict[str, ColumnKind]:
+        return {name: column.kind for name, column in self._rows.columns.items()}
+
+    @property
+    def specs(self) -> list[ColumnSpec]:
+        return [ColumnSpec(name, column.pg_type, column.kind) for name, column in self._rows.columns.items()]
+
+    def unordered(self, sort: Sequence[tuple[str, bool]] | None = None) -> list[str]:
+        """Of the columns of this sort (by default `order`), those whose type Postgres orders in a way that is not known
+        here: rows stand by their text instead."""
+        kinds, wanted = self.kinds, self.order if sort is None else sort
+        return [name for name, _ in wanted if name in kinds and not kinds[name].ordered]
+
+    def keys(self) -> list[Key]:
+        """The keys in order of arrival."""
+        with self.lock:
+            return self._rows.keys_at(self._rows.living())
+
+    # -- the limit ----------------------------------------------------------------------------------------------------
 
     def more(self, more: bool) -> None:
-        """Whether the source holds further rows, which all sort after those that were loaded."""
+        """Whether the source has further rows, which all sort after those that were loaded."""
         with self.lock:
             self._horizon = self._last_rank() if more and self.order and len(self) else None
 
@@ -103,99 +143,43 @@ class Store(Rows):
             return len(self) < self.limit or self._last_rank() > self._horizon
 
     def _last_rank(self) -> tuple[Any, ...]:
-        return rank(self._columns, self.order, int(self._sorted(self.order)[-1]))[:-1]
+        return self._rank(int(self._rows.sorted(self.order)[-1]))
 
-    def keys(self) -> list[Key]:
-        """The keys in order of arrival."""
-        with self.lock:
-            return self._index.keys(self._slot_at[self._living()])
+    def _rank(self, position: int) -> tuple[Any, ...]:
+        return rank(self._rows.columns, self.order, position)[:-1]
+
+    # -- frames and rows ----------------------------------------------------------------------------------------------
 
     def df(self) -> pd.DataFrame:
         """All rows as a frame that later changes never touch; shares memory with the table, so it costs no copy."""
         with self.lock:
-            if self._shown is None:
-                if self._dead:
-                    self._squeeze()
-                if self.order:
-                    where, before = self._sorted(self.order), self._where
-                    again = before is not None and np.array_equal(where, before)
-                    self._where = where
-                    self._shown = {name: column.arranged(where, again) for name, column in self._columns.items()}
-                else:
-                    self._shown = {name: c.show(self._start, self._end) for name, c in self._columns.items()}
-            return guard(frame_of(self._shown, len(self)))
+            return self._rows.frame(self.order)
 
     def row(self, key: Key) -> Row | None:
-        """One row as values like those that JSON carries (times in ISO form, Decimals and integers exact)."""
+        """One row as a change message carries it (times in ISO form, Decimals and integers exact)."""
         with self.lock:
-            slot = self._index.get(key)
-            return None if slot is None else self._row_at(int(self._pos[slot]))
+            position = self._rows.position(key)
+            return None if position is None else self._rows.record_at(position)
 
-    def take(self, keys: Sequence[Key], *, arrange: bool = False) -> pd.DataFrame:
-        """These rows as a frame of their own, in the order given or that of arrival; unknown keys are passed over."""
+    def select(self, keys: Sequence[Key], *, arrange: bool = False) -> pd.DataFrame:
+        """These rows as a frame of their own, in the order given or, with `arrange`, that of arrival; unknown keys are
+        passed over."""
         with self.lock:
-            slots = [self._index[key] for key in keys if key in self._index]
-            where = self._pos[slots] if slots else np.empty(0, dtype=np.int64)
+            slots = self._rows.index.find(keys)
+            where = self._rows.positions(slots[slots >= 0])
             if arrange:
                 where.sort()
-            arrays = {name: to_pandas(c.kind, *c.take(where)) for name, c in self._columns.items()}
-        return frame_of(arrays, len(where))
+            return frame_of_block(self._rows.values_at(where), len(where))
 
-    def slots(self) -> Array:
-        """The rows' slots, in order of arrival. A row keeps its slot for life; afterwards another may get it."""
+    def filtered(
+        self, *, sort: Sequence[tuple[str, bool]] | None = None, view_filter: RowFilter | None = None
+    ) -> pd.DataFrame:
+        """The rows that `view_filter` leaves, sorted as `window` would, as a frame of their own."""
         with self.lock:
-            return self._slot_at[self._living()]
-
-    def slots_in_order(self) -> Array:
-        """The rows' slots, as the rows stand in `df()`."""
-        with self.lock:
-            return self._slot_at[self._sorted(self.order) if self.order else self._living()]
-
-    def held(self, slots: int) -> Array:
-        """Of the slots below this number, which hold a row."""
-        with self.lock:
-            found = np.zeros(slots, dtype=bool)
-            known = min(slots, self._index.end)
-            found[:known] = self._pos[:known] >= 0
-            return found
-
-    def find(self, keys: Sequence[Key]) -> Array:
-        """The slots of these keys, -1 for those that are not here."""
-        with self.lock:
-            return self._index.find(keys)
-
-    @property
-    def slots_end(self) -> int:
-        """Every slot is below this."""
-        return self._index.end
-
-    def values(self, slots: Array, names: Iterable[str] | None = None) -> tuple[Array, Block]:
-        """Of these slots those that hold rows, and their values in these columns, None for all."""
-        with self.lock:
-            where = self._pos[slots]
-            slots, where = slots[where >= 0], where[where >= 0]
-            wanted = self._columns if names is None else [name for name in names if name in self._columns]
-            return slots, {name: (self._columns[name].kind, *self._columns[name].take(where)) for name in wanted}
-
-    def follow(self, narrow: ViewFilter) -> None:
-        """Tells this one which rows come, go and change, for as long as somebody else holds it."""
-        self._narrows.add(narrow)
-
-    def add_listener(self, listener: DeltaListener) -> None:
-        """Calls `listener.apply` with each delta, for as long as something else holds the listener."""
-        self._listeners.add(listener)
-
-    @property
-    def kinds(self) -> dict[str, Kind]:
-        return {name: column.kind for name, column in self._columns.items()}
-
-    def at(self, slots: Array, columns: Iterable[str]) -> pd.DataFrame:
-        """Some columns of the rows in these slots, as a frame of their own."""
-        with self.lock:
-            where = self._pos[slots]
-            kinds = {name: self._columns[name] for name in columns}
-            arrays = {name: to_pandas(c.kind, *c.take(where)) for name, c in kinds.items()}
-        return frame_of(arrays, len(where))
+            where = self._ordered(sort)
+            if view_filter is not None:
+                where = where[view_filter.keep(self._rows.slots_at(where))]
+            return frame_of_block(self._rows.values_at(where), len(where))
 
     def window(
         self,
@@ -204,35 +188,30 @@ class Store(Rows):
         *,
         sort: Sequence[tuple[str, bool]] | None = None,
         columns: Sequence[str] | None = None,
-        narrow: ViewFilter | None = None,
+        view_filter: RowFilter | None = None,
         tail: bool = False,
-        hold: Sequence[tuple[Key, int]] = (),
+        anchors: Sequence[tuple[Key, int]] = (),
     ) -> dict[str, Any]:
         """Rows [start, stop) as columns that JSON can carry: `{"revision", "total", "shown", "start", "keys",
         "columns": {name: [...]}}`.
 
-        `sort` holds (column, descending) pairs. `narrow` leaves rows out, `shown` counts those that stay. `tail` gives
-        as many rows from the end instead. `hold` names rows and the places that they had: the window moves as the first
-        of them that is still there has moved. Integers past 2**53 and Decimals are strings, times ISO, NaN null.
+        `sort` has (column, descending) pairs. `view_filter` leaves rows out, `shown` counts those that stay. `tail`
+        gives as many rows from the end instead. `anchors` are rows and the places that they had: the window moves as
+        the first of them that is still there has moved. Integers past 2**53 and Decimals are strings, times ISO.
         """
+        rows = self._rows
         with self.lock:
-            wanted: Sort = tuple((name, bool(down)) for name, down in sort) if sort else self.order
-            positions = self._sorted(wanted) if wanted else self._living()
-            if narrow is not None:
-                positions = positions[narrow.keep(self._slot_at[positions])]
+            positions = self._ordered(sort)
+            if view_filter is not None:
+                positions = positions[view_filter.keep(rows.slots_at(positions))]
             start, shown = max(start, 0), len(positions)
             if tail:
                 start, stop = max(0, shown - max(stop - start, 0)), shown
-            elif hold:
-                moved = self._moved(positions, hold, ordered=not wanted)
+            elif anchors:
+                moved = self._anchored(positions, anchors, ascending=not (sort or self.order))
                 start, stop = max(start + moved, 0), max(stop + moved, 0)
             where = positions[start : max(stop, start)]
-            names = [name for name in columns if name in self._columns] if columns is not None else list(self._columns)
-            taken: Block = {}
-            for name in names:
-                column = self._columns[name]
-                taken[name] = (column.kind, *column.take(where))
-            keys = self._index.keys(self._slot_at[where])
+            block, keys = rows.values_at(where, columns), rows.keys_at(where)
             revision, total = self.revision, len(self)
         return {
             "revision": revision,
@@ -240,17 +219,19 @@ class Store(Rows):
             "shown": shown,
             "start": start,
             "keys": keys,
-            "columns": {name: to_json(kind, data, mask) for name, (kind, data, mask) in taken.items()},
+            "columns": {name: kind.to_json(data, mask) for name, (kind, data, mask) in block.items()},
         }
 
-    def _moved(self, positions: Array, hold: Sequence[tuple[Key, int]], *, ordered: bool) -> int:
+    def _ordered(self, sort: Sequence[tuple[str, bool]] | None) -> Array:
+        return self._rows.sorted(tuple((name, bool(down)) for name, down in sort) if sort else self.order)
+
+    def _anchored(self, positions: Array, anchors: Sequence[tuple[Key, int]], *, ascending: bool) -> int:
         """By how many places the first of these rows that is still there has moved."""
-        for key, place in hold:
-            slot = self._index.get(key)
-            if slot is None:
+        for key, place in anchors:
+            position = self._rows.position(key)
+            if position is None:
                 continue
-            position = int(self._pos[slot])
-            if ordered:
+            if ascending:
                 at = int(np.searchsorted(positions, position))
                 if at < len(positions) and positions[at] == position:
                     return at - place
@@ -260,160 +241,157 @@ class Store(Rows):
                     return int(found[0]) - place
         return 0
 
-    def shown(
-        self, *, sort: Sequence[tuple[str, bool]] | None = None, narrow: ViewFilter | None = None
-    ) -> pd.DataFrame:
-        """The rows that `narrow` leaves, sorted as `window` would, as a frame of their own."""
-        with self.lock:
-            wanted: Sort = tuple((name, bool(down)) for name, down in sort) if sort else self.order
-            slots = self._slot_at[self._sorted(wanted) if wanted else self._living()]
-            return self.at(slots if narrow is None else slots[narrow.keep(slots)], list(self._columns))
+    # -- slots: for what is kept up to date row by row ----------------------------------------------------------------
 
-    # -- writing -------------------------------------------------------------------------------------------------------
+    @property
+    def slots_end(self) -> int:
+        """Every slot is below this."""
+        return self._rows.index.end
+
+    def slots(self, *, ordered: bool = False) -> Array:
+        """The rows' slots, in order of arrival or as the rows stand in `df()`. A row keeps its slot for life;
+        afterwards another may get it."""
+        with self.lock:
+            return self._rows.slots_at(self._rows.sorted(self.order if ordered else ()))
+
+    def occupied(self, slots: int) -> Array:
+        """Of the slots below this number, which have a row."""
+        with self.lock:
+            found = np.zeros(slots, dtype=bool)
+            known = min(slots, self.slots_end)
+            found[:known] = self._rows.positions(slice(known)) >= 0
+            return found
+
+    def find(self, keys: Sequence[Key]) -> Array:
+        """The slots of these keys, -1 for those that are not here."""
+        with self.lock:
+            return self._rows.index.find(keys)
+
+    def values(self, slots: Array, names: Iterable[str] | None = None) -> tuple[Array, Block]:
+        """Of these slots those that have rows, and their values in these columns, None for all."""
+        with self.lock:
+            where = self._rows.positions(slots)
+            here = where >= 0
+            return slots[here], self._rows.values_at(where[here], names)
+
+    def frame_at(self, slots: Array, names: Iterable[str]) -> pd.DataFrame:
+        """Some columns of the rows in these slots, as a frame of their own."""
+        with self.lock:
+            return frame_of_block(self._rows.values_at(self._rows.positions(slots), names), len(slots))
+
+    def register(self, listener: RowListener) -> Callable[[], None]:
+        """Marks rows that come, go or change with the listener, until what is returned is called or nobody else refers
+        to it."""
+        with self.lock:
+            return self._rows.register(listener)
+
+    def add_listener(self, listener: DeltaListener) -> None:
+        """Calls `listener.apply` with each delta, for as long as something else refers to the listener."""
+        with self.lock:
+            self._listeners.add(listener)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
 
     def apply(self, changes: Sequence[Change]) -> Delta:
         """Applies changes in order, as one batch: rows are written column by column."""
         with self.lock:
-            batch = Batch(self)
-            batch.take(changes)
+            batch = self._batch()
+            batch.apply(changes)
             return self._finish(batch)
 
-    def load(self, rows: Iterable[Row], columns: Sequence[Column] | None = None) -> Delta:
-        """Throws everything away and takes these rows, and these columns where they are given."""
+    def load(
+        self,
+        rows: Iterable[Row],
+        columns: Sequence[Column] | None = None,
+        *,
+        bases: Mapping[str, str] | None = None,
+        labels: Mapping[str, Sequence[str]] | None = None,
+    ) -> Delta:
+        """Replaces all rows by these, and the columns by these where they are given."""
         with self.lock:
-            batch = Batch(self)
-            self._empty(batch)
-            if columns:
-                self._redescribe(columns, batch)
-            self._merge(rows, batch)
+            batch = self._batch()
+            batch.clear()
+            self._describe(batch, columns, bases, labels)
+            batch.merge(rows)
             return self._finish(batch)
 
-    def resync(self, rows: Iterable[Row], columns: Sequence[Column] | None = None) -> Delta:
+    def resync(
+        self,
+        rows: Iterable[Row],
+        columns: Sequence[Column] | None = None,
+        *,
+        bases: Mapping[str, str] | None = None,
+        labels: Mapping[str, Sequence[str]] | None = None,
+    ) -> Delta:
         """Makes the table equal to `rows`, changing (and reporting) only what differs."""
         with self.lock:
-            batch = Batch(self)
-            if columns:
-                self._redescribe(columns, batch)
+            batch, index = self._batch(), self._rows.index
+            self._describe(batch, columns, bases, labels)
             rows = list(rows)
-            if not self.key and 0 not in self._index:
-                self._empty(batch)  # the limit has taken the first rows: which those are now, no number tells
-            self._next = 0
-            gone = set(self._index).difference(keys_of(rows, self.key))
-            for key in [key for key in self._index if key in gone] if gone else ():
+            if not self.key and 0 not in index:
+                batch.clear()  # the limit has removed the first rows: which those are now, no number says
+            batch.serial = 0
+            gone = set(index).difference(batch.keys_of(rows))
+            for key in [key for key in index if key in gone] if gone else ():
                 batch.delete(key)
-            self._merge(rows, batch)
+            batch.merge(rows)
             return self._finish(batch)
 
     def upsert(self, rows: Iterable[Row]) -> Delta:
         """Inserts rows, or merges them into those with the same key: what was read again by key."""
         with self.lock:
-            batch = Batch(self)
-            self._merge(rows, batch)
+            batch = self._batch()
+            batch.merge(rows)
             return self._finish(batch)
 
     def remove(self, keys: Iterable[Key]) -> Delta:
-        """Deletes rows by key; keys that the table does not hold are passed over."""
+        """Deletes rows by key; unknown keys are passed over."""
         with self.lock:
-            batch = Batch(self)
+            batch = self._batch()
             for key in keys:
-                if key in self._index:
+                if key in self._rows.index:
                     batch.delete(key)
             return self._finish(batch)
 
-    def _merge(self, rows: Iterable[Row], batch: Batch) -> None:
-        rows = list(rows)
-        index = self._index
-        self._next += len(rows)
-        for key, row in zip(keys_of(rows, self.key), rows, strict=True):
-            (batch.updates if key in index else batch.inserts)[key] = row
-        batch.flush()
+    def reshape(self, specs: Sequence[ColumnSpec]) -> Delta:
+        """Makes these the columns: new ones are null, and values of another kind are converted."""
+        with self.lock:
+            batch = self._batch()
+            batch.reshape(specs)
+            return self._finish(batch)
 
-    def _empty(self, batch: Batch) -> None:
-        batch.clear()
-        self._clear()
-        self._next = 0
+    def _batch(self) -> Batch:
+        return Batch(self._rows, self._schema, self._serial)
+
+    def _describe(
+        self,
+        batch: Batch,
+        columns: Sequence[Column] | None,
+        bases: Mapping[str, str] | None,
+        labels: Mapping[str, Sequence[str]] | None,
+    ) -> None:
+        if columns:
+            specs = self._schema.describe(columns, bases, labels)
+            if {spec.name for spec in specs}.issuperset(self.key):
+                batch.reshape(specs)
 
     def _finish(self, batch: Batch) -> Delta:
         if self.limit is not None and len(self) > self.limit:
             excess = len(self) - self.limit
-            positions = self._sorted(self.order)[self.limit :] if self.order else self._living()[:excess]
+            positions = self._rows.sorted(self.order)
+            positions = positions[self.limit :] if self.order else positions[:excess]
             if self.order:
-                left_out = rank(self._columns, self.order, int(positions[0]))[:-1]
+                left_out = self._rank(int(positions[0]))
                 self._horizon = left_out if self._horizon is None else min(self._horizon, left_out)
-            for key in self._index.keys(self._slot_at[positions]):
+            for key in self._rows.keys_at(positions):
                 batch.delete(key)
         delta = batch.delta()
+        self._serial = batch.serial
         if delta:
             self.revision += 1
         delta.revision = self.revision
         if delta:
             for listener in list(self._listeners):
                 listener.apply(delta)
-        if len(self._dead) * 4 > self._end - self._start and len(self._dead) > 64:
-            self._squeeze()
+        self._rows.squeeze_if_sparse()
         return delta
-
-    # -- columns -------------------------------------------------------------------------------------------------------
-
-    def _add_column(self, column: Column) -> None:
-        if self._select is None or column.name in self._select:
-            kind = self._kind_of(column)
-            self._columns[column.name] = ColumnData(
-                column.name, column.type, kind, self._capacity, self._labels.get(column.type)
-            )
-
-    def _kind_of(self, column: Column) -> Kind:
-        return kind_of(self._bases.get(column.type, column.type), numeric=self.numeric)
-
-    def _declare(self, change: Change, batch: Batch) -> None:
-        """Follows the columns that a change declares, where they differ from ours."""
-        declared = change.columns
-        if not declared or declared is self._declared or (change.errors and any("413" not in e for e in change.errors)):
-            return
-        if self._declared is None or declared != self._declared:
-            if self._declared is None:
-                # The first change may name a domain where the description named what it is made of.
-                for column in declared:
-                    known = self._columns.get(column.name)
-                    if known is not None and not is_known(column.type) and is_known(known.pg_type):
-                        self._bases.setdefault(column.type, known.pg_type)
-            self._set_columns(declared, batch)
-            self._declared = declared
-
-    def _redescribe(self, columns: Sequence[Column], batch: Batch) -> None:
-        self._set_columns(columns, batch)
-        self._declared = None  # whoever described it may be behind: the next change knows
-
-    def _set_columns(self, declared: Sequence[Column], batch: Batch) -> None:
-        wanted = {c.name: c for c in declared if self._select is None or c.name in self._select}
-        if not all(name in wanted for name in self.key):
-            return  # a key column dropped or renamed: the reader of the table must decide, we keep what we have
-        if list(wanted) == list(self._columns) and all(
-            self._kind_of(c) == self._columns[name].kind for name, c in wanted.items()
-        ):
-            return
-        batch.flush()
-        self._touched()
-        before, self._columns = self._columns, {}
-        for name, column in wanted.items():
-            self._add_column(column)
-            old, new = before.get(name), self._columns[name]
-            if old is None:
-                new.write_null(slice(self._start, self._end))
-                continue
-            if old.kind == new.kind:
-                self._columns[name] = old
-            else:  # through JSON values, as if they had been sent under the new type
-                rows = slice(self._start, self._end)
-                mask = None if old.mask is None else old.mask[rows]
-                values = to_python(old.kind, old.data[rows], mask)
-                if old.kind in TIMES or old.kind == "bytes":
-                    values = to_json(old.kind, old.data[rows], mask)
-                new.write_null(rows)
-                try:
-                    new.write(rows, *parse(new.kind, values))
-                except (ValueError, TypeError, OverflowError):
-                    pass  # no meaning under the new type: null until the row is read again
-        for rows in self._followers():
-            rows.forget()
-        batch.columns_changed = True

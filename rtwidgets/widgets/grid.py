@@ -17,7 +17,6 @@ import traitlets
 
 from ..client.log import logger
 from ..client.thread import io_loop
-from ..data.column_kinds import to_json
 from ..data.delta import Key
 from ..data.store import Store
 from ..data.view_filter import AT_ONCE, ViewFilter
@@ -75,7 +74,7 @@ class Grid(RtWidget):
     @property
     def selected_df(self) -> pd.DataFrame:
         """The selected rows, in the table's order; keys that have gone are passed over."""
-        return self.store.take([key_from_page(self.store, key) for key in self.selected], arrange=True)
+        return self.store.select([key_from_page(self.store, key) for key in self.selected], arrange=True)
 
     def state(self) -> dict[str, Any]:
         """What a person set up in the grid (`arrangement`, `selected`), as JSON can hold it: keep it for `restore`."""
@@ -232,7 +231,7 @@ class Grid(RtWidget):
         store = self.store
         request = WindowRequest.parse(view.wants, store.kinds)
         with _filtered(store, request) as view_filter:
-            window = store.window(0, len(store), sort=request.sort or None, narrow=view_filter, columns=[])
+            window = store.window(0, len(store), sort=request.sort or None, view_filter=view_filter, columns=[])
         keys: list[Key] = window["keys"]
         if given is not None:
             try:
@@ -255,7 +254,7 @@ class Grid(RtWidget):
                 place = {key: i for i, key in enumerate(store.window(0, len(store), columns=[])["keys"])}
                 wanted = sorted((key for key in wanted if key in place), key=place.__getitem__)
             _, block = store.values(store.find([key for key in wanted if key in store]), names)
-            values = [(name, to_json(*block[name])) for name in names]
+            values = [(name, block[name].to_json()) for name in names]
         size = sum(len(str(value)) for _, column in values for value in column)
         if size > ANSWER_MOST:
             raise _Refused(f"{size / 1e6:.0f} MB are too much for a page: use .selected_df")
@@ -267,7 +266,7 @@ class Grid(RtWidget):
         request = WindowRequest.parse(view.wants, store.kinds)
         # Not the view's own filter, which may not have tested all rows yet: a file has all that match.
         with _filtered(store, request) as view_filter:
-            frame = store.shown(sort=request.sort or None, narrow=view_filter)
+            frame = store.filtered(sort=request.sort or None, view_filter=view_filter)
         wanted = [name for name in list_of(columns) if name in frame]
         text = json_columns_as_text(frame[wanted or list(frame)], store).to_csv(index=False)
         if len(text) > ANSWER_MOST:
@@ -306,7 +305,7 @@ def json_columns_as_text(frame: pd.DataFrame, store: Store) -> pd.DataFrame:
     """The frame with values of json columns as JSON, and not as Python writes them."""
     frame = frame.copy(deep=False)
     for name, kind in store.kinds.items():
-        if kind == "json" and name in frame:
+        if kind.nested and name in frame:
             frame[name] = [None if value is None else json.dumps(value, ensure_ascii=False) for value in frame[name]]
     return frame
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..data.column_kinds import Kind
+from ..data.column_kinds import ColumnKind, kind_named
 from ..data.delta import Key
 from ..data.store import Store
 from .page_values import list_of
 
-_INTEGERS = ("int16", "int32", "int64")
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
@@ -23,14 +22,14 @@ def json_key(key: Key) -> Any:
 
 def key_from_page(store: Store, key: Any) -> Key:
     """A key as the store has it; None for what cannot be one."""
-    kinds: list[Kind | None] = [store.kinds.get(name) for name in store.key] or ["int64"]
+    kinds: list[ColumnKind | None] = [store.kinds.get(name) for name in store.key] or [kind_named("int64")]
     if isinstance(key, list | tuple):
         parts = list_of(key)
         return tuple(map(_part, parts, kinds)) if len(parts) == len(kinds) else None
     return _part(key, kinds[0])
 
 
-def _part(part: Any, kind: Kind | None) -> Key:
-    if isinstance(part, str) and kind in _INTEGERS and _WHOLE.fullmatch(part):
+def _part(part: Any, kind: ColumnKind | None) -> Key:
+    if isinstance(part, str) and kind is not None and kind.whole and _WHOLE.fullmatch(part):
         return int(part)
     return part if isinstance(part, str | int | float | bool) else None

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.column_kinds import Kind, to_json
+from ..data.column_kinds import ColumnKind
 from ..data.delta import Delta, Key
 from ..data.store import Store
 from ..data.view_filter import ViewFilter
@@ -50,7 +50,7 @@ class WindowRequest:
     anchor: tuple[int, Any] | None
 
     @staticmethod
-    def parse(wants: dict[str, Any], columns: dict[str, Kind]) -> WindowRequest:
+    def parse(wants: dict[str, Any], columns: dict[str, ColumnKind]) -> WindowRequest:
         """Reads what a page sent, as far as it makes sense: nothing that a page sends may raise."""
         most = min(MOST_ROWS, max(FIRST_ROWS, MOST_CELLS // max(1, len(columns))))
         start = whole_number(wants.get("start"), 0)
@@ -73,7 +73,7 @@ class WindowRequest:
         return self.search, self.filters, self.zone
 
 
-def parse_sort(wanted: Any, columns: dict[str, Kind]) -> tuple[tuple[str, bool], ...]:
+def parse_sort(wanted: Any, columns: dict[str, ColumnKind]) -> tuple[tuple[str, bool], ...]:
     """The sort that a page sent, without columns that the table has not."""
     pairs = [pair for pair in map(list_of, list_of(wanted)) if len(pair) == 2]
     return tuple((name, bool(down)) for name, down in pairs if isinstance(name, str) and name in columns)
@@ -179,8 +179,8 @@ class GridWindow:
         for name, keys in self._changes.cells.items():
             ordered = sorted(keys, key=self._changes.rows.__getitem__)
             _, block = self.store.values(self.store.find(ordered), [name])
-            values = to_json(*block[name])
-            cuts = cut_texts(block[name][0], values, limit)
+            values = block[name].to_json()
+            cuts = cut_texts(block[name].kind, values, limit)
             cells: list[Cell] = []
             for i, key in enumerate(ordered):
                 place = self._changes.rows[key]
@@ -194,9 +194,9 @@ class GridWindow:
             request.start,
             request.stop,
             sort=request.sort or None,
-            narrow=self.view_filter,
+            view_filter=self.view_filter,
             tail=request.tail,
-            hold=self._held(request),
+            anchors=self._held(request),
         )
         keys, start, columns = window["keys"], window["start"], window["columns"]
         self.shown = window["shown"]
@@ -275,14 +275,14 @@ def _patch(cells: list[tuple[str, list[Cell]]]) -> dict[str, Any]:
     return {"patch": cells} if cells else {}
 
 
-def cut_texts(kind: Kind, values: list[Any], limit: int) -> dict[int, int]:
+def cut_texts(kind: ColumnKind, values: list[Any], limit: int) -> dict[int, int]:
     """Replaces each longer text (or JSON text) by its first `limit` characters; returns its whole length by place."""
     cuts: dict[int, int] = {}
-    if kind in ("text", "decimal", "bytes"):
+    if not kind.nested:
         for i, value in enumerate(values):
-            if value is not None and len(value) > limit:
+            if isinstance(value, str) and len(value) > limit:
                 cuts[i], values[i] = len(value), value[:limit]
-    elif kind == "json":
+    else:
         for i, value in enumerate(values):
             if isinstance(value, str | list | dict):
                 text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -9,13 +9,10 @@ import pandas as pd
 import traitlets
 
 from ..client.thread import io_loop
-from ..data.column_kinds import keys_of
-from ..data.dataframes import pg_type, records
 from ..data.delta import Delta
-from ..data.groupby import GroupBy
+from ..data.groupby import GroupBy, check_groups
 from ..data.store import Store
 from ..protocol.errors import RealtimeError
-from ..protocol.messages import Column
 from .base import paragraph, there, unregister_all
 from .grid import Grid
 from .tick import tick
@@ -62,9 +59,9 @@ class GroupView(Grid):
         self._spec = spec
         self._grouped: GroupBy | None = None
         self._problem: RealtimeError | None = None
-        self._shown = Store([], self.by)
-        self._stale = True
-        GroupBy.check(spec)
+        self._empty = Store([], self.by)
+        self._deltas: list[Delta] = []
+        check_groups(self.by, spec)
         super().__init__()
         self._registered: list[Callable[[], Any]] = []
         there(self._begin)
@@ -93,7 +90,7 @@ class GroupView(Grid):
 
     @property
     def store(self) -> Store:
-        return self._shown
+        return self._empty if self._grouped is None else self._grouped.store
 
     def wait_live(self, timeout: float = 30.0) -> GroupView:
         """Waits until the table is live. Raises as `LiveTable.wait_live` does."""
@@ -106,16 +103,14 @@ class GroupView(Grid):
     def _took(self, delta: Delta) -> None:
         if delta.columns_changed:
             self._grouped = None  # perhaps without a column that is asked for
-        if self._grouped is None:
-            self._stale = True
-        else:
-            self._stale = self._grouped.apply(delta) or self._stale
+        if self._grouped is not None:
+            self._deltas.append(delta)
         tick.mark(self)
 
     def _group(self) -> None:
         """Begins once the table's columns are known."""
         store = self.table.store
-        if self._grouped is not None and self._grouped.store is store:
+        if self._grouped is not None and self._grouped.source is store:
             return
         kinds = store.kinds
         if not kinds:
@@ -129,7 +124,8 @@ class GroupView(Grid):
             )
             return
         try:
-            self._grouped = GroupBy(store, self.by).agg(**self._spec)
+            self._grouped = GroupBy(store, self.by, self._spec)
+            self._deltas.clear()
         except TypeError as error:
             wanted = ", ".join(f"{name} ({function} of {column})" for name, (column, function) in self._spec.items())
             self._problem = RealtimeError(
@@ -142,26 +138,17 @@ class GroupView(Grid):
 
     def _refresh(self) -> None:
         self._group()
-        changed = self._stale and self._grouped is not None
-        if changed and self._grouped is not None:
-            self._stale = False
-            frame, gone = self._grouped.news()
-            columns = [Column(str(name), pg_type(frame[name].dtype)) for name in frame.columns]
-            if not self._shown.columns:
-                self._shown = Store(columns, self.by, order=[(name, False) for name in self.by])
-            if gone is None:
-                self._shown.resync(records(frame), columns)
-            else:
-                self._shown.upsert(records(frame))
-                self._shown.remove(keys_of(records(gone), tuple(self.by)))
+        if self._grouped is not None and self._deltas:
+            deltas, self._deltas = self._deltas, []
+            self._grouped.apply(*deltas)
         with self.hold_sync():
             if not self._closed:
                 self.set_trait("status", "error" if self._problem is not None else self.table.follower.status)
             self.set_trait("error", paragraph(self._problem or self.table.follower.error))
-            self.set_trait("count", len(self._shown))
-            moved = self._shown.revision != self.revision
+            self.set_trait("count", len(self.store))
+            moved = self.store.revision != self.revision
             if moved:
-                self.set_trait("revision", self._shown.revision)
+                self.set_trait("revision", self.store.revision)
         if moved:
             self._announce_df()
 

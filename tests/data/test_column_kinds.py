@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rtwidgets.data.column_kinds import kind_of, parse, to_pandas
-from rtwidgets.data.dataframes import frame_of
+from rtwidgets.data.column_kinds import TEXT_DTYPE, Block, ColumnValues, kind_of
+from rtwidgets.data.dataframes import frame_of_block
 from rtwidgets.data.store import Store
 from rtwidgets.protocol.messages import Change, Column
 
@@ -76,13 +76,13 @@ def test_postgrest_and_changes_agree() -> None:
     assert not store.apply([change("UPDATE", RECORD)])
 
 
-def test_infinity_becomes_the_first_and_the_last_moment() -> None:
+def test_what_no_datetime_can_hold_is_shown_as_it_is_and_clamped_in_a_frame() -> None:
     store = Store(COLUMNS, ["id"])
     store.load([RECORD | {"tz": "infinity", "ts": "-infinity", "d": "0044-03-15 BC", "f8": "Infinity"}])
     row = store.window(0, 1)["columns"]
-    assert (row["tz"], row["ts"], row["d"]) == (["infinity"], ["-infinity"], ["-infinity"])
+    assert (row["tz"], row["ts"], row["d"]) == (["infinity"], ["-infinity"], ["0044-03-15 BC"])
     assert store.df()["f8"].iloc[0] == np.inf
-    assert store.df()["tz"].iloc[0].year == 9999
+    assert [store.df()[name].iloc[0].year for name in ("tz", "ts", "d")] == [9999, 1, 1]
 
 
 def test_moments_with_and_without_an_offset_in_one_batch() -> None:
@@ -105,19 +105,21 @@ def test_a_frame_is_put_together_as_pandas_would(rows: int) -> None:
         "timestamp": ["2026-01-01T00:00:00", None, "2026-01-02T00:00:00"], "date": ["2026-01-01", None, "2026-01-02"],
         "numeric": [1, None, 2], "jsonb": [{"a": 1}, None, [1, 2]], "bytea": ["00ff", None, ""],
     }  # fmt: skip
-    arrays: dict[str, Any] = {}
+    block: Block = {}
     for name, some in values.items():
         kind = kind_of(name, numeric="decimal")
-        arrays[name] = to_pandas(kind, *parse(kind, some[:rows]))
-    frame = frame_of(arrays, rows)
-    want = pd.DataFrame(arrays, index=pd.RangeIndex(rows), copy=False)
-    pd.testing.assert_frame_equal(frame, want)
-    assert frame.dtypes.equals(want.dtypes)
-    assert [type(frame[name].array) for name in frame] == [type(want[name].array) for name in want]
+        block[name] = ColumnValues(kind, *kind.parse(some[:rows]))
+    frame = frame_of_block(block, rows)
+    assert frame.index.equals(pd.RangeIndex(rows))
+    assert [str(dtype) for dtype in frame.dtypes] == [
+        "Int32", "Int64", "float64", "boolean", "datetime64[us, UTC]", str(TEXT_DTYPE), "datetime64[us]",
+        "datetime64[us]", "object", "object", "object",
+    ]  # fmt: skip
+    want = frame.copy(deep=True)
     if rows:
-        assert np.shares_memory(frame["float8"].to_numpy(), arrays["float8"])
+        assert np.shares_memory(frame["float8"].to_numpy(), block["float8"].data)
         assert frame.groupby("int8").size().tolist() == [1] * rows
         pd.testing.assert_frame_equal(frame.sort_values("int8", ascending=False), want.iloc[::-1])
         pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(frame)), want)
     frame.columns.name = "mine"
-    assert frame_of(arrays, rows).columns.name is None
+    assert frame_of_block(block, rows).columns.name is None

@@ -384,7 +384,7 @@ def test_a_frame_in_order_is_the_unordered_one_sorted(batches: list[list[Any]], 
         frame = sorted_.df()
         keys = plain.window(0, 100, sort=[(part.split(".")[0], "desc" in part) for part in order.split(",")])["keys"]
         assert frame["id"].tolist() == keys
-        assert cells(frame) == cells(plain.take(keys))
+        assert cells(frame) == cells(plain.select(keys))
         held.append((frame, snapshot(frame)))
     for frame, before in held:
         assert snapshot(frame) == before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,7 +60,7 @@ def insert(row: dict[str, Any]) -> Change:
 def shown(store: Store, narrow: ViewFilter, **more: Any) -> list[Any]:
     while narrow.work():
         pass
-    return store.window(0, 100, narrow=narrow, **more)["keys"]
+    return store.window(0, 100, view_filter=narrow, **more)["keys"]
 
 
 @pytest.fixture
@@ -109,7 +108,7 @@ BIG = 2**60 + 1
 def test_what_is_left(store: Store, search: str, filters: dict[str, str], keys: list[Any]) -> None:
     narrow = ViewFilter(store, search, filters)
     assert shown(store, narrow) == keys
-    assert store.window(0, 1, narrow=narrow)["shown"] == len(keys)
+    assert store.window(0, 1, view_filter=narrow)["shown"] == len(keys)
     assert not narrow.problems
 
 
@@ -124,8 +123,8 @@ def test_a_filter_without_sense_is_named_and_passed_over(store: Store, column: s
 def test_the_last_rows_of_what_is_left(store: Store) -> None:
     narrow = ViewFilter(store, "", {"name": "!null"})
     assert shown(store, narrow, sort=[("id", True)]) == [BIG, 2, 1]
-    assert store.window(0, 2, narrow=narrow, tail=True)["keys"] == [2, BIG]
-    assert store.window(0, 2, narrow=narrow, tail=True)["start"] == 1
+    assert store.window(0, 2, view_filter=narrow, tail=True)["keys"] == [2, BIG]
+    assert store.window(0, 2, view_filter=narrow, tail=True)["start"] == 1
     assert store.window(0, 9, tail=True)["keys"] == [1, 2, 3, BIG]
 
 
@@ -133,12 +132,12 @@ def test_what_is_not_looked_at_yet_is_not_shown() -> None:
     store = Store(COLUMNS[:2], ["id"])
     store.load({"id": n, "name": "yes" if n % 2 else "no"} for n in range(40_000))
     narrow = ViewFilter(store, "yes")
-    assert store.window(0, 1, narrow=narrow)["shown"] == 0
+    assert store.window(0, 1, view_filter=narrow)["shown"] == 0
     assert narrow.work()
-    assert store.window(0, 1, narrow=narrow)["shown"] == 8_192
+    assert store.window(0, 1, view_filter=narrow)["shown"] == 8_192
     while narrow.work():
         pass
-    assert store.window(0, 1, narrow=narrow)["shown"] == 20_000
+    assert store.window(0, 1, view_filter=narrow)["shown"] == 20_000
 
 
 def test_what_a_thread_is_looking_at_is_pending(store: Store) -> None:
@@ -198,8 +197,12 @@ def test_it_follows_any_changes(steps: list[tuple[Any, ...]], search: str, filte
     assert sorted(shown(store, narrow)) == sorted(key for key, row in model.items() if passes(row))
 
 
-def test_a_narrow_that_nobody_holds_is_not_told(store: Store) -> None:
-    ViewFilter(store, "x")
+def test_a_filter_that_nobody_refers_to_is_not_marked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked: list[Any] = []
+    monkeypatch.setattr(ViewFilter, "mark", lambda self, slots: marked.append(slots))
+    view_filter = ViewFilter(store, "x")
+    store.apply([insert({**ROWS[0], "id": 76})])
+    assert len(marked) == 1
+    del view_filter
     store.apply([insert({**ROWS[0], "id": 77})])
-    assert len(store._narrows) == 0
-    assert isinstance(store.slots(), np.ndarray)
+    assert len(marked) == 1

@@ -277,7 +277,7 @@ def test_rows_that_a_thread_has_just_taken_up_count_as_not_looked_at(
 
     def slow_window(store: Store, *args: Any, **options: Any) -> Any:
         found = window(store, *args, **options)
-        if on_io_thread() and options["narrow"] is not None:
+        if on_io_thread() and options["view_filter"] is not None:
             shown.set()
             time.sleep(0.05)
         return found
