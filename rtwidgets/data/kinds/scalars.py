@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -400,4 +399,4 @@ class EnumKind(ColumnKind):
 
     def compares(self, sign: str, operand: str) -> Test:
         compare, wanted = COMPARISONS[sign], self.operand(operand)
-        return lambda data, mask: np.asarray(operator.and_(compare(data, wanted), data >= 0))
+        return lambda data, mask: np.asarray(compare(data, wanted)) & (data >= 0)
