@@ -24,8 +24,6 @@ KNOWN_CIRCLES = [
     {"rtwidgets.client.channel", "rtwidgets.client.client"},
     # client and local
     {"rtwidgets.client.notebook", "rtwidgets.local.handle", "rtwidgets.local.network"},
-    # data: the store
-    {"rtwidgets.data.batch", "rtwidgets.data.rows", "rtwidgets.data.store", "rtwidgets.data.view_filter"},
     # data: the follower
     {"rtwidgets.data.follower", "rtwidgets.data.verification"},
     # widgets: the base
