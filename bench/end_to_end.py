@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from rtwidgets.client.client import AsyncClient
-from rtwidgets.client.rest import Page, TableInfo
+from rtwidgets.client.snapshot_source import Page, TableInfo
 from rtwidgets.data.follower import TableFollower
 from rtwidgets.protocol.messages import Column
 
@@ -30,6 +30,8 @@ READ_EVERY = 0.1  # seconds
 
 class Empty:
     """Stands for PostgREST: the table's columns, and no rows."""
+
+    repeatable = True
 
     async def describe(self, table: str, schema: str = "public") -> TableInfo:
         return TableInfo([Column(name, kind) for name, kind in TYPES.items()], ("id",), True)
@@ -57,7 +59,7 @@ async def burst(url: str, changes: int, read: bool) -> tuple[float, float, Reade
     """Seconds and seconds of this process' CPU."""
     async with AsyncClient(url, "key") as client:
         channel = client.channel("bench")
-        follower = TableFollower(channel, Empty(), "orders", verify_every=None)  # type: ignore[arg-type]
+        follower = TableFollower(channel, Empty(), "orders", verify_every=None)
         took = cpu = 0.0
         seen, done = 0, asyncio.Event()
         take = follower.on_changes

@@ -24,8 +24,6 @@ KNOWN_CIRCLES = [
     {"rtwidgets.client.channel", "rtwidgets.client.client"},
     # client and local
     {"rtwidgets.client.notebook", "rtwidgets.local.handle", "rtwidgets.local.network"},
-    # data: the follower
-    {"rtwidgets.data.follower", "rtwidgets.data.verification"},
     # widgets: the base
     {"rtwidgets.widgets.alert", "rtwidgets.widgets.base"},
     # widgets: tables
@@ -39,7 +37,6 @@ TOO_LONG = {
     "rtwidgets.client.client",
     "rtwidgets.client.notebook",
     # data
-    "rtwidgets.data.follower",
     # local: the processes
     "rtwidgets.local.handle",
     # local: the server
@@ -54,7 +51,6 @@ TOO_MANY_ATTRIBUTES = {
     ("rtwidgets.client.channel", "AsyncChannel"),
     ("rtwidgets.client.client", "AsyncClient"),
     # data
-    ("rtwidgets.data.follower", "TableFollower"),
     # local: the hub
     ("rtwidgets.local.hub", "Channel"),
     # local: the server
@@ -68,7 +64,6 @@ UNFINISHED_FIRST_LINES = {
     "rtwidgets.client.thread",
     "rtwidgets.data.columns",
     "rtwidgets.data.readonly_arrays",
-    "rtwidgets.data.verification",
     "rtwidgets.local.launch",
     "rtwidgets.local.leases",
     "rtwidgets.local.socket_folder",

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 from ..protocol.codec import loads
 from ..protocol.errors import RealtimeError
-from ..protocol.filters import Condition, parse
+from ..protocol.filters import Condition, Filter, parse
 from ..protocol.messages import Column
-from .rest import Page, Snapshot, TableInfo
+from ..protocol.pg_snapshot import PgSnapshot
+from .snapshot_source import Page, Row, TableInfo
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection, sql
@@ -43,7 +44,10 @@ class DsnSource:
     """Reads tables over a connection of its own, in one snapshot, with `COPY`. In place of a `RestClient`.
 
     What it may read is up to the DSN's role, and not to the API key: row level security does not bind a superuser.
+    A `SnapshotSource`.
     """
+
+    repeatable = True
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -102,13 +106,13 @@ class DsnSource:
         *,
         schema: str = "public",
         columns: Sequence[str] | None = None,
-        filter: str | None = None,
-        order: str | None = None,
+        filter: str | Filter | None = None,
+        order: Sequence[tuple[str, bool]] = (),
         limit: int | None = None,
         key: Sequence[str] = (),
         page_size: int = 10_000,
     ) -> AsyncIterator[Page]:
-        """The rows in pages, all of one moment. Options as for `RestClient.select`. Raises `RealtimeError`."""
+        """The rows in pages, all of one moment; see `SnapshotSource`. Raises `RealtimeError`."""
         import psycopg
         from psycopg import sql
 
@@ -130,9 +134,9 @@ class DsnSource:
                 lsn = await cursor.fetchone()
                 assert snapshot is not None
                 assert lsn is not None
-                at = (lsn[0], Snapshot.parse(snapshot[0]))
+                at = (lsn[0], PgSnapshot.parse(snapshot[0]))
                 copy = sql.SQL("copy (select row_to_json(t) from ({}) t) to stdout").format(query)
-                rows: list[dict[str, Any]] = []
+                rows: list[Row] = []
                 async with connection.cursor().copy(copy) as read:
                     async for (text,) in read.rows():
                         row: Any = loads(text)
@@ -176,13 +180,10 @@ def _where(condition: Condition) -> sql.Composable:
     return sql.SQL("not ({})").format(test) if condition.negated else sql.SQL("({})").format(test)
 
 
-def _order(order: str | None) -> sql.Composable:
+def _order(order: Sequence[tuple[str, bool]]) -> sql.Composable:
     from psycopg import sql
 
     if not order:
         return sql.SQL("")
-    parts: list[sql.Composable] = []
-    for part in order.split(","):
-        name, _, how = part.strip().partition(".")
-        parts.append(sql.Identifier(name) + sql.SQL(" desc" if "desc" in how else " asc"))
+    parts = [sql.Identifier(name) + sql.SQL(" desc" if down else " asc") for name, down in order]
     return sql.SQL(" order by ") + sql.SQL(", ").join(parts)

@@ -2,71 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
 import httpx
-import msgspec
 
 from ..protocol.codec import FrameError, dumps, loads, no_bytes
 from ..protocol.errors import RealtimeError, from_rest, from_status, make
+from ..protocol.filters import Filter, parse
 from ..protocol.messages import Column
+from ..protocol.pg_snapshot import PgSnapshot
 from .hosts import is_loopback
-
-_XID_MASK = 0xFFFFFFFF
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """`pg_current_snapshot()`: which transactions a read saw. `xmin`, `xmax` and `running` are 64-bit xids."""
-
-    xmin: int
-    xmax: int
-    running: frozenset[int]
-
-    @classmethod
-    def parse(cls, text: str) -> Snapshot:
-        """From Postgres' text, `xmin:xmax:xid,xid`. Raises `ValueError`."""
-        xmin, xmax, running = text.strip().split(":")
-        return cls(int(xmin), int(xmax), frozenset(int(xid) for xid in running.split(",") if xid))
-
-    def visible(self, xid: int) -> bool:
-        """Whether the snapshot saw the transaction, given that it has committed.
-
-        A 32-bit `xid` (as replication sends) gets the epoch nearest to `xmax`.
-        """
-        if xid <= _XID_MASK:
-            distance = (xid - self.xmax) & _XID_MASK
-            xid = self.xmax + (distance - (_XID_MASK + 1) if distance >= 0x80000000 else distance)
-        return xid < self.xmin or (xid < self.xmax and xid not in self.running)
-
-
-class Page(msgspec.Struct, frozen=True):
-    """Rows of one read. `total` is the count of the whole result where the server gave it; `lsn` and `snapshot` only
-    our local server gives.
-    """
-
-    rows: list[dict[str, Any]]
-    total: int | None = None
-    lsn: int | None = None
-    snapshot: Snapshot | None = None
-
-
-class TableInfo(msgspec.Struct, frozen=True):
-    """A table's columns with their Postgres types, its primary key (empty where it has none or it is not known), and
-    whether it is published.
-
-    `labels`: an enum's labels in order, by its name. `bases`: of a domain what it is made of, by its name. `collated`:
-    columns that Postgres does not sort by code point. All three only as far as is known.
-    """
-
-    columns: list[Column]
-    key: tuple[str, ...]
-    published: bool | None = None
-    labels: dict[str, tuple[str, ...]] = {}
-    bases: dict[str, str] = {}
-    collated: frozenset[str] = frozenset()
-
+from .snapshot_source import Page, Row, TableInfo
 
 # PostgREST's OpenAPI document says SQL's long names; change messages say Postgres' short ones.
 _SHORT = {
@@ -98,8 +46,10 @@ class RestClient:
     """Reads tables of a project.
 
     `base` is the project's URL; `token` gives the JWT of the moment (None: the key speaks), `fresh` another one, for
-    when the server says that the first has expired.
+    when the server says that the first has expired. A `SnapshotSource`.
     """
+
+    repeatable = True
 
     def __init__(
         self,
@@ -173,34 +123,29 @@ class RestClient:
         table: str,
         *,
         schema: str = "public",
-        columns: list[str] | tuple[str, ...] | None = None,
-        filter: str | None = None,
-        order: str | None = None,
+        columns: Sequence[str] | None = None,
+        filter: str | Filter | None = None,
+        order: Sequence[tuple[str, bool]] = (),
         limit: int | None = None,
-        key: list[str] | tuple[str, ...] = (),
+        key: Sequence[str] = (),
         page_size: int = 10_000,
     ) -> AsyncIterator[Page]:
-        """The rows of a table, in pages.
+        """The rows of a table, in pages; see `SnapshotSource`. The key columns follow in the order, so that no page
+        overlaps another. Without a key and an order, pages may overlap where rows change meanwhile.
 
-        `filter` as in a change subscription (`status=eq.open,qty=gt.3`); `order` as `column.desc` or as PostgREST
-        writes it; the key columns
-        follow in the order, so that no page overlaps another. `limit` rows at most. Without a key and an order, pages
-        may overlap where
-        rows change meanwhile. Raises `RealtimeError`.
+        Raises `RealtimeError`.
         """
-        query: list[str] = [f"select={_names(columns) if columns else '*'}"]
-        if filter:
-            query += _rest_filter(filter)
-        named = [part.strip() for part in order.split(",")] if order else []
-        bare = {part.split(".")[0] for part in named}
-        named += [f"{_name(column)}.asc" for column in key if column not in bare]
+        query = [f"select={_names(columns) if columns else '*'}", *_conditions(parse(filter))]
+        ordered = {name for name, _ in order}
+        named = [f"{_name(name)}.{'desc' if down else 'asc'}" for name, down in order]
+        named += [f"{_name(name)}.asc" for name in key if name not in ordered]
         if named:
             query.append("order=" + quote(",".join(named), safe=',."()'))
         # By offset, a row deleted meanwhile would make the next page skip another: so by key, where there is no order.
         by_key = tuple(key) if not order and (not columns or set(key) <= set(columns)) else ()
         level = -1  # how many of the key's columns, but one, the next page shares with the last row
         done = 0
-        last: dict[str, Any] = {}
+        last: Row = {}
         total: int | None = None
         while limit is None or done < limit:
             want = page_size if limit is None else min(page_size, limit - done)
@@ -336,14 +281,12 @@ def _name(column: str) -> str:
     )
 
 
-def _names(columns: list[str] | tuple[str, ...]) -> str:
+def _names(columns: Sequence[str]) -> str:
     return quote(",".join(_name(column) for column in columns), safe=',"')
 
 
-def _rest_filter(text: str) -> list[str]:
-    from ..protocol.filters import parse
-
-    return [f"{quote(column, safe='')}={quote(value, safe='')}" for column, value in parse(text).rest()]
+def _conditions(filter: Filter) -> list[str]:
+    return [f"{quote(column, safe='')}={quote(value, safe='')}" for column, value in filter.rest()]
 
 
 def _object(response: httpx.Response) -> dict[str, Any]:
@@ -367,8 +310,8 @@ def _page(response: httpx.Response) -> Page:
     lsn = response.headers.get("x-rtwidgets-lsn")
     snapshot = response.headers.get("x-rtwidgets-snapshot")
     return Page(
-        cast("list[dict[str, Any]]", rows),
+        cast("list[Row]", rows),
         int(total) if total.isdigit() else None,
         int(lsn) if lsn else None,
-        Snapshot.parse(snapshot) if snapshot else None,
+        PgSnapshot.parse(snapshot) if snapshot else None,
     )

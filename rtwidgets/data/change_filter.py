@@ -1,51 +1,53 @@
-"""A table's filter, applied to its changes: a server that filters says nothing of a row that stops matching."""
+"""A table's filter, applied to its changes: a server that filters does not report rows that stop matching."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from ..protocol import filters
+from ..client.snapshot_source import Row, TableInfo
 from ..protocol.filter_eval import Verdict, judge
+from ..protocol.filters import Filter
 from ..protocol.messages import Change, Column
 from .delta import Key
 from .snapshot import key_in
-from .store import Store
 
-if TYPE_CHECKING:
-    from ..client.rest import TableInfo
+KnownRow = Callable[[Key], "Row | None"]
+"""The row that the table has under a key."""
 
 
-class Screened(NamedTuple):
-    """The changes that remain, and the keys of rows of which only Postgres can tell whether they match now."""
+class Filtered(NamedTuple):
+    """The changes that remain, and the keys of rows of which only Postgres knows whether they match now."""
 
     changes: list[Change]
     unsure: list[Key]
 
 
 class ChangeFilter:
-    """Raises `RealtimeError` (`InvalidFilter`) for a text that is no filter."""
+    """Judges changes by a filter, as Postgres would."""
 
-    def __init__(self, text: str | None, info: TableInfo) -> None:
-        self._filter = filters.parse(text) if text else None
-        self.names = () if self._filter is None else tuple(self._filter.columns)
-        self._info = info
-        self.verdict: Verdict | None = None
-        """What the filter says of a row; None for no filter."""
+    def __init__(self, filter: Filter, info: TableInfo) -> None:
+        self._filter, self._info = filter, info
+        self._names = tuple(filter.columns)
+        self._verdict: Verdict | None = None
         self.declare(info.columns)
 
     def declare(self, columns: Sequence[Column]) -> None:
         """The columns are these now."""
-        if self._filter is not None:
+        if self._names:
             bases = self._info.bases
             types = {column.name: bases.get(column.type, column.type) for column in columns}
-            self.verdict = judge(self._filter, types, self._info.labels, self._info.collated)
+            self._verdict = judge(self._filter, types, self._info.labels, self._info.collated)
 
-    def apply(self, changes: Sequence[Change], store: Store) -> Screened:
+    def judged(self, values: Mapping[str, Any]) -> bool | None:
+        """Whether a row matches; None where only Postgres knows, or a column that the filter needs is missing."""
+        return True if self._verdict is None else self._verdict(values)
+
+    def apply(self, changes: Sequence[Change], key: tuple[str, ...], row: KnownRow) -> Filtered:
         """A row that stops matching is deleted."""
-        verdict, key = self.verdict, store.key
+        verdict = self._verdict
         if verdict is None:
-            return Screened(list(changes), [])
+            return Filtered(list(changes), [])
         kept: list[Change] = []
         unsure: list[Key] = []
         touched: set[Key] | None = None
@@ -56,12 +58,12 @@ class ChangeFilter:
                 kept.append(change)
                 continue
             values: Mapping[str, Any] = record
-            if any(name not in record for name in self.names):
-                # An unchanged TOASTed column is left out: what we hold of it still counts.
+            if any(name not in record for name in self._names):
+                # An unchanged TOASTed column is left out: what the table has of it still counts.
                 if touched is None:
                     touched = {key_in(row, key) for row in _records(changes[:at]) if all(name in row for name in key)}
                 one = key_in(record, key)
-                values = record if one in touched else {**(store.row(one) or {}), **record}
+                values = record if one in touched else {**(row(one) or {}), **record}
             if touched is not None:
                 touched.add(key_in(record, key))
             matches = verdict(values)
@@ -81,8 +83,8 @@ class ChangeFilter:
             for one in dict.fromkeys(keys):
                 gone = dict(zip(key, one if len(key) > 1 else (one,), strict=True))
                 kept.append(Change("DELETE", change.schema, change.table, change.columns, old_record=gone))
-        return Screened(kept, unsure)
+        return Filtered(kept, unsure)
 
 
-def _records(changes: Sequence[Change]) -> Iterator[dict[str, Any]]:
+def _records(changes: Sequence[Change]) -> Iterator[Row]:
     return (change.record for change in changes if change.record)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from ..protocol.filter_eval import Verdict
 from ..protocol.messages import Change, Column
 
 _OWN = (Column("commit_timestamp", "timestamptz"), Column("type", "text"))
@@ -21,12 +21,14 @@ def event_columns(columns: Sequence[Column]) -> list[Column]:
 
 
 class Events:
-    """Makes an event of each change. `matches` leaves out those that certainly do not match: a DELETE may carry its key
-    alone, and what only Postgres can tell, the server has compared.
+    """Makes an event of each change.
+
+    `judged` (see `ChangeFilter.judged`) leaves out those that do not match. Where it does not know (a DELETE may carry
+    its key alone, and an event cannot be read again), the event stays.
     """
 
-    def __init__(self, matches: Verdict | None, looks_at: Sequence[str]) -> None:
-        self._matches, self._looks_at = matches, looks_at
+    def __init__(self, judged: Callable[[Mapping[str, Any]], bool | None]) -> None:
+        self._judged = judged
         self._declared: list[Column] = []
         self._columns: list[Column] = []
 
@@ -35,10 +37,7 @@ class Events:
         made: list[Change] = []
         for change in changes:
             values = change.record or change.old_record
-            if not values:
-                continue  # Error 401, and tables without a key: the server says nothing but that there was something
-            said = self._matches is not None and all(name in values for name in self._looks_at)
-            if said and self._matches is not None and self._matches(values) is False:
+            if not values or self._judged(values) is False:
                 continue
             if change.columns is not self._declared:
                 self._declared, self._columns = change.columns, event_columns(change.columns)

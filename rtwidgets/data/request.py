@@ -1,103 +1,156 @@
-"""What a live table is asked to be, checked against what the table is."""
+"""What a live table is asked to be, resolved against what the table is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from ..client.snapshot_source import TableInfo
 from ..protocol.errors import RealtimeError
+from ..protocol.filters import Filter, parse
 from ..protocol.messages import Column
 from .column_kinds import kind_of
 from .events import event_columns
 from .sorting import Sort, parse_order
 
-if TYPE_CHECKING:
-    from ..client.rest import TableInfo
-
 
 @dataclass(frozen=True)
 class TableRequest:
-    """What is asked for; see `TableFollower`."""
+    """What is asked for; see `TableFollower`. Raises ValueError for what makes no sense, whatever the table is."""
 
     table: str
-    schema: str
-    columns: Sequence[str] | None
-    order: str | None
-    limit: int | None
-    key: tuple[str, ...] | None
-    numeric: Literal["float", "decimal"]
-    append_only: bool
-    events: bool
-    log_size: int
+    schema: str = "public"
+    filter: str | Filter | None = None
+    columns: Sequence[str] | None = None
+    order: str | None = None
+    limit: int | None = None
+    key: tuple[str, ...] | None = None
+    numeric: Literal["float", "decimal"] = "float"
+    server_filter: bool = False
+    append_only: bool = False
+    events: bool = False
+    log_size: int = 10_000
+    verify_every: float | None = 300.0
+    verify_rows: int = 20_000
+
+    def __post_init__(self) -> None:
+        counts = {"limit": self.limit, "history": self.log_size, "verify_rows": self.verify_rows}
+        for name, count in counts.items():
+            if count is not None and (type(count) is not int or count < 1):
+                raise ValueError(f"{name} is a whole number, at least 1, not {count!r}")
+        if self.verify_every is not None and not self.verify_every > 0:
+            raise ValueError(f"verify_every is a number of seconds, or None for never, not {self.verify_every!r}")
+        parse_order(self.order)
+
+    @property
+    def name(self) -> str:
+        """The table's name with its schema."""
+        return f"{self.schema}.{self.table}"
 
 
 @dataclass(frozen=True)
 class ResolvedTable:
-    """What it comes to."""
+    """What is followed: the request, for the table as it is."""
 
+    info: TableInfo
     columns: list[Column]
     key: tuple[str, ...]
     select: list[str] | None
     sort: Sort
     limit: int | None
+    filter: Filter
     foreign_order: bool
     """Which rows are the first is decided by an order that only Postgres knows, such as a collation."""
     hex_keys: tuple[str, ...]
 
 
-def plan(wish: TableRequest, info: TableInfo) -> ResolvedTable:
+def resolve(request: TableRequest, info: TableInfo) -> ResolvedTable:
     """Raises `RealtimeError`, with what to do, where the table cannot be followed like that."""
-    name = f"{wish.schema}.{wish.table}"
-    key = wish.key or tuple(info.key)
-    columns, limit = list(info.columns), wish.limit
-    select = None if wish.columns is None else list(wish.columns)
-    if wish.events:
+    _check_kind(request, info)
+    key = request.key or tuple(info.key)
+    columns, limit = list(info.columns), request.limit
+    select = None if request.columns is None else list(request.columns)
+    _check_key(request, info, key)
+    if request.events:
         key, columns = (), event_columns(info.columns)
         select = None if select is None else [columns[0].name, columns[1].name, *select]
-        limit = limit or wish.log_size
-    elif not key and not wish.append_only:
-        raise RealtimeError(
-            f"{name} has no primary key, so its changes cannot be told apart",
-            code="NoPrimaryKey",
-            hint=(
-                f"`alter table {name} add primary key (...)`, or name unique columns: "
-                f'LiveTable("{wish.table}", key=...); or append_only=True, if its rows never change'
-            ),
-        )
-    elif not key and limit is not None and not wish.order:
-        raise RealtimeError(
-            f"{name} has no primary key, so which rows are the last ones cannot be told",
-            code="NoPrimaryKey",
-            hint="give order= beside limit=, such as order='created_at.desc'",
-        )
-    sort = parse_order(wish.order)
+        limit = limit or request.log_size
+    sort = parse_order(request.order)
+    filter = parse(request.filter)
     known = {column.name: info.bases.get(column.type, column.type) for column in columns}
-    for use, asked in (("", [*key, *(wish.columns or ())]), (" to order by", [column for column, _ in sort])):
-        for column in asked:
-            if known and column not in known:
-                raise RealtimeError(
-                    f"{name} has no column {column!r}{use}",
-                    code="UndefinedColumn",
-                    hint=f"its columns are {', '.join(known)}",
-                )
-    kinds = {c.name: kind_of(c.type, numeric=wish.numeric, bases=info.bases, labels=info.labels) for c in columns}
+    if known:
+        for use, asked in (
+            ("", (*key, *(request.columns or ()))),
+            (" to order by", tuple(column for column, _ in sort)),
+        ):
+            for column in asked:
+                if column not in known:
+                    raise RealtimeError(
+                        f"{request.name} has no column {column!r}{use}",
+                        code="UndefinedColumn",
+                        hint=f"its columns are {', '.join(known)}",
+                    )
+    kinds = {c.name: kind_of(c.type, numeric=request.numeric, bases=info.bases, labels=info.labels) for c in columns}
     for column in key:
         if column in kinds and kinds[column].name in ("json", "jsonb", "array"):
             raise RealtimeError(
-                f"{name}: rows cannot be told apart by {column!r}, which is of type {known[column]}",
+                f"{request.name}: rows cannot be identified by {column!r}, which is of type {known[column]}",
                 code="UnsupportedKey",
-                hint=f'name other unique columns: LiveTable("{wish.table}", key=...)',
+                hint=f'name other unique columns: LiveTable("{request.table}", key=...)',
             )
     if info.published is False:
         raise RealtimeError(
-            f"{name} is not in the publication, so it sends no changes",
+            f"{request.name} is not in the publication, so it sends no changes",
             code="TableNotPublished",
-            hint=f"`alter publication supabase_realtime add table {name};`",
+            hint=f"`alter publication supabase_realtime add table {request.name};`",
         )
     if limit is not None and sort:  # whole rows decide which are the first: rank every one of them
         named = {column for column, _ in sort}
         sort += tuple((column, False) for column in key if column not in named)
-    foreign = any(column in info.collated or (column in kinds and not kinds[column].ordered) for column, _ in sort)
+    foreign = limit is not None and any(
+        column in info.collated or (column in kinds and not kinds[column].ordered) for column, _ in sort
+    )
     hex_keys = tuple(column for column in key if column in kinds and kinds[column].name == "bytes")
-    return ResolvedTable(columns, key, select, sort, limit, limit is not None and foreign, hex_keys)
+    return ResolvedTable(info, columns, key, select, sort, limit, filter, foreign, hex_keys)
+
+
+_NO_CHANGES = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+
+def _check_kind(request: TableRequest, info: TableInfo) -> None:
+    """Whether Postgres can send the changes of such a relation at all."""
+    if info.kind in _NO_CHANGES:
+        raise RealtimeError(
+            f"{request.name} is {_NO_CHANGES[info.kind]}, of which Postgres sends no changes",
+            code="NotATable",
+            hint="follow the table that its rows come from, with filter= and columns=",
+        )
+    if info.kind == "p" and not info.via_root and info.published is not None:
+        raise RealtimeError(
+            f"{request.name} is partitioned, and its changes are sent under the names of its partitions",
+            code="TableNotPublished",
+            hint="`alter publication supabase_realtime set (publish_via_partition_root = true);`"
+            + ("" if info.published else f" and `alter publication supabase_realtime add table {request.name};`"),
+        )
+
+
+def _check_key(request: TableRequest, info: TableInfo, key: tuple[str, ...]) -> None:
+    """Whether the server can send the changes of a table with this primary key with their values."""
+    unknown = not info.columns  # a source that does not know the table's columns does not know its key
+    if not info.key and not unknown and not request.append_only:
+        raise RealtimeError(
+            f"{request.name} has no primary key, so its changes are sent without values",
+            code="NoPrimaryKey",
+            hint=(
+                f"`alter table {request.name} add primary key (...);`"
+                + ("" if request.events else ", or append_only=True if its rows never change")
+                + "; a view cannot be followed, but the table under it can"
+            ),
+        )
+    if not key and request.limit is not None and not request.order and not request.events:
+        raise RealtimeError(
+            f"{request.name} has no primary key, so which rows are the last ones is not known",
+            code="NoPrimaryKey",
+            hint="give order= beside limit=, such as order='created_at.desc'",
+        )

@@ -1,128 +1,235 @@
-"""How a live table reads its rows: all of them in one moment, or some by key."""
+"""How a live table reads its rows from a snapshot source: all of one moment, or some by key."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from ..client.dsn import DsnSource
+from ..client.rest import RestClient
+from ..client.snapshot_source import Page, Row, SnapshotSource, TableInfo
+from ..protocol.filters import Condition, Filter
 from ..protocol.messages import Change
+from ..protocol.pg_snapshot import PgSnapshot
 from .delta import Key
-from .sorting import Sort
+from .request import ResolvedTable, TableRequest
 
-if TYPE_CHECKING:
-    from ..client.rest import Page, Snapshot, TableInfo
-
-Row = dict[str, Any]
 _PAGE = 50_000  # rows: one page is one moment in the database; servers cap this as they like
-_HARD = frozenset(",()\"\\'")  # what the filter grammar would have to quote
+_KEYS_AT_ONCE = 50  # in one request: the URL must stay short
+
+Progress = Callable[[int, "int | None"], object]
 
 
-class RestLike(Protocol):
-    """A `RestClient`, a `DsnSource`, or whatever reads as they do."""
+class SnapshotPosition(NamedTuple):
+    """Where a snapshot stands in Postgres' log: which transactions it holds already.
 
-    def select(self, table: str, **options: Any) -> AsyncIterator[Page]: ...
-
-    async def describe(self, table: str, schema: str = "public") -> TableInfo: ...
-
-
-class Cut:
-    """Which transactions a snapshot already holds.
-
-    Commits stream in LSN order, so past its LSN nothing needs a look.
+    Commits are sent in the order of the log, so from `lsn` on nothing needs a look.
     """
 
-    def __init__(self, lsn: int | None, snapshot: Snapshot | None) -> None:
-        self.lsn = lsn
-        self.snapshot = snapshot
+    lsn: int
+    snapshot: PgSnapshot | None = None
 
-    def passes(self, change: Change) -> bool:
-        if self.lsn is None or change.lsn is None:
-            return True
-        if change.lsn >= self.lsn:
+    def lacks(self, change: Change) -> bool:
+        """Whether the change is not in the snapshot, so that it must be applied."""
+        if change.lsn is None or change.lsn >= self.lsn:
             return True
         return self.snapshot is not None and change.xid is not None and not self.snapshot.visible(change.xid)
 
-    def done(self, change: Change) -> bool:
-        return self.lsn is None or change.lsn is None or change.lsn >= self.lsn
+    def passed(self, change: Change) -> bool:
+        """Whether every change after this one is not in the snapshot."""
+        return change.lsn is None or change.lsn >= self.lsn
 
 
-class Whole(NamedTuple):
-    """All rows, and which transactions the oldest page holds: those after it may come twice, which does no harm."""
+class Snapshot(NamedTuple):
+    """All rows, and where the oldest page stands: what came after it may come twice, which does no harm.
 
-    rows: list[Row]
-    cut: Cut | None
-
-
-class Source:
-    """One table's rows, as far as they match the filter, with the columns that are wanted. Each call raises
-    `RealtimeError`.
+    `more`: the source has further rows, past the limit. `columns`: what the table's columns are now, where asked.
     """
 
-    def __init__(
-        self, rest: RestLike, table: str, schema: str, filter: str | None, columns: Sequence[str] | None
-    ) -> None:
-        self.rest, self.table, self.schema, self.filter = rest, table, schema, filter
-        self.columns = None if columns is None else list(columns)
-        self.key: tuple[str, ...] = ()
-        self.hex_keys: tuple[str, ...] = ()
-        """Key columns of bytes: bare hex in a change, but read as `\\x` and hex. Here they are as in a change."""
+    rows: Sequence[Row]
+    position: SnapshotPosition | None = None
+    more: bool = False
+    info: TableInfo | None = None
+
+
+class TableReader:
+    """The rows of one table that its request names. Methods that read raise `RealtimeError`."""
+
+    def __init__(self, source: SnapshotSource, request: TableRequest, resolved: ResolvedTable | None = None) -> None:
+        self._source, self._request = source, request
+        self._key = () if resolved is None else resolved.key
+        self._hex_keys = () if resolved is None else resolved.hex_keys
+        self._sort = () if resolved is None else resolved.sort
+        self._limit = request.limit if resolved is None else resolved.limit
+        self._filter = Filter() if resolved is None else resolved.filter
+        self._row_names: frozenset[str] | None = None
+        """The columns of the rows that were read last. They may be more than the table's: a generated one comes with
+        no change."""
 
     async def describe(self) -> TableInfo:
-        return await self.rest.describe(self.table, self.schema)
+        """What the table is now."""
+        return await self._source.describe(self._request.table, self._request.schema)
 
-    async def whole(self, sort: Sort, limit: int | None, progress: Callable[[int, int | None], object]) -> Whole:
-        """`progress(read, total)` is called after each page; `total` is None where it is not known."""
+    async def read(self, describe: bool | None, known: frozenset[str], progress: Progress) -> Snapshot:
+        """All rows of one moment. With `describe` the description too: True, False, or None for where rows have other
+        columns than `known`, or than before.
+
+        `progress(read, total)` is called after each page; `total` is None where it is not known.
+        """
+        info = await self.describe() if describe else None
+        found = await self._all(progress)
+        if self._differ(found.rows, known) and describe is None and self._source.repeatable:
+            info = await self.describe()
+        return found._replace(info=info)
+
+    async def _all(self, progress: Progress) -> Snapshot:
+        # The table sorts by itself, so the server need not, and pages go by key. Only a limit makes its order matter:
+        # without one of the table's own, the last rows by key are the best guess at those that arrived last.
+        order = () if self._limit is None else self._sort or tuple((name, True) for name in self._key)
         rows: list[Row] = []
-        cut: Cut | None = None
+        position: SnapshotPosition | None = None
         total: int | None = None
-        order = ",".join(f"{name}.{'desc' if down else 'asc'}" for name, down in sort) or None
-        async for page in self.rest.select(
-            self.table, **self._options(self.filter), order=order, limit=limit, page_size=_PAGE
-        ):
-            if cut is None:
-                cut, total = Cut(page.lsn, page.snapshot), page.total
-            rows.extend(self._as_changes_say(page.rows))
+        first = True
+        pages = self._select(self._filter, order=order, limit=self._limit, page_size=_PAGE)
+        async for page in pages:
+            if first:
+                first, total = False, page.total
+                position = None if page.lsn is None else SnapshotPosition(page.lsn, page.snapshot)
+            rows.extend(self._as_changes(page.rows))
             progress(len(rows), total)
-        return Whole(rows, cut if cut is not None and cut.lsn is not None else None)
+        if self._limit is not None and not self._sort:
+            rows.reverse()
+        return Snapshot(rows, position, self._limit is not None and len(rows) >= self._limit)
 
-    async def matching(self, tests: Sequence[str]) -> dict[Key, Row]:
-        """By key, the rows of each of these further filters."""
+    def _differ(self, rows: Sequence[Row], known: frozenset[str]) -> bool:
+        """Whether rows as read have other columns than before, or lack one of the table's."""
+        if not rows:
+            return False
+        before, self._row_names = self._row_names, frozenset(rows[0])
+        return not self._row_names.issuperset(known) or before not in (None, self._row_names)
+
+    async def matching(self, test: Filter) -> dict[Key, Row]:
+        """The rows that match this filter too, by key."""
         found: dict[Key, Row] = {}
-        for test in tests:
-            options = self._options(",".join(part for part in (self.filter, test) if part))
-            async for page in self.rest.select(self.table, **options):
-                found.update((key_in(row, self.key), row) for row in self._as_changes_say(page.rows))
+        async for page in self._select(self._filter & test):
+            found.update((key_in(row, self._key), row) for row in self._as_changes(page.rows))
         return found
 
-    def naming(self, keys: Sequence[Key]) -> list[str] | None:
-        """Filters that together name these keys; None where a value has what the grammar would need quoted."""
-        texts = [[str(part) for part in (one if len(self.key) > 1 else (one,))] for one in keys]
-        if any(_HARD.intersection(text) or not text for row in texts for text in row):
-            return None
-        if self.hex_keys:
-            texts = [
-                ["\\x" + text if name in self.hex_keys else text for name, text in zip(self.key, row, strict=True)]
-                for row in texts
-            ]
-        if len(self.key) == 1:
-            return [f"{self.key[0]}=in.({','.join(_in_list(row[0]) for row in texts)})"]
-        return [",".join(f"{name}=eq.{text}" for name, text in zip(self.key, row, strict=True)) for row in texts]
+    async def by_key(self, keys: Sequence[Key]) -> dict[Key, Row]:
+        """The rows with these keys, as far as they are there and match."""
+        found: dict[Key, Row] = {}
+        for test in self._naming(keys):
+            found.update(await self.matching(test))
+        return found
 
-    def _options(self, filter: str | None) -> dict[str, Any]:
-        columns = None if self.columns is None else list(dict.fromkeys((*self.key, *self.columns)))
-        return {"schema": self.schema, "columns": columns, "filter": filter or None, "key": self.key}
+    def _naming(self, keys: Sequence[Key]) -> list[Filter]:
+        """Filters that together name these keys."""
+        if len(self._key) == 1:
+            name = self._key[0]
+            texts = [self._text(name, key) for key in keys]
+            parts = [texts[at : at + _KEYS_AT_ONCE] for at in range(0, len(texts), _KEYS_AT_ONCE)]
+            return [Filter((Condition(name, "in", tuple(part)),)) for part in parts]
+        return [
+            Filter(tuple(Condition(n, "eq", self._text(n, value)) for n, value in zip(self._key, key, strict=True)))
+            for key in keys
+        ]
 
-    def _as_changes_say(self, rows: list[Row]) -> list[Row]:
-        for name in self.hex_keys:
+    def _text(self, name: str, value: Any) -> str:
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        return "\\x" + text if name in self._hex_keys else text
+
+    def _select(
+        self,
+        filter: Filter,
+        *,
+        order: Sequence[tuple[str, bool]] = (),
+        limit: int | None = None,
+        page_size: int = 10_000,
+    ) -> AsyncIterator[Page]:
+        columns = self._request.columns
+        return self._source.select(
+            self._request.table,
+            schema=self._request.schema,
+            columns=None if columns is None else list(dict.fromkeys((*self._key, *columns))),
+            filter=filter,
+            order=order,
+            limit=limit,
+            key=self._key,
+            page_size=page_size,
+        )
+
+    def _as_changes(self, rows: list[Row]) -> list[Row]:
+        """Key columns of bytes are bare hex in a change, but read as `\\x` and hex: here they are as in a change."""
+        for name in self._hex_keys:
             for row in rows:
                 row[name] = str(row[name]).removeprefix("\\x")
         return rows
 
 
-def _in_list(text: str) -> str:
-    return text if "\\" not in text else '"' + text.replace("\\", "\\\\") + '"'
+class EmptySource:
+    """No rows: what happens from now on is all. `origin` describes the table."""
+
+    repeatable = False
+
+    def __init__(self, origin: SnapshotSource) -> None:
+        self._origin = origin
+
+    async def describe(self, table: str, schema: str = "public") -> TableInfo:
+        """As `origin` describes it."""
+        return await self._origin.describe(table, schema)
+
+    async def select(
+        self,
+        table: str,
+        *,
+        schema: str = "public",
+        columns: Sequence[str] | None = None,
+        filter: str | Filter | None = None,
+        order: Sequence[tuple[str, bool]] = (),
+        limit: int | None = None,
+        key: Sequence[str] = (),
+        page_size: int = 10_000,
+    ) -> AsyncIterator[Page]:
+        """One page without rows."""
+        yield Page([], 0)
 
 
-def key_in(row: Row, key: tuple[str, ...]) -> Key:
+class FrameSource(EmptySource):
+    """These rows, such as those of a DataFrame, stand in for what the database has. `origin` describes the table."""
+
+    def __init__(self, rows: Sequence[Row], origin: SnapshotSource) -> None:
+        super().__init__(origin)
+        self._rows = rows
+
+    async def select(
+        self,
+        table: str,
+        *,
+        schema: str = "public",
+        columns: Sequence[str] | None = None,
+        filter: str | Filter | None = None,
+        order: Sequence[tuple[str, bool]] = (),
+        limit: int | None = None,
+        key: Sequence[str] = (),
+        page_size: int = 10_000,
+    ) -> AsyncIterator[Page]:
+        """One page with all the rows: whoever gave them has chosen them."""
+        yield Page([dict(row) for row in self._rows], len(self._rows))
+
+
+SOURCES: tuple[type[SnapshotSource], ...] = (RestClient, DsnSource, FrameSource, EmptySource)
+"""The sources there are; the type checker compares each with the protocol here."""
+
+
+def check_source(source: object) -> SnapshotSource:
+    """The source itself. Raises TypeError for what is none."""
+    if not isinstance(source, SnapshotSource):
+        raise TypeError(
+            f"a snapshot source has repeatable, describe() and select() (SnapshotSource), not {type(source).__name__}"
+        )
+    return source
+
+
+def key_in(row: Mapping[str, Any], key: tuple[str, ...]) -> Key:
     """The row's key: raw JSON values, as everywhere."""
     return row[key[0]] if len(key) == 1 else tuple(row[name] for name in key)

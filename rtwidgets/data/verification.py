@@ -1,80 +1,113 @@
-"""When a live table is compared with the database: on a slow schedule, a part at a time where it is large, and after
-bursts of changes of which the server may have left some out.
-"""
+"""When a live table is compared with the database, and which part of it: a schedule, bursts, slices by key."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from .slices import Slices
+import numpy as np
 
-if TYPE_CHECKING:
-    from .follower import TableFollower
+from ..protocol.filters import Condition, Filter
+from .delta import Key
+from .store import Store
 
-_SHARE = 50.0  # a table that must be compared as a whole is, at most for a fiftieth of the time
-_BURST = 100  # changes a second: past this Supabase may leave out some, and says nothing (its limit for a project)
-_QUIET, _QUIET_AT_MOST = 2.0, 30.0  # seconds without changes that end a burst; a longer one is not waited for
+_SHARE = 50.0
+"""Reading a table that must be compared as a whole takes at most one fiftieth of the time."""
+_BURST = 100
+"""Changes a second past which Supabase may leave some out, and says nothing (its limit for a project)."""
+_QUIET, _QUIET_AT_MOST = 2.0, 30.0
+"""Seconds without changes that end a burst, and the longest that the end of one is waited for."""
 
 
-class Verification:
-    """Of one table."""
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When comparisons are due; each method returns the schedule that follows. Times are seconds of one clock.
 
-    def __init__(self, follower: TableFollower) -> None:
-        self._follower = follower
-        self._slices = Slices(follower.verify_rows)
-        self._second = 0.0
-        self._in_second = 0
-        self._burst_from: float | None = None
-        self._burst_over: asyncio.TimerHandle | None = None
-        self._burst: asyncio.Task[None] | None = None
-        self._schedule: asyncio.Task[None] | None = None
+    `every`: seconds between two comparisons, None for never. `at`: the next one. `burst_at`: the one after a burst.
+    `pause`: least seconds between two comparisons of the whole table, where it is large.
+    """
 
-    def begin(self, every: float) -> None:
-        """Compares every so many seconds."""
-        self._schedule = asyncio.create_task(self._compare(every))
+    every: float | None = None
+    at: float | None = None
+    burst_at: float | None = None
+    pause: float = 0.0
+    _burst_from: float | None = None
+    _second: float = 0.0
+    _in_second: int = 0
 
-    def end(self) -> list[asyncio.Task[None] | None]:
-        """Begins no more comparisons; returns those that run."""
-        if self._burst_over is not None:
-            self._burst_over.cancel()
-        running = [self._schedule, self._burst]
-        self._schedule = self._burst = None
-        return running
+    def begun(self, now: float) -> Schedule:
+        """The table is followed from now on."""
+        return self if self.every is None else replace(self, at=now + self.every)
 
-    async def _compare(self, every: float) -> None:
-        follower = self._follower
-        last, pause = time.monotonic(), every
-        while True:
-            await asyncio.sleep(max(pause - (time.monotonic() - last), 0.01))
-            last, pause = time.monotonic(), every
-            store = follower.store
-            if len(store) > follower.verify_rows and follower.limit is None and Slices.fit(store):
-                if follower.comparable:
-                    piece = await asyncio.to_thread(self._slices.next, store)
-                    await follower.verify_part(piece.test, piece.keys)
-            else:
-                await follower.verify()
-                if len(store) > follower.verify_rows:
-                    pause = max(every, _SHARE * follower.read_took)
+    def noted(self, count: int, now: float) -> Schedule:
+        """So many changes came, from a server that does not number them and so may leave some out."""
+        if self.every is None:
+            return self
+        second, total = (now, count) if now - self._second > 1 else (self._second, self._in_second + count)
+        if total <= _BURST:
+            return replace(self, _second=second, _in_second=total)
+        start = now if self._burst_from is None else self._burst_from
+        wait = max(min(_QUIET, start + _QUIET_AT_MOST - now), 0.0, self.pause)
+        return replace(self, burst_at=now + wait, _burst_from=start, _second=second, _in_second=total)
 
-    def note(self, count: int) -> None:
-        """So many changes came, from a server that does not number them."""
-        follower, now = self._follower, time.monotonic()
-        if now - self._second > 1:
-            self._second, self._in_second = now, 0
-        self._in_second += count
-        if self._in_second > _BURST:
-            began = self._burst_from = self._burst_from or now
-            if self._burst_over is not None:
-                self._burst_over.cancel()
-            wait = max(min(_QUIET, began + _QUIET_AT_MOST - now), 0.0)
-            if len(follower.store) > follower.verify_rows:
-                wait = max(wait, _SHARE * follower.read_took)
-            self._burst_over = asyncio.get_running_loop().call_later(wait, self._after_burst)
+    def compared(self, now: float) -> Schedule:
+        """A comparison begins now."""
+        if self.every is None:
+            return self
+        return replace(self, at=now + self.every, burst_at=None, _burst_from=None)
 
-    def _after_burst(self) -> None:
-        self._burst_from = self._burst_over = None
-        if self._burst is None or self._burst.done():
-            self._burst = asyncio.create_task(self._follower.verify())
+    def read(self, now: float, took: float, large: bool) -> Schedule:
+        """The whole table was read, in so many seconds."""
+        if self.every is None:
+            return self
+        pause = _SHARE * took if large else 0.0
+        return replace(self, at=now + max(self.every, pause), pause=pause)
+
+
+class Slice(NamedTuple):
+    """Keys next to each other. `filter` names the rows of the database that belong here, `keys` are those that the
+    table has.
+    """
+
+    filter: Filter
+    keys: list[Key]
+
+
+class Slices:
+    """Walks through a table by key, `size` rows at a time, again and again.
+
+    For keys that Postgres sorts as we do: whole numbers and uuids.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._after: Any = None
+
+    def fits(self, store: Store) -> bool:
+        """Whether the table is larger than a slice and its key is of that sort."""
+        if len(store.key) != 1 or len(store) <= self.size or store.limit is not None:
+            return False
+        name = store.key[0]
+        return store.kinds[name].whole or any(c.name == name and c.type == "uuid" for c in store.columns)
+
+    def next(self, store: Store) -> Slice:
+        """The next keys in order, from the first again after the last."""
+        name = store.key[0]
+        _, block = store.values(store.slots(), [name])
+        kind, values, _ = block[name]
+        found: list[Any]
+        if kind.whole:
+            ahead = values if self._after is None else values[values > self._after]
+            if len(ahead) > self.size:
+                ahead = np.partition(ahead, self.size - 1)[: self.size]
+            found = np.sort(ahead).tolist()
+        else:
+            found = sorted(value for value in values.tolist() if self._after is None or value > self._after)
+            found = found[: self.size]
+        tests = [] if self._after is None else [Condition(name, "gt", str(self._after))]
+        if len(found) < self.size:
+            self._after = None  # no end: rows past the last one that we have belong here too
+        else:
+            self._after = found[-1]
+            tests.append(Condition(name, "lte", str(self._after)))
+        return Slice(Filter(tuple(tests)), found)

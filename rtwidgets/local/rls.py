@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 
 from rtwidgets.client.log import child
-from rtwidgets.client.rest import Snapshot
+from rtwidgets.protocol.pg_snapshot import PgSnapshot
 
 from .auth import Identity
 from .pgoutput import UNCHANGED, Relation, Row
@@ -243,7 +243,7 @@ class Catalogue:
             for _ in range(SOON):
                 cursor = await connection.execute("select pg_current_snapshot()::text")
                 row = await cursor.fetchone()
-                if row is not None and all(map(Snapshot.parse(row[0]).visible, xids)):
+                if row is not None and all(map(PgSnapshot.parse(row[0]).visible, xids)):
                     return True
                 await asyncio.sleep(RETRY)
         return False
@@ -254,7 +254,7 @@ class Catalogue:
         while True:
             cursor = await connection.execute("select pg_current_snapshot()::text")
             row = await cursor.fetchone()
-            if row is not None and Snapshot.parse(row[0]).visible(xid):
+            if row is not None and PgSnapshot.parse(row[0]).visible(xid):
                 return
             await asyncio.sleep(RETRY)
 
@@ -275,7 +275,7 @@ class Catalogue:
                 async with self._pool.connection() as connection, connection.transaction():
                     cursor = await connection.execute("select pg_current_snapshot()::text")
                     row = await cursor.fetchone()
-                    seen = row is not None and all(map(Snapshot.parse(row[0]).visible, xids))
+                    seen = row is not None and all(map(PgSnapshot.parse(row[0]).visible, xids))
                     if seen:
                         # One snapshot for all of it: what stands there is what each caller is asked about.
                         question = _Question(table, rows)

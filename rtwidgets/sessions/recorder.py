@@ -15,7 +15,7 @@ from typing import Any
 from ..client.client import AsyncClient, ChangesBinding
 from ..client.log import logger
 from ..client.notebook import Channel, Client, default_client
-from ..client.rest import Page, TableInfo
+from ..client.snapshot_source import Page, TableInfo
 from ..client.thread import io_loop, on_io_thread, run
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change, Message

@@ -14,10 +14,12 @@ import traitlets
 from ..client.dispatch import dispatch
 from ..client.dsn import DsnSource
 from ..client.notebook import Channel, Client, default_client
+from ..client.snapshot_source import SnapshotSource
 from ..client.thread import io_loop, on_io_thread, run, submit
 from ..data.dataframes import records
 from ..data.delta import Delta
 from ..data.follower import TableFollower
+from ..data.snapshot import EmptySource, FrameSource
 from ..data.store import Store
 from ..protocol.errors import RealtimeError
 from .base import View, paragraph, there, unregister_all
@@ -140,10 +142,13 @@ class LiveTable(Grid):
         self.follower: TableFollower = run(self._begin(client, source, options), 30)
 
     async def _begin(self, client: Client, source: str | pd.DataFrame | None, options: dict[str, Any]) -> TableFollower:
-        rest = DsnSource(source) if isinstance(source, str) and source != "events" else client.aio.rest
-        seed = records(source) if isinstance(source, pd.DataFrame) else None
         events = isinstance(source, str) and source == "events"
-        follower = TableFollower(self.channel.aio, rest, self.table, seed=seed, events=events, **options)
+        rows: SnapshotSource = client.aio.rest
+        if isinstance(source, pd.DataFrame):
+            rows = FrameSource(records(source), rows)
+        elif source is not None:
+            rows = EmptySource(rows) if events else DsnSource(source)
+        follower = TableFollower(self.channel.aio, rows, self.table, events=events, **options)
         self._registered: list[Callable[[], Any]] = [follower.on_delta(self._took), follower.on_status(self._now_is)]
         follower.on_progress = lambda: tick.mark(self)
         self.follower = follower
@@ -276,7 +281,7 @@ class LiveTable(Grid):
     def _took(self, delta: Delta) -> None:
         if not delta.reset:  # else the table was read: when its rows changed is not known
             self._changed_at = round(time.time() * 1000)
-            self._since_rate += len(delta.inserted) + len(delta.updated) + len(delta.deleted)
+            self._since_rate += delta.size
         tick.mark(self)
 
     def _now_is(self, status: str, error: RealtimeError | None) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from rtwidgets.client.rest import RestClient, Snapshot
+from rtwidgets.client.rest import RestClient
 from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.pg_snapshot import PgSnapshot
 
 
 def client_for(answer: Any) -> RestClient:
@@ -55,7 +56,7 @@ async def test_pages_by_key_under_a_servers_own_cap() -> None:
     pages = [page async for page in client_for(answer).select("t", key=("id",))]
     assert [row["id"] for page in pages for row in page.rows] == [1, 2, 3, 4, 5]
     assert str(pages[0].rows[0]["v"]) == "123456789012345678.123456789"
-    assert (pages[0].total, pages[0].lsn, pages[0].snapshot) == (5, 77, Snapshot(10, 12, frozenset({11})))
+    assert (pages[0].total, pages[0].lsn, pages[0].snapshot) == (5, 77, PgSnapshot(10, 12, frozenset({11})))
     assert "order=id.asc" in asked[0]
 
 
@@ -91,12 +92,12 @@ async def test_describe_from_openapi() -> None:
 @pytest.mark.parametrize(("xid", "seen"), [(9, True), (11, False), (10, True), (12, False), (5, True)])
 @pytest.mark.parametrize("epoch", [0, 3 << 32])
 def test_visibility(xid: int, seen: bool, epoch: int) -> None:
-    snapshot = Snapshot.parse(f"{epoch + 10}:{epoch + 12}:{epoch + 11}")
+    snapshot = PgSnapshot.parse(f"{epoch + 10}:{epoch + 12}:{epoch + 11}")
     assert snapshot.visible(xid) is seen
 
 
 def test_visibility_across_a_wraparound() -> None:
-    snapshot = Snapshot.parse(f"{(1 << 32) + 5}:{(1 << 32) + 5}:")
+    snapshot = PgSnapshot.parse(f"{(1 << 32) + 5}:{(1 << 32) + 5}:")
     assert snapshot.visible(0xFFFFFFF0)
     assert not snapshot.visible(6)
 

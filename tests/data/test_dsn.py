@@ -35,10 +35,10 @@ async def test_every_filter_order_and_limit(server: Local) -> None:
     async with AsyncClient(server.url, server.anon_key) as client:
         for text in FILTERS:
             want = await read(client.rest, filter=text, key=["id"])
-            got = await read(source, filter=text, order="id.asc", page_size=5)
+            got = await read(source, filter=text, order=[("id", False)], page_size=5)
             assert got == want, text
             assert text is None or 0 < len(got) < 14, text
-            some = await read(source, filter=text, order="id.desc", limit=2, columns=["id"])
+            some = await read(source, filter=text, order=[("id", True)], limit=2, columns=["id"])
             assert some == [{"id": row["id"]} for row in reversed(want)][:2], text
     with pytest.raises(RealtimeError, match="could not be read"):
         await read(source, filter="n=eq.many")

@@ -13,7 +13,7 @@ COLUMNS = [Column("id", "int8"), Column("type", "text")]
 def test_each_change_is_an_event() -> None:
     assert [c.name for c in event_columns(COLUMNS)] == ["commit_timestamp", "change.type", "id", "type"]
     parsed = filters.parse("type=eq.a")
-    events = Events(judge(parsed, {"type": "text"}), list(parsed.columns))
+    events = Events(judge(parsed, {"type": "text"}))
     made = events.of(
         [
             Change("INSERT", "public", "t", COLUMNS, {"id": 1, "type": "a"}, commit_timestamp="2026-01-01T00:00:00Z"),

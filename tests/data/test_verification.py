@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from rtwidgets.client.rest import Page, TableInfo
+from rtwidgets.client.snapshot_source import Page, TableInfo
 from rtwidgets.data import verification
-from rtwidgets.data.slices import Slices
 from rtwidgets.data.store import Store
+from rtwidgets.data.verification import Slices
 from rtwidgets.protocol import filters
 from rtwidgets.protocol.filter_eval import judge
 from rtwidgets.protocol.messages import Change, Column
@@ -84,16 +84,18 @@ def test_parts_cover_every_key_there_is_or_may_be() -> None:
         )
         store = Store([Column("id", kind)], ["id"])
         store.load([{"id": key} for key in {make() for _ in range(100)}])
-        assert Slices.fit(store)
+        assert Slices(30).fits(store)
         slices, others = Slices(30), [make() for _ in range(300)]
         pieces = [slices.next(store) for _ in range(len(store) // 30 + 1)]
         assert sorted(key for piece in pieces for key in piece.keys) == sorted(store.keys())
-        tests = [judge(filters.parse(piece.test), {"id": kind}) for piece in pieces]
+        tests = [judge(filters.parse(piece.filter), {"id": kind}) for piece in pieces]
         for key in [*store.keys(), *others]:
             assert [test({"id": key}) for test in tests].count(True) == 1
         assert slices.next(store) == pieces[0], "and again from the first"
-    assert not Slices.fit(Store([Column("id", "text")], ["id"]))
-    assert not Slices.fit(Store([Column("a", "int4"), Column("b", "int4")], ["a", "b"]))
+    for columns, key in (([Column("id", "text")], ["id"]), ([Column("a", "int4"), Column("b", "int4")], ["a", "b"])):
+        store = Store(columns, key)
+        store.load([dict.fromkeys(key, i) for i in range(40)])
+        assert not Slices(30).fits(store)
 
 
 @pytest.mark.parametrize(("changes", "numbered"), [(101, False), (99, False), (101, True)])
