@@ -1,7 +1,7 @@
 import { beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { color, dash } from "../src/chart/colors";
 import { Points, spacing } from "../src/chart/points";
-import { reading, short, times } from "../src/chart/ticks";
+import { exact, numbers, reading, short, times } from "../src/chart/ticks";
 import { FakeModel, painted } from "./fake";
 
 const f64 = (...values: number[]) => new DataView(new Float64Array(values).buffer);
@@ -10,16 +10,16 @@ const i32 = (...values: number[]) => new DataView(new Int32Array(values).buffer)
 
 test("points: whole, then what is new behind, gone in front and changed between", () => {
   const points = new Points();
-  expect(points.take({ count: 3, whole: true }, [f64(1, 2, 3), f64(10, NaN, 30), u8(0, 0, 0)])).toBe(true);
+  expect(points.apply({ count: 3, whole: true }, [f64(1, 2, 3), f64(10, NaN, 30), u8(0, 0, 0)])).toBe(true);
   expect(points.aligned(1)).toEqual([[1, 2, 3], [10, null, 30]]);
-  expect(points.take({ count: 3, whole: false, drop: 1 }, [f64(4), f64(40), u8(0), i32(1), f64(33)])).toBe(true);
+  expect(points.apply({ count: 3, whole: false, drop: 1 }, [f64(4), f64(40), u8(0), i32(1), f64(33)])).toBe(true);
   expect(points.aligned(1)).toEqual([[2, 3, 4], [null, 33, 40]]);
-  expect(points.take({ count: 9, whole: false, drop: 0 }, [f64(), f64(), u8(), i32(), f64()])).toBe(false);
+  expect(points.apply({ count: 9, whole: false, drop: 0 }, [f64(), f64(), u8(), i32(), f64()])).toBe(false);
 });
 
 test("points of other series at the same x share a row; a series without a point there has no gap", () => {
   const points = new Points();
-  points.take({ count: 4, whole: true }, [f64(1, 1, 2, 2), f64(10, 11, 20, 21), u8(0, 1, 1, 1)]);
+  points.apply({ count: 4, whole: true }, [f64(1, 1, 2, 2), f64(10, 11, 20, 21), u8(0, 1, 1, 1)]);
   expect(points.aligned(2)).toEqual([[1, 2, 2], [10, undefined, undefined], [11, 20, 21]]);
   expect(spacing([1, 2, 2, 5])).toBe(1);
   expect(spacing([7])).toBe(0);
@@ -29,7 +29,7 @@ test("a buffer that begins at an odd place is read all the same", () => {
   const odd = new Uint8Array(17);
   odd.set(new Uint8Array(new Float64Array([5, 6]).buffer), 1);
   const points = new Points();
-  expect(points.take({ count: 2, whole: true }, [new DataView(odd.buffer, 1, 16), f64(1, 2), u8(0, 0)])).toBe(true);
+  expect(points.apply({ count: 2, whole: true }, [new DataView(odd.buffer, 1, 16), f64(1, 2), u8(0, 0)])).toBe(true);
   expect([...points.x]).toEqual([5, 6]);
 });
 
@@ -43,6 +43,26 @@ test("times say no more than is needed, the date where a day begins, and UTC for
   expect(reading(noon, "wall", []).title).toBe("");
   expect(reading(1, "category", ["a", "b"]).text).toBe("b");
   expect(short("abcdef", 4)).toBe("abc…");
+});
+
+test("a number under the pointer has every digit", () => {
+  expect([1234567.89, 1234567.9, 0.1, 0.1 + 0.2, -12345.678901234, 0, 1e21, 1.5e-9, 123456789012].map(exact)).toEqual([
+    "1,234,567.89", "1,234,567.9", "0.1", "0.30000000000000004", "-12,345.678901234", "0", "1e21", "1.5e-9", "123,456,789,012",
+  ]);
+  expect([null, undefined, NaN].map(exact)).toEqual(["–", "–", "–"]);
+});
+
+test("labels along an axis tell one from the next, with no more digits than that takes", () => {
+  expect(numbers([1234567.85, 1234567.9, 1234567.95, 1234568])).toEqual(["1,234,567.85", "1,234,567.9", "1,234,567.95", "1,234,568"]);
+  expect(numbers([0, 0.1, 0.2, 0.30000000000000004])).toEqual(["0", "0.1", "0.2", "0.3"]);
+  expect(numbers([0, 25, 50, 75])).toEqual(["0", "25", "50", "75"]);
+  expect(numbers([0, 2e-9, 4e-9])).toEqual(["0", "2e-9", "4e-9"]);
+  expect(numbers([1.00000001e15, 1.00000002e15])).toEqual(["1.00000001e15", "1.00000002e15"]);
+  expect(numbers([])).toEqual([]);
+  for (const [first, step] of [[1e12, 0.25], [-5, 1e-7], [3e-5, 1e-9], [1e14, 1], [7, 0.001]] as const) {
+    const values = Array.from({ length: 6 }, (_, i) => first + i * step);
+    expect(new Set(numbers(values)).size).toBe(6);
+  }
 });
 
 test("the first twelve series are told apart, by colour and beyond the first by dashes", () => {

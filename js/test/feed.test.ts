@@ -203,7 +203,7 @@ test("a filter is the kernel's too: of older lines only those that pass are aske
   type("LINE 7");
   type("LINE 77");
   expect(texts()).toEqual([]);
-  expect(el.querySelector(".rtw-gap-line")!.textContent).toContain("looking through 1,000 more messages");
+  expect(el.querySelector(".rtw-gap-line")!.textContent).toContain("searching 1,000 more messages");
   await soon(200);
   expect(model.of("read")).toEqual([{ view: model.view, kind: "read", start: 0, stop: 1000, back: true, filter: "line 77" }]);
   const found = [77, 770, 777].map((id) => [id, line(`line ${id}`)]);

@@ -102,6 +102,16 @@ test("times are local to the second, in the title in UTC with every digit", () =
   expect(format("2026-03-01", "date").text).toBe("2026-03-01");
 });
 
+test("the hour that a clock shows twice carries its offset", () => {
+  const zone = process.env.TZ;
+  process.env.TZ = "Europe/Berlin";
+  const at = (text: string) => format(text, "timestamptz").text;
+  expect([at("2026-10-25T00:30:00Z"), at("2026-10-25T01:30:00Z")]).toEqual(["2026-10-25 02:30:00 +02:00", "2026-10-25 02:30:00 +01:00"]);
+  expect([at("2026-10-24T23:59:59Z"), at("2026-10-25T02:00:00Z")]).toEqual(["2026-10-25 01:59:59", "2026-10-25 03:00:00"]);
+  expect(at("2026-03-29T01:30:00Z")).toBe("2026-03-29 03:30:00");
+  process.env.TZ = zone;
+});
+
 test("booleans are words; json is compact; newlines are seen; very long text is cut", () => {
   expect(format(true, "bool")).toEqual({ text: "true", title: "", mark: "rtw-true" });
   expect(format({ a: [1, null] }, "jsonb").text).toBe('{"a":[1,null]}');

@@ -326,7 +326,7 @@ test("a screen reader hears when the cell it is on changes", async () => {
   await painted();
   await hear({ patch: [["price", [[1, "9.99"], [0, "5"]]]] });
   await wait(1600);
-  expect(el.querySelector(".rtw-said")!.textContent).toBe("price 9.99");
+  expect(el.querySelector(".rtw-announcer")!.textContent).toBe("price 9.99");
 });
 
 test("asks are few: one for a burst", async () => {
@@ -465,7 +465,7 @@ test("rows that are not loaded are selected by the kernel, and read from it to b
   expect([keys, columns]).toEqual([null, ["id", "name", "price"]]);
   await hear({ rows: { number, columns: [["id", [2, 3]], ["name", ["x", "y"]], ["price", ["1", null]]] } });
   await wait(20);
-  expect(el.querySelector(".rtw-said")!.textContent).toBe("press Ctrl+C again");
+  expect(el.querySelector(".rtw-announcer")!.textContent).toBe("press Ctrl+C again");
   expect(ctrlC(cell(1505, 0))).toBe("id\tname\tprice\n2\tx\t1\n3\ty\t");
   cell(1505, 0).focus();
   await key("a", { ctrlKey: true });

@@ -39,8 +39,6 @@ class Lab:
         self.url = f"http://127.0.0.1:{self.port}"
         settings = root / "settings"
         overrides = {
-            # Every cell stays in the page, so that a test sees what a person would see after scrolling.
-            "notebook-extension/tracker": {"windowingMode": "none"},
             "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
         }
         for name, values in overrides.items():

@@ -31,8 +31,8 @@ export class Points {
   /** The number of each point's series. */
   s = new Uint8Array(0);
 
-  /** Takes a frame; false where it does not fit what is here, so that everything is to be asked for anew. */
-  take(frame: PointsFrame, buffers: DataView[]): boolean {
+  /** Applies a frame; returns false where it does not fit what is here, so that everything must be requested anew. */
+  apply(frame: PointsFrame, buffers: DataView[]): boolean {
     const [x, y, s, places, values] = buffers.map(bytes);
     if (!x || !y || !s) return false;
     const drop = frame.whole ? this.x.length : (frame.drop ?? 0);

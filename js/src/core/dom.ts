@@ -34,14 +34,14 @@ export function focusedIn(element: Element): Element | null {
   return focused && element.contains(focused) ? focused : null;
 }
 
-/** Runs `draw` once at the next frame, however often it is asked for. */
+/** Runs `draw` once at the next frame, however often it is called. */
 export function perFrame(draw: () => void, signal: AbortSignal): () => void {
-  let asked = 0;
-  signal.addEventListener("abort", () => cancelAnimationFrame(asked));
+  let frame = 0;
+  signal.addEventListener("abort", () => cancelAnimationFrame(frame));
   return () => {
-    if (asked || signal.aborted) return;
-    asked = requestAnimationFrame(() => {
-      asked = 0;
+    if (frame || signal.aborted) return;
+    frame = requestAnimationFrame(() => {
+      frame = 0;
       if (!signal.aborted) draw();
     });
   };

@@ -1,12 +1,12 @@
 /**
- * A view's line to the kernel.
+ * A view's connection to the kernel.
  *
- * The kernel pushes; nothing here waits for an answer, since while a cell runs none may come. Every frame carries the view it is
- * for, the kernel object's epoch and a number: a hole in the numbers, or another epoch (the kernel ran the cell again or was
- * restarted), and the view says hello and is sent everything anew.
+ * The kernel pushes; nothing here waits for an answer, since none may come while a cell runs. Every frame carries the view that it
+ * is for, the epoch of the kernel's object and a sequence number. After a gap in the numbers, or with another epoch (the cell ran
+ * again, or the kernel was restarted), the view sends hello, and gets everything anew.
  */
 
-/** What of an anywidget model is used here. */
+/** The part of an anywidget model that is used here. */
 export interface Model {
   get(name: string): unknown;
   send(content: unknown): void;
@@ -20,16 +20,16 @@ export interface Frame {
   epoch: string;
   seq: number;
   kind: string;
-  /** Says everything: it needs no frame before it. */
+  /** Needs no frame before it. */
   whole?: boolean;
 }
 
-/** Who is told that the kernel has gone, or is there again. */
+/** What shows that the kernel has stopped, or is there again. */
 export interface Listener {
   setGone(gone: boolean): void;
 }
 
-/** Frames for any view that has not been heard yet: a page opened while a cell runs cannot say hello. */
+/** The view of frames for every page that could not send hello yet, because a cell has been running since it was opened. */
 export const ANYONE = "*";
 
 /** A second hello is sent this many ms after one that brought nothing. */
@@ -38,7 +38,7 @@ const HELLO_AGAIN = 1000;
 /** ms between two acknowledgements: the kernel answers each with two messages (busy, idle), which hold up the next frame. */
 const ACK_EVERY = 250;
 
-/** ms until it is tried whether a line that was cut is whole again. */
+/** ms until a cut connection is tried again. */
 const CUT = 300;
 
 export class Link<F extends Frame> {
@@ -56,26 +56,26 @@ export class Link<F extends Frame> {
 
   constructor(
     private readonly model: Model,
-    private readonly take: (frame: F, buffers: DataView[]) => void,
+    private readonly deliver: (frame: F, buffers: DataView[]) => void,
     private readonly listener: Listener,
     wants: Record<string, unknown> = {},
     private readonly now: () => number = () => performance.now(),
   ) {
     this.wants = wants;
-    model.on("msg:custom", this.hear);
-    // Jupyter's model has this event when the line to the kernel was cut, without saying whether it is whole again: trying tells.
+    model.on("msg:custom", this.receive);
+    // Jupyter's model fires this when the connection to the kernel was cut, not whether it is back: trying shows it.
     model.on("comm_live_update", this.cut);
     this.hello();
   }
 
-  /** Tells the kernel what this view shows now. */
+  /** Sends the kernel what this view shows now. */
   want(wants: Record<string, unknown>): void {
     this.wants = { ...this.wants, ...wants };
     this.send("wants", { wants: this.wants });
   }
 
-  /** Asks for everything anew. */
-  again(): void {
+  /** Requests everything anew. */
+  renew(): void {
     this.hello();
   }
 
@@ -92,7 +92,7 @@ export class Link<F extends Frame> {
 
   close(): void {
     this.closed = true;
-    this.model.off("msg:custom", this.hear);
+    this.model.off("msg:custom", this.receive);
     this.model.off("comm_live_update", this.cut);
     this.send("bye");
   }
@@ -110,11 +110,11 @@ export class Link<F extends Frame> {
     this.send("hello", { wants: this.wants });
   }
 
-  private hear = (frame: F, buffers: DataView[] = []): void => {
+  private receive = (frame: F, buffers: DataView[] = []): void => {
     if (frame?.view === ANYONE || frame?.view === this.view) this.setGone(false);
     if (frame?.view === ANYONE) {
       // Good until the view's own frames come.
-      if (this.seq === 0) this.take(frame, buffers);
+      if (this.seq === 0) this.deliver(frame, buffers);
       return;
     }
     if (frame?.view !== this.view) return;
@@ -123,7 +123,7 @@ export class Link<F extends Frame> {
       this.lost = false;
       this.epoch = frame.epoch;
       this.seq = frame.seq;
-      this.take(frame, buffers);
+      this.deliver(frame, buffers);
       this.acknowledge();
     } else if (frame.epoch === this.epoch && frame.seq <= this.seq) {
       return; // an older one again
@@ -133,7 +133,7 @@ export class Link<F extends Frame> {
     }
   };
 
-  /** After the next paint, so that the kernel's pace is that of the eye. One for all frames since the last. */
+  /** After the next paint, so that the kernel keeps to the page's pace. One for all frames since the last. */
   private acknowledge(): void {
     if (this.painting) return;
     this.painting = requestAnimationFrame(() => {

@@ -1,6 +1,6 @@
 /**
- * What a page knows of a list that the kernel holds whole: items numbered as they came, in runs, with gaps between them that can
- * be asked for. The newest items are always there; of the others only those around what is being read, however long the list.
+ * What a page knows of a list of which the kernel keeps all items: items numbered as they came, in runs, with gaps between them
+ * that can be requested. The newest items are always there; of the others only those around what is being read, however long the list.
  */
 
 export interface Numbered {
@@ -36,8 +36,8 @@ export function isGap(entry: object): entry is Gap {
 
 export class Log<T extends Numbered> {
   private runs: Run<T>[] = [];
-  /** The first number that the kernel still holds. */
-  private held = 0;
+  /** The first number that the kernel still keeps. */
+  private first = 0;
 
   constructor(private readonly passes: (item: T) => boolean = () => true) {}
 
@@ -50,7 +50,7 @@ export class Log<T extends Numbered> {
     return this.runs.flatMap((run) => run.items);
   }
 
-  /** Takes in all items from `start` to before `stop` (of a narrowed log: at least all that pass). What is known stays. */
+  /** Adds all items from `start` to before `stop` (of a narrowed log: at least all that pass). What is known stays. */
   add(start: number, stop: number, items: T[]): void {
     if (stop <= start) return;
     const fresh = items.filter(this.passes);
@@ -70,15 +70,15 @@ export class Log<T extends Numbered> {
     this.runs = [...before, run, ...after];
   }
 
-  /** Items before this number are no longer held by the kernel. */
-  forget(held: number): void {
-    this.held = Math.max(this.held, held);
-    while (this.runs.length && this.runs[0]!.stop <= this.held) this.runs.shift();
-    const first = this.runs[0];
-    if (!first || first.start >= this.held) return;
-    first.start = this.held;
-    const keep = first.items.findIndex(({ id }) => id >= this.held);
-    first.items.splice(0, keep < 0 ? first.items.length : keep);
+  /** The kernel no longer keeps items before this number. */
+  forget(first: number): void {
+    this.first = Math.max(this.first, first);
+    while (this.runs.length && this.runs[0]!.stop <= this.first) this.runs.shift();
+    const run = this.runs[0];
+    if (!run || run.start >= this.first) return;
+    run.start = this.first;
+    const keep = run.items.findIndex(({ id }) => id >= this.first);
+    run.items.splice(0, keep < 0 ? run.items.length : keep);
   }
 
   /** Drops what is far from the item `near` that is being read, and from the end. */
@@ -97,8 +97,8 @@ export class Log<T extends Numbered> {
   /** The items and, where some are missing, the gaps, in order. */
   get entries(): (T | Gap)[] {
     const entries: (T | Gap)[] = [];
-    if (this.held > 0) entries.push({ id: `lost ${this.held}`, start: 0, stop: this.held, lost: true });
-    let known = this.held;
+    if (this.first > 0) entries.push({ id: `lost ${this.first}`, start: 0, stop: this.first, lost: true });
+    let known = this.first;
     for (const run of this.runs) {
       if (run.start > known) entries.push({ id: `gap ${known} ${run.start}`, start: known, stop: run.start, lost: false });
       entries.push(...run.items);
@@ -107,10 +107,10 @@ export class Log<T extends Numbered> {
     return entries;
   }
 
-  /** The same, of the items that pass: what is known already need not be asked for. */
+  /** The same, of the items that pass: what is known need not be requested. */
   narrowed(passes: (item: T) => boolean): Log<T> {
     const log = new Log<T>(passes);
-    log.held = this.held;
+    log.first = this.first;
     log.runs = this.runs.map((run) => ({ ...run, items: run.items.filter(passes) }));
     return log;
   }

@@ -118,7 +118,7 @@ export class PagedList<L, E extends { id: string } = never> {
     this.filter = filter;
     this.passes = passes ?? (() => true);
     this.found = passes && this.all.narrowed(passes);
-    this.pager.anew();
+    this.pager.restart();
     this.show();
     if (passes) this.lines.toEnd();
   }

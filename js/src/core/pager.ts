@@ -1,23 +1,23 @@
-/** Asks the kernel for the items of a gap when it comes near the view, and says in its place what is going on. */
+/** Requests the items of a gap from the kernel when it comes near the view, and shows in its place what is going on. */
 import { h } from "./dom";
 import { type Gap, isGap } from "./log";
 import { plural } from "./words";
 
-/** What a page asks for: items from `start` to before `stop`, those at the end of them first where it reads backwards. */
+/** A request: items from `start` to before `stop`, those at the end first where the page reads backwards. */
 export interface Read {
   start: number;
   stop: number;
   back: boolean;
 }
 
-/** Milliseconds without an answer that are worth a word: a running cell keeps the kernel from hearing. */
+/** Milliseconds without an answer after which the gap says why: a running cell keeps the kernel from answering. */
 const LATE = 1000;
 /** Milliseconds after the last key in a filter. */
 const TYPED = 150;
 
 export class Pager {
-  /** Whether something was asked for and has not come. */
-  private asking = false;
+  /** Whether a request waits for its answer. */
+  private waiting = false;
   private late = false;
   private gone = false;
   private timer = 0;
@@ -25,27 +25,27 @@ export class Pager {
   private notBefore = 0;
 
   constructor(
-    /** What the items are called, one of them. */
+    /** What an item is called. */
     private readonly noun: string,
     /** Returns whether it could be sent. */
-    private readonly ask: (read: Read) => boolean,
-    /** The gaps say something else now. */
+    private readonly send: (read: Read) => boolean,
+    /** Called when the texts of the gaps change. */
     private readonly changed: () => void,
     signal: AbortSignal,
   ) {
     signal.addEventListener("abort", () => this.answered(), { once: true });
   }
 
-  /** Asks for what is missing around the view, the nearest first; one question at a time. */
+  /** Requests what is missing around the view, the nearest first; one request at a time. */
   seek(near: readonly object[], first: number): void {
-    if (this.asking || this.gone) return;
+    if (this.waiting || this.gone) return;
     let best = -1;
     near.forEach((entry, i) => {
       if (isGap(entry) && !entry.lost && (best < 0 || Math.abs(i - first) < Math.abs(best - first))) best = i;
     });
     if (best < 0) return;
     const { start, stop } = near[best] as Gap;
-    this.asking = true;
+    this.waiting = true;
     this.timer = window.setTimeout(() => {
       this.late = true;
       this.changed();
@@ -53,21 +53,21 @@ export class Pager {
     // Not from within the drawing, which what comes of it may call again.
     this.sending = window.setTimeout(() => {
       // Above the first line seen one reads towards the beginning, below it towards the end.
-      if (!this.ask({ start, stop, back: best <= first })) this.answered();
+      if (!this.send({ start, stop, back: best <= first })) this.answered();
     }, Math.max(0, this.notBefore - performance.now()));
   }
 
   /** Other items are wanted: a filter was changed, and may be changed again with the next key. */
-  anew(): void {
+  restart(): void {
     this.answered();
     this.notBefore = performance.now() + TYPED;
   }
 
-  /** What was asked for has come, or will not come any more. */
+  /** What was requested has come, or will not come any more. */
   answered(): void {
     clearTimeout(this.timer);
     clearTimeout(this.sending);
-    this.asking = this.late = false;
+    this.waiting = this.late = false;
   }
 
   setGone(gone: boolean): void {
@@ -85,7 +85,7 @@ export class Pager {
       return line;
     }
     const count = plural(gap.stop - gap.start, `more ${this.noun}`);
-    const what = looking ? `looking through ${count}` : count;
+    const what = looking ? `searching ${count}` : count;
     const why = this.gone ? "not here, and the kernel has stopped" : this.late ? "they come when the kernel is free" : "";
     line.textContent = why ? `${what}: ${why}` : `${what}…`;
     return line;

@@ -1,4 +1,4 @@
-/** The line that says how true the widget is, and the paragraph that says what is wrong and what to do. */
+/** The status line of a widget, and the paragraph that says what is wrong and what to do. */
 import { h, setAttribute, setText } from "./dom";
 
 const WORDS = new Map([
@@ -7,7 +7,7 @@ const WORDS = new Map([
   ["connecting", "connecting…"],
   ["joining", "joining…"],
   ["catching up", "catching up…"],
-  ["stale", "stale: may have missed changes, healing"],
+  ["stale", "stale: may have missed changes, resyncing"],
   ["reconnecting", "reconnecting…"],
   ["errored", "not joined, trying again…"],
   ["error", "error"],
@@ -16,7 +16,7 @@ const WORDS = new Map([
   ["paused", "paused"],
 ]);
 
-const GONE = "The kernel has stopped: run the cell again. What is shown is the last that came.";
+const GONE = "The kernel has stopped: run the cell again. This is the last state.";
 
 export class StatusLine {
   readonly element: HTMLElement;
@@ -34,15 +34,15 @@ export class StatusLine {
     this.problem = h("p", { class: "rtw-problem", role: "alert", hidden: true });
   }
 
-  /** Says, over all else, that there is no kernel any more. */
+  /** Shows, above all else, whether the kernel has stopped. */
   setGone(gone: boolean): void {
     this.gone = gone;
     this.show(...this.last);
   }
 
-  show(...said: [status: string, error: string, facts?: string[], word?: string]): void {
-    this.last = said;
-    const [status, error, facts = [], word = WORDS.get(status) ?? status] = this.gone ? (["closed", GONE, said[2]] as const) : said;
+  show(...state: [status: string, error: string, facts?: string[], word?: string]): void {
+    this.last = state;
+    const [status, error, facts = [], word = WORDS.get(status) ?? status] = this.gone ? (["closed", GONE, state[2]] as const) : state;
     setAttribute(this.element, "data-status", status);
     setText(this.word, word);
     setText(this.facts, facts.join(" · "));

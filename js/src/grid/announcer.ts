@@ -5,7 +5,7 @@ import { h, setText } from "../core/dom";
 const PACE = 1500;
 
 export class Announcer {
-  readonly element = h("div", { class: "rtw-said", role: "status" });
+  readonly element = h("div", { class: "rtw-announcer", role: "status" });
   private timer = 0;
 
   constructor(signal: AbortSignal) {

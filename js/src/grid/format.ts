@@ -1,8 +1,8 @@
-/** How a value of a Postgres type is written in a cell. No digit that was sent gets lost: what is cut or rounded is whole in the title. */
+/** How a value of a Postgres type is written in a cell. No digit is lost: what is cut or rounded is whole in the title. */
 
 export interface Shown {
   text: string;
-  /** What hovering tells; empty where the text says all. */
+  /** What hovering shows; empty where the text is complete. */
   title: string;
   /** Classes of the cell beyond those of its column. */
   mark: string;
@@ -48,7 +48,7 @@ export function plain(value: unknown): string {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-/** A mean has sixteen digits of which nobody reads more than some; numeric columns are exact, and stay as they were sent. */
+/** A mean has sixteen digits, of which few are read; numeric columns are exact, and stay as they were sent. */
 function float(value: number, text: string): Shown {
   const short = String(Number(Math.abs(value) < 1e-4 ? value.toPrecision(6) : value.toFixed(6)));
   return short.length < text.length ? { text: short, title: text, mark: "" } : { text, title: "", mark: "" };
@@ -70,6 +70,15 @@ function long(text: string): Shown {
 
 const two = (n: number): string => String(n).padStart(2, "0");
 
+const HOUR = 3_600_000;
+
+/** The offset from UTC, where the clock goes back and shows the same time twice; else nothing. */
+function doubtful(date: Date): string {
+  const offset = date.getTimezoneOffset();
+  const twice = [HOUR, -HOUR].some((shift) => (new Date(date.getTime() + shift).getTimezoneOffset() - offset) * 60_000 === shift);
+  return twice ? ` ${offset > 0 ? "-" : "+"}${two(Math.floor(Math.abs(offset) / 60))}:${two(Math.abs(offset) % 60)}` : "";
+}
+
 /** A point in time in the reader's own zone; the title has it in UTC with every digit that was sent. */
 function moment(text: string): Shown {
   const date = new Date(text);
@@ -80,7 +89,7 @@ function moment(text: string): Shown {
   const day = `${String(year).padStart(4, "0")}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
   const clock = `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
   return {
-    text: `${day} ${clock}${millis}`,
+    text: `${day} ${clock}${millis}${doubtful(date)}`,
     title: `${date.toISOString().slice(0, 19)}${fraction ? `.${fraction}` : ""}Z`,
     mark: "",
   };

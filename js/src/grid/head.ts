@@ -230,11 +230,11 @@ function follow(
   const over = new AbortController();
   const { signal } = over;
   // Held only from the first move on: a held pointer's click would go to the holder, and not to the button under it.
-  let held = false;
+  let captured = false;
   const owner = element.ownerDocument;
   const move = (now: PointerEvent): void => {
-    if (!held && element.setPointerCapture) {
-      held = true;
+    if (!captured && element.setPointerCapture) {
+      captured = true;
       try {
         element.setPointerCapture(event.pointerId);
       } catch {

@@ -40,7 +40,7 @@ export class Selection {
   only(sheet: Sheet, index: number): void {
     this.clear();
     this.add(sheet, index);
-    this.begin(sheet, index);
+    this.setAnchor(sheet, index);
     this.implied = true;
   }
 
@@ -49,7 +49,7 @@ export class Selection {
     const id = sheet.idAt(index);
     this.implied = false;
     if (id !== undefined && !this.rows.delete(id)) this.add(sheet, index);
-    this.begin(sheet, index);
+    this.setAnchor(sheet, index);
   }
 
   /** Selects only the known rows from one place to another; returns whether the page knows all of them. */
@@ -73,7 +73,7 @@ export class Selection {
     if (id !== undefined) this.rows.set(id, sheet.keyAt(index));
   }
 
-  private begin(sheet: Sheet, index: number): void {
+  private setAnchor(sheet: Sheet, index: number): void {
     const id = sheet.idAt(index);
     this.anchor = id === undefined ? undefined : { id, key: sheet.keyAt(index) };
   }

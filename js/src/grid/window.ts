@@ -67,11 +67,11 @@ export function reach(seen: Range, screen: number): Range {
   return { start, stop: Math.min(start + MOST, seen.start + rows + 2 * margin) };
 }
 
-/** Whether the seen rows come so near the edge of what was asked for that it is time to ask again. */
-export function isNear(seen: Range, asked: Range, screen: number, total: number): boolean {
+/** Whether the seen rows come so near the edge of what was requested that it is time for another request. */
+export function isNear(seen: Range, requested: Range, screen: number, total: number): boolean {
   const half = Math.min(Math.ceil(screen / 2), Math.floor((MOST - screen) / 6));
-  const above = asked.start > 0 && seen.start - half < asked.start;
-  const below = asked.stop < total && seen.stop + half > asked.stop;
+  const above = requested.start > 0 && seen.start - half < requested.start;
+  const below = requested.stop < total && seen.stop + half > requested.stop;
   return above || below;
 }
 

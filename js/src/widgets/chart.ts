@@ -28,7 +28,7 @@ import uPlot from "uplot";
 import { color, dash, faint, onDark } from "../chart/colors";
 import { bars, scattered } from "../chart/paths";
 import { type Column, Points, type PointsFrame, spacing } from "../chart/points";
-import { type Axis, number, reading, short, times } from "../chart/ticks";
+import { type Axis, exact, numbers, reading, short, times } from "../chart/ticks";
 import { h, lifetime, perFrame, setAttribute, setText } from "../core/dom";
 import { type Frame, Link, type Model } from "../core/link";
 import { StatusLine } from "../core/status";
@@ -72,6 +72,7 @@ export default {
     const empty = h("p", { class: "rtw-empty", hidden: true });
     const at = h("time", { class: "rtw-at" });
     const legend = h("ul", { class: "rtw-legend", "aria-label": "series" });
+    const more = h("button", { type: "button", class: "rtw-more", "aria-expanded": "false", hidden: true });
     const notes = h("p", { class: "rtw-notes", hidden: true });
     const name = `rtw-values-${(charts += 1)}`;
     const caption = h("caption", { dir: "auto" });
@@ -84,7 +85,7 @@ export default {
       { class: "rtw rtw-chart", "data-lm-suppress-shortcuts": true },
       status.element,
       status.problem,
-      h("div", { class: "rtw-reading" }, at, legend),
+      h("div", { class: "rtw-reading" }, at, legend, more),
       h("div", { class: "rtw-frame" }, plot, empty),
       notes,
       details,
@@ -103,8 +104,8 @@ export default {
     const hidden = new Set<string>();
     let dark = false;
     let ink = { text: "#000", dim: "#666", line: "#ccc" };
-    let said = 0;
-    let saying = 0;
+    let described = 0;
+    let describing = 0;
 
     const look = () => {
       // Colours as the host resolves them: a canvas does not know CSS variables.
@@ -125,7 +126,7 @@ export default {
       const grid = { stroke: () => ink.line, width: 1 };
       const ticks = { stroke: () => ink.line, width: 1, size: 4 };
       const font = `11px ${getComputedStyle(root).fontFamily || "sans-serif"}`;
-      const narrow = 14;
+      const letters = 14;
       const options: uPlot.Options = {
         width: Math.max(120, plot.clientWidth || 600),
         height: Math.max(80, plot.clientHeight || HEIGHT),
@@ -146,6 +147,7 @@ export default {
             range: (_, min, max) => {
               if (min === null || max === null || !Number.isFinite(min) || !Number.isFinite(max)) return [0, 1];
               const based = kind === "bar" || kind === "area";
+              if (based && min === 0 && max === 0) return [0, 1];
               const [low, high] = uPlot.rangeNum(based ? Math.min(0, min) : min, based ? Math.max(0, max) : max, 0.1, true);
               return [based && min >= 0 ? 0 : low, based && max <= 0 ? 0 : high];
             },
@@ -160,11 +162,11 @@ export default {
             ...(axis === "category"
               ? {
                   incrs: [1, 2, 5, 10, 20, 50, 100],
-                  space: Math.min(narrow, Math.max(3, ...categories.map((one) => one.length))) * 7 + 8,
-                  values: (_: uPlot, splits: number[]) => splits.map((split) => (Number.isInteger(split) ? short(categories[split] ?? "", narrow) : "")),
+                  space: Math.min(letters, Math.max(3, ...categories.map((one) => one.length))) * 7 + 8,
+                  values: (_: uPlot, splits: number[]) => splits.map((split) => (Number.isInteger(split) ? short(categories[split] ?? "", letters) : "")),
                 }
               : axis === "number"
-                ? { values: (_: uPlot, splits: number[]) => splits.map(number) }
+                ? { values: (_: uPlot, splits: number[]) => numbers(splits) }
                 : { space: 80, values: (_: uPlot, splits: number[], __: number, ___: number, step: number) => times(splits, step, wall) }),
           },
           {
@@ -172,7 +174,7 @@ export default {
             grid,
             ticks,
             font,
-            values: (_, splits) => splits.map(number),
+            values: (_, splits) => numbers(splits),
             size: (_, values) => 18 + 6.5 * Math.max(3, ...(values ?? []).map((one) => one?.length ?? 0)),
           },
         ],
@@ -191,7 +193,7 @@ export default {
           }),
         ],
         hooks: {
-          setCursor: [(u) => ((read = u.cursor.left !== undefined && u.cursor.left >= 0 ? (u.cursor.idx ?? null) : null), tell())],
+          setCursor: [(u) => ((read = u.cursor.left !== undefined && u.cursor.left >= 0 ? (u.cursor.idx ?? null) : null), showReading())],
           setSelect: [
             (u) => {
               if (u.select.width < 4) return;
@@ -225,10 +227,11 @@ export default {
         made = wanted;
         build();
         legendOf();
+        fitLegend();
       } else chart.setData(data as uPlot.AlignedData, true);
       if (read !== null && read >= count) read = null;
-      tell();
-      words();
+      showReading();
+      describeSoon();
     }, signal);
 
     const legendOf = () => {
@@ -243,12 +246,21 @@ export default {
             button.setAttribute("aria-pressed", String(!hidden.has(label)));
             chart?.setSeries(i + 1, { show: !hidden.has(label) });
             chart?.redraw(true, true);
-            tell();
+            showReading();
           });
           return h("li", {}, button);
         }),
       );
     };
+
+    /** Says that the legend has more series than there is room for. */
+    const fitLegend = () => {
+      const open = legend.classList.contains("rtw-open");
+      more.hidden = !open && legend.scrollHeight <= legend.clientHeight + 1;
+      setText(more, open ? "fewer" : `all ${legend.childElementCount} series`);
+      setAttribute(more, "aria-expanded", String(open));
+    };
+    more.addEventListener("click", () => (legend.classList.toggle("rtw-open"), fitLegend()), { signal });
 
     /** The value of a series at a row, or its last one before. */
     const valueAt = (column: Column | undefined, row: number): number | null => {
@@ -263,7 +275,7 @@ export default {
     };
 
     /** What is under the pointer; without one, the last values. */
-    const tell = () => {
+    const showReading = () => {
       if (!state) return;
       const row = read ?? lastRow();
       const { text, title } = reading(data[0][row], state.axis, state.categories);
@@ -272,23 +284,23 @@ export default {
       setAttribute(at, "datetime", title || null);
       state.series.forEach((_, i) => {
         const value = legend.children[i]?.querySelector(".rtw-value");
-        const exact = data[i + 1]?.[row];
-        if (value) setText(value, number(read === null ? valueAt(data[i + 1], row) : exact));
+        const column = data[i + 1];
+        if (value) setText(value, exact(read === null ? valueAt(column, row) : column?.[row]));
       });
     };
 
-    const words = () => {
-      if (saying) return;
-      saying = window.setTimeout(() => ((saying = 0), (said = performance.now()), say()), Math.max(0, said + WORDS_EVERY - performance.now()));
+    const describeSoon = () => {
+      if (describing) return;
+      describing = window.setTimeout(() => ((describing = 0), (described = performance.now()), describe()), Math.max(0, described + WORDS_EVERY - performance.now()));
     };
-    const say = () => {
+    const describe = () => {
       if (!state) return;
       const rows = data[0].length;
       const what = `${state.kind} chart of ${state.title} over ${state.x}${state.by ? ` by ${state.by}` : ""}`;
       const series = state.series.slice(0, 6).map(([label], i) => {
         let [low, high] = [Infinity, -Infinity];
         for (const value of data[i + 1] ?? []) if (value !== null && value !== undefined) [low, high] = [Math.min(low, value), Math.max(high, value)];
-        return high < low ? `${label} has no values` : `${label} from ${number(low)} to ${number(high)}, last ${number(valueAt(data[i + 1], rows - 1))}`;
+        return high < low ? `${label} has no values` : `${label} from ${exact(low)} to ${exact(high)}, last ${exact(valueAt(data[i + 1], rows - 1))}`;
       });
       const span = rows ? `, ${reading(data[0][0], state.axis, state.categories).text} to ${reading(data[0][rows - 1], state.axis, state.categories).text}` : "";
       plot.setAttribute("aria-label", `${what}: ${plural(points.x.length, "point")}${span}. ${series.join("; ")}`);
@@ -300,12 +312,12 @@ export default {
         ...Array.from({ length: rows - first }, (_, i) => {
           const row = rows - 1 - i;
           const { text, title } = reading(data[0][row], state!.axis, state!.categories);
-          return h("tr", {}, h("th", { scope: "row", dir: "auto", title: title || null }, text), ...state!.series.map((_, n) => h("td", {}, number(data[n + 1]?.[row]))));
+          return h("tr", {}, h("th", { scope: "row", dir: "auto", title: title || null }, text), ...state!.series.map((_, n) => h("td", {}, exact(data[n + 1]?.[row]))));
         }),
       );
     };
 
-    const take = (frame: ChartFrame, buffers: DataView[]) => {
+    const apply = (frame: ChartFrame, buffers: DataView[]) => {
       if (frame.state) {
         state = frame.state;
         const facts = [`${state.title} over ${state.x}`];
@@ -316,7 +328,7 @@ export default {
       }
       if (frame.points) {
         if (frame.points.whole) points = new Points();
-        if (!points.take(frame.points, buffers)) return link.again();
+        if (!points.apply(frame.points, buffers)) return link.renew();
       }
       if (state && (frame.points || frame.state)) {
         data = points.aligned(state.series.length);
@@ -326,7 +338,7 @@ export default {
     };
 
     reset.addEventListener("click", () => (zoomTo(null), plot.focus()), { signal });
-    details.addEventListener("toggle", say, { signal });
+    details.addEventListener("toggle", describe, { signal });
     // The notebook must not take keys pressed here for its own commands.
     root.addEventListener("keydown", (event) => event.stopPropagation(), { signal });
     plot.addEventListener(
@@ -339,7 +351,7 @@ export default {
         if (move !== undefined) {
           read = Math.max(0, Math.min(rows - 1, (read ?? rows - 1) + move));
           chart.setCursor({ left: chart.valToPos(data[0][read]!, "x"), top: 10 }, false);
-          tell();
+          showReading();
         } else if (event.key === "+" || event.key === "-") {
           const { min, max } = chart.scales.x!;
           const middle = read === null ? (min! + max!) / 2 : data[0][read]!;
@@ -349,16 +361,17 @@ export default {
           read = null;
           chart.setCursor({ left: -10, top: -10 }, false);
           zoomTo(null);
-          tell();
+          showReading();
         } else return;
         event.preventDefault();
       },
       { signal },
     );
-    plot.addEventListener("blur", () => ((read = null), chart?.setCursor({ left: -10, top: -10 }, false), tell()), { signal });
+    plot.addEventListener("blur", () => ((read = null), chart?.setCursor({ left: -10, top: -10 }, false), showReading()), { signal });
 
     const again = perFrame(() => {
       const [width, height] = [plot.clientWidth, plot.clientHeight];
+      fitLegend();
       if (chart && width && height && (width !== chart.width || height !== chart.height)) chart.setSize({ width, height });
     }, signal);
     const sized = new ResizeObserver(again);
@@ -368,16 +381,16 @@ export default {
       look();
       chart.redraw(false);
       legendOf();
-      tell();
+      showReading();
     }, signal);
     const themed = new MutationObserver(recolor);
     themed.observe(document.body, { attributes: true });
     themed.observe(document.documentElement, { attributes: true });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolor, { signal });
 
-    const link = new Link<ChartFrame>(model, take, status);
+    const link = new Link<ChartFrame>(model, apply, status);
     signal.addEventListener("abort", () => {
-      clearTimeout(saying);
+      clearTimeout(describing);
       sized.disconnect();
       themed.disconnect();
       chart?.destroy();

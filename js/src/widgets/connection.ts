@@ -24,7 +24,7 @@ interface ConnectionFrame extends Frame {
     channels: [string, string, number, string][];
     count: number;
   };
-  /** Milliseconds since a frame was heard last. */
+  /** Milliseconds since a frame was lastFrame last. */
   ago?: number;
 }
 
@@ -56,21 +56,21 @@ export default {
     el.append(root);
 
     let state: ConnectionFrame["state"];
-    /** When a frame was heard last, by this page's clock. */
-    let heard: number | null = null;
+    /** When the last frame came, by this page's clock. */
+    let lastFrame: number | null = null;
 
     const fact = (name: string, value: string) => [h("dt", {}, name), h("dd", { dir: "auto" }, value)];
 
-    const tell = () => {
+    const draw = () => {
       if (!state) return;
-      const silent = heard === null ? "no frame yet" : `last frame ${since(performance.now() - heard)}`;
+      const silent = lastFrame === null ? "no frame yet" : `last frame ${since(performance.now() - lastFrame)}`;
       const trip = state.trip === null ? [] : [`${state.trip} ms`];
       const again = state.reconnects ? [plural(state.reconnects, "reconnect")] : [];
       status.show(state.status, state.error, [...trip, silent, plural(state.count, "channel"), ...again]);
     };
 
-    const take = (frame: ConnectionFrame) => {
-      if (frame.ago !== undefined) heard = performance.now() - frame.ago;
+    const apply = (frame: ConnectionFrame) => {
+      if (frame.ago !== undefined) lastFrame = performance.now() - frame.ago;
       if (frame.state) {
         state = frame.state;
         setAttribute(root, "data-status", state.status);
@@ -100,12 +100,12 @@ export default {
           ...(state.count > state.channels.length ? [h("tr", {}, h("td", { colspan: 4 }, `and ${state.count - state.channels.length} more`))] : []),
         );
       }
-      tell();
+      draw();
     };
 
     // Seconds go on while the kernel says nothing, also when there is none any more.
-    const counting = window.setInterval(tell, 1000);
-    const link = new Link<ConnectionFrame>(model, take, status);
+    const counting = window.setInterval(draw, 1000);
+    const link = new Link<ConnectionFrame>(model, apply, status);
     signal.addEventListener("abort", () => {
       clearInterval(counting);
       link.close();

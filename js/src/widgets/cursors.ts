@@ -12,8 +12,8 @@ interface CursorsFrame extends Frame {
   gone?: string[];
 }
 
-/** ms between two positions told to the kernel. */
-const TELL_EVERY = 33;
+/** ms between two positions sentAt to the kernel. */
+const SEND_EVERY = 33;
 /** ms in which a pointer glides to where it was said to be: about the time until the next word of it. */
 const GLIDE = 90;
 /** ms after which a pointer that rests fades. */
@@ -48,8 +48,8 @@ export default {
     const names = new Map<string, string>();
     let mine = "";
     let own: [number, number] = [0.5, 0.5];
-    let told = -Infinity;
-    let telling = 0;
+    let sentAt = -Infinity;
+    let sending = 0;
     let drawing = 0;
 
     const pointer = (key: string, x: number, y: number): Pointer => {
@@ -92,7 +92,7 @@ export default {
       if (moving) draw();
     };
 
-    const take = (frame: CursorsFrame) => {
+    const apply = (frame: CursorsFrame) => {
       if (frame.whole) for (const key of [...pointers.keys()]) if (key !== mine) forget(key);
       if (frame.state) {
         mine = frame.state.key;
@@ -122,16 +122,16 @@ export default {
       pointers.delete(key);
     };
 
-    const link = new Link<CursorsFrame>(model, take, status);
-    const tell = () => {
-      telling = 0;
-      told = performance.now();
+    const link = new Link<CursorsFrame>(model, apply, status);
+    const sendMoves = () => {
+      sending = 0;
+      sentAt = performance.now();
       link.send("move", { x: own[0], y: own[1] });
     };
     const move = (x: number, y: number) => {
       own = [Math.max(0, Math.min(1, x)), Math.max(0, Math.min(1, y))];
       if (mine) goes(mine, ...own);
-      telling ||= window.setTimeout(tell, Math.max(0, told + TELL_EVERY - performance.now()));
+      sending ||= window.setTimeout(sendMoves, Math.max(0, sentAt + SEND_EVERY - performance.now()));
     };
     board.addEventListener(
       "pointermove",
@@ -158,7 +158,7 @@ export default {
     signal.addEventListener("abort", () => {
       sized.disconnect();
       clearInterval(clock);
-      clearTimeout(telling);
+      clearTimeout(sending);
       cancelAnimationFrame(drawing);
       link.close();
       root.remove();

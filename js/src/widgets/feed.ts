@@ -39,7 +39,7 @@ export default {
     const filter = h("input", { type: "search", class: "rtw-filter", placeholder: "filter", "aria-label": "filter messages" });
     const status = new StatusLine(filter);
     // The list itself is no live region: lines that come into view by scrolling are no news.
-    const announcer = h("div", { class: "rtw-said", role: "log", "aria-label": "new messages" });
+    const announcer = h("div", { class: "rtw-announcer", role: "log", "aria-label": "new messages" });
     const list = new PagedList<Line, Outgoing>(
       {
         noun: "message",

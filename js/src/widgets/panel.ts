@@ -41,7 +41,7 @@ export default {
     const waiting = new Map<number, HTMLElement>();
     let calls = 0;
 
-    const take = (frame: PanelFrame) => {
+    const apply = (frame: PanelFrame) => {
       const now = frame.state;
       if (now) {
         const facts = [now.topic, now.private ? "private" : "public", ...(now.ack ? ["ack"] : []), ...(now.key ? [`as ${now.key}`] : [])];
@@ -58,13 +58,13 @@ export default {
         setText(result, problem || `done in ${took} ms`);
       }
     };
-    const link = new Link<PanelFrame>(model, take, status);
+    const link = new Link<PanelFrame>(model, apply, status);
 
-    const call = (kind: string, said: string, fields: Record<string, unknown> = {}) => {
+    const call = (kind: string, text: string, fields: Record<string, unknown> = {}) => {
       calls += 1;
       const result = h("span", { class: "rtw-result", dir: "auto" }, "waiting for the kernel…");
       waiting.set(calls, result);
-      log.prepend(h("li", {}, h("time", {}, clock(Date.now())), h("code", { dir: "auto" }, said), result));
+      log.prepend(h("li", {}, h("time", {}, clock(Date.now())), h("code", { dir: "auto" }, text), result));
       while (log.childElementCount > LOGGED) log.lastElementChild!.remove();
       if (!link.send(kind, { ...fields, number: calls })) setText(result, "not called: there is no kernel");
     };

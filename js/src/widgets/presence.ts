@@ -37,7 +37,7 @@ export default {
     let total = 0;
     const shown = new Map<string, HTMLLIElement>();
 
-    const take = (frame: PresenceFrame) => {
+    const apply = (frame: PresenceFrame) => {
       const state = frame.state;
       if (state) {
         mine = state.key;
@@ -85,7 +85,7 @@ export default {
       } else rest?.remove();
     };
 
-    const link = new Link<PresenceFrame>(model, take, status);
+    const link = new Link<PresenceFrame>(model, apply, status);
     signal.addEventListener("abort", () => {
       link.close();
       root.remove();
