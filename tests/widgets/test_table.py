@@ -342,3 +342,89 @@ def test_verify_finds_what_no_change_told(table: Any, orders: Any) -> None:
     assert len(table.df) == 3, "nobody is told of a truncate"
     assert table.verify().count == 0
     assert len(table.df) == 0
+
+
+def answer(page: Page, name: str) -> Any:
+    until(lambda: any(name in frame for frame in page.frames))
+    return [frame[name] for frame in page.frames if name in frame][-1]
+
+
+def test_a_page_selects_rows_that_it_has_not_loaded(table: Any, orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 500) n")
+    until(lambda: table.count == 494)
+    page = Page(table, start=0, stop=20, sort=[["id", True]], filters={"amount": ">=100"})
+    until(lambda: page.keys)
+    page.say("select range", range=[105, 102])
+    assert answer(page, "selected") == {"count": 4}
+    assert table.selected == [105, 104, 103, 102], "as the view is sorted"
+    page.frames.clear()
+    page.say("select range", range=None)
+    assert answer(page, "selected") == {"count": 401}
+    assert len(table.selected_df) == 401
+    for odd in ([1, 2], [105, 999], [[], {}], "x", [105]):
+        page.frames.clear()
+        page.say("select range", range=odd)
+        assert "problem" in answer(page, "selected")
+    monkeypatch.setattr("rtwidgets.widgets.grid.SELECT_MOST", 100)
+    page.frames.clear()
+    page.say("select range", range=None)
+    assert "401 rows are too many to select" in answer(page, "selected")["problem"]
+    assert len(table.selected) == 401, "what was selected stays"
+
+
+def test_a_page_reads_whole_rows(table: Any, orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders.sql("insert into orders values (0, repeat('x', 5000), 1, true)")
+    until(lambda: table.count == 4)
+    page = Page(table)
+    until(lambda: page.keys == [0, 1, 2, 3])
+    assert len(page.rows[0]["item"]) == 1000
+    page.say("rows", number=1, keys=[0], columns=["item"])
+    assert answer(page, "rows") == {"number": 1, "columns": [("item", ["x" * 5000])]}
+    table.selected = [3, 1, 99]
+    page.frames.clear()
+    page.say("rows", number=2, keys=None, columns=["item", "id", "no such column"])
+    assert answer(page, "rows") == {"number": 2, "columns": [("item", ["apples", None]), ("id", [1, 3])]}
+    monkeypatch.setattr("rtwidgets.widgets.grid.ANSWER_MOST", 1000)
+    page.frames.clear()
+    page.say("rows", number=3, keys=[0], columns=["item"])
+    assert "too much for a page" in answer(page, "rows")["problem"]
+    for odd in ({"keys": 5}, {"keys": [{}]}, {"columns": None}, {}):
+        page.frames.clear()
+        page.say("rows", number=4, **odd)
+        assert answer(page, "rows")["number"] == 4
+
+
+def test_json_is_json_in_csv(local: Any) -> None:
+    local.sql("create table docs (id int primary key, doc jsonb, tags text[])")
+    local.sql("""insert into docs values (1, '{"a": null, "b": "ü"}', '{x,y}'), (2, null, null)""")
+    local.publish("docs")
+    docs = rt.LiveTable("docs", client=local.client, order="id").wait_live(10)
+    try:
+        page = Page(docs)
+        page.say("csv", columns=["doc", "tags"])
+        text = answer(page, "csv")["text"]
+        assert text.splitlines() == ["doc,tags", '"{""a"": null, ""b"": ""ü""}","[""x"", ""y""]"', ","]
+        assert docs.to_csv(columns=["doc", "tags"]) == text
+    finally:
+        docs.close()
+        local.sql("drop table docs")
+
+
+@pytest.mark.parametrize("name", ["²", "--1", "5", "9" * 400])
+def test_a_row_with_an_odd_text_key_goes_without_harm(local: Any, name: str) -> None:
+    local.sql("create table named (name text primary key, n int)")
+    local.sql("insert into named values (%s, 1), ('other', 2)", name)
+    local.publish("named")
+    named = rt.LiveTable("named", client=local.client).wait_live(10)
+    try:
+        page = Page(named)
+        until(lambda: len(page.keys) == 2)
+        page.say("select", keys=[name])
+        local.sql("delete from named where name = %s", name)
+        until(lambda: page.keys == ["other"])
+        assert named.selected_df.empty
+        local.sql("update named set n = 3")
+        until(lambda: page.rows[0]["n"] == 3)
+    finally:
+        named.close()
+        local.sql("drop table named")
