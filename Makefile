@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
+# The make of macOS (3.81) cannot keep the output of parallel targets apart.
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 # Options for pytest; `make test` adds coverage.
 PYTEST_ARGS ?=
 # Coverage of lines and branches in percent, below which `make test` fails.
@@ -13,7 +15,7 @@ COVERAGE_FLOOR := 80
 .PHONY: help demo test check lint types bundle architecture unit matrix bench docs js changelog clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rtwidgets needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
@@ -39,7 +41,7 @@ demo: .make/demo  ## a live flight board in JupyterLab: real Postgres, real flig
 	@$(BIN)/rtwidgets demo $(ARGS)
 
 check: .make/dev  ## lint, types, bundles, architecture page, unit tests: under a minute
-	@$(MAKE) --no-print-directory --output-sync=target -j2 unit bundle types lint architecture
+	@$(MAKE) --no-print-directory $(SYNC) -j2 unit bundle types lint architecture
 
 lint:
 	$(BIN)/ruff check .
