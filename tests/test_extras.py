@@ -1,4 +1,4 @@
-"""A machine with the core alone: what an extra would bring is asked for by name, and the rest works."""
+"""An installation without extras: an error names the extra that brings a missing package, and everything else works."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ sys.meta_path.insert(0, Missing())
 
 
 def without_extras(code: str) -> subprocess.CompletedProcess[str]:
-    """Runs the code where nothing of the extra `local` can be imported."""
+    """Runs code in a process that cannot import any package of the extra `local`."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("SUPABASE", "RTWIDGETS"))}
     return subprocess.run([sys.executable, "-c", WITHOUT + code], env=env, capture_output=True, text=True, timeout=60)
 
 
-def test_every_public_name_but_the_local_server_is_there() -> None:
+def test_every_public_name_but_the_local_server_can_be_imported() -> None:
     done = without_extras(
         """
 import rtwidgets as rt
@@ -65,7 +65,7 @@ def test_a_command_names_the_extra(command: str, extra: str) -> None:
 
 
 @pytest.mark.parametrize("speed", ["0", "-5", "nan", "fast"])
-def test_a_speed_that_is_none_is_refused(speed: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_speed_is_rejected(speed: str, capsys: pytest.CaptureFixture[str]) -> None:
     from rtwidgets.cli import main
 
     with pytest.raises(SystemExit, match="2"):

@@ -1,8 +1,8 @@
 """Runs the Python of one page of documentation, block after block in one namespace: `python -m tests.docs.page FILE`.
 
-A block is left out only by a comment before it that gives the reason: `<!-- not run: needs a Supabase project -->`.
-What a page leaves unsaid but needs (a table to read from, an assertion of what it claims) stands in a comment too:
-`<!-- run` on a line of its own, then code, then `-->`.
+A comment before a block excludes it and gives the reason: `<!-- not run: needs a Supabase project -->`. Code that a
+page needs but does not show (a table to read from, an assertion of a claim) is in a comment, too: `<!-- run` on a line
+of its own, then code, then `-->`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BLOCK = re.compile(
 
 
 class Block(NamedTuple):
-    """`reason`: why it is not run; None where it is."""
+    """A block of code with its line in the page. `reason`: why it is not run; None if it is run."""
 
     line: int
     code: str
@@ -44,9 +44,9 @@ def blocks(text: str) -> list[Block]:
 
 
 def main(path: Path) -> None:
-    """Runs a page. What a block raises ends it, with the page's own line numbers."""
+    """Runs a page. An exception in a block ends it; its traceback has the line numbers of the page."""
     names: dict[str, object] = {"__name__": "__main__"}
-    # One loop for all blocks, as in a notebook, where `await` stands in a cell.
+    # One loop for all blocks, as in a notebook, whose cells can await.
     with asyncio.Runner() as runner:
         for block in blocks(path.read_text()):
             if block.reason is not None:

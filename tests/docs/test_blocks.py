@@ -1,4 +1,4 @@
-"""Every block of Python in the README and the documentation runs; and the documentation builds without a warning."""
+"""Every block of Python in the README and the documentation runs, and the site builds without a warning."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def name(page: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_CODE, ids=name)
 def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
-    """In the order in which they are read, in a process, a folder and a local server of the page's own."""
+    """In order, in a process with a folder and a local server of its own."""
     home = tempfile.mkdtemp(prefix="rtw-test-")
     env = {key: value for key, value in os.environ.items() if not key.startswith(("SUPABASE_", "RTWIDGETS_"))}
     env |= {"RTWIDGETS_HOME": home, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
@@ -63,7 +63,7 @@ def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_block_can_be_read_and_says_why_it_is_left_out(page: Path) -> None:
+def test_every_block_compiles_and_gives_a_reason_if_it_is_not_run(page: Path) -> None:
     text = page.read_text()
     found = blocks(text)
     assert len(found) == len(re.findall(r"^ *```python", text, re.M)) + len(re.findall(r"^<!-- run$", text, re.M))
@@ -72,7 +72,7 @@ def test_every_block_can_be_read_and_says_why_it_is_left_out(page: Path) -> None
         assert block.reason is None or len(block.reason) > 10, f"line {block.line}: no reason given"
 
 
-def test_a_block_that_fails_is_seen(tmp_path: Path) -> None:
+def test_a_block_that_fails_fails_the_page(tmp_path: Path) -> None:
     """The harness itself."""
     page = tmp_path / "page.md"
     page.write_text("```python\na = 1\n```\n\n<!-- run\nassert a == 2\n-->\n")
@@ -111,22 +111,22 @@ def public_names() -> Iterator[str]:
                 if member.startswith("_") or member == "send_state":  # which ipywidgets calls
                     continue
                 if isinstance(what, traitlets.TraitType | property | FunctionType):
-                    # What all widgets have is told once.
+                    # The members of all widgets are documented once.
                     yield f"{RtWidget.__module__}.RtWidget.{member}" if cls is RtWidget else f"{home}.{member}"
 
 
-# --- what stands beside the Python: a page may promise commands and show files, and none of that may rot
+# --- what pages have besides Python: commands, links, files
 
 
 FENCE = re.compile(r"^ *```(\S*)[^\n]*\n(.*?)^ *```", re.S | re.M)
 RELEASE_TOOLS = {"build", "twine"}
-"""What only somebody who makes a version installs."""
+"""Packages that only a release needs, see docs/releasing.md."""
 FENCED = {"python", "sh", "sql", "json", "text"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_each_fence_says_what_it_holds(page: Path) -> None:
-    """Else a block could be left out by being called `py`, or by being called nothing."""
+def test_each_fence_names_its_language(page: Path) -> None:
+    """Otherwise a block named `py`, or without a name, would not be run."""
     text = page.read_text()
     assert text.count("```") == 2 * len(FENCE.findall(text))
     assert {kind for kind, _ in FENCE.findall(text)} <= FENCED
@@ -146,7 +146,7 @@ def fenced(kind: str) -> list[Any]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_each_link_to_a_file_leads_to_one(page: Path) -> None:
-    """In a clone, as on a forge; what the site makes of the links is tested by building it."""
+    """In a clone, as on a forge; the links of the site are tested by building it."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if not re.match(r"\w+:", link):
@@ -164,13 +164,13 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("line", fenced("json"))
-def test_json_is_json(line: str) -> None:
+def test_each_block_of_json_is_valid(line: str) -> None:
     json.loads(line)
 
 
 @pytest.mark.parametrize("line", fenced("sh"))
-def test_each_command_is_there(line: str) -> None:
-    """Not run, since these take minutes or never end: but what they name exists."""
+def test_each_command_exists(line: str) -> None:
+    """The commands are not run, because they take minutes or never end; but what they name exists."""
     command, *arguments = shlex.split(line, comments=True)
     if command == "make":
         assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.M)
@@ -191,11 +191,11 @@ def test_each_command_is_there(line: str) -> None:
     elif command == "voila":
         assert (ROOT / arguments[0]).exists()
     elif command != "export":
-        raise AssertionError(f"{command} is not known here: say how it is checked")
+        raise AssertionError(f"no check for the command {command}: add one here")
 
 
 def test_a_recording_has_the_lines_that_the_page_shows(tmp_path: Path) -> None:
-    """The JSON of record_and_replay.md is a session that plays."""
+    """The JSON of record_and_replay.md is a recording that can be read."""
     page = ROOT / "docs" / "howto" / "record_and_replay.md"
     (shown,) = [body for kind, body in FENCE.findall(page.read_text()) if kind == "json"]
     (tmp_path / "shown.jsonl").write_text(shown)
