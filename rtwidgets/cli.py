@@ -363,7 +363,7 @@ def _stop(arguments: argparse.Namespace) -> int:
 def _remove(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from rtwidgets.local.server import remove
+    from rtwidgets.local.install import remove
 
     asyncio.run(remove(arguments.postgres))
     _say("Removed: the schemas auth and realtime, publications and roles, as far as they were made by rtwidgets.")

@@ -8,28 +8,9 @@ from typing import Any
 import jwt
 import msgspec
 
+from ..protocol.server_channel import Identity, TokenError
 
-class TokenError(Exception):
-    """A refused token: `code` is the name that a join's reason carries; `handshake` is what a refused socket says."""
-
-    def __init__(self, code: str, message: str, handshake: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.handshake = handshake or message
-
-    @property
-    def reason(self) -> str:
-        return f"{self.code}: {self.message}"
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """Who asks: the database role, and the claims as the JSON text that policies read."""
-
-    role: str
-    claims: str
-    sub: str = ""
-    exp: float = 0
+__all__ = ["Identity", "TokenError", "mint", "verify"]
 
 
 def mint(secret: str, role: str, *, sub: str | None = None, expires_in: float = 3600, **claims: Any) -> str:
@@ -41,8 +22,8 @@ def mint(secret: str, role: str, *, sub: str | None = None, expires_in: float = 
     return jwt.encode(payload, secret, algorithm="HS256")
 
 
-def verify(secret: str, token: str) -> Identity:
-    """The identity that the token proves, or TokenError with Supabase's own words."""
+def verify(secret: str, token: str, now: float | None = None) -> Identity:
+    """The identity that the token proves at `now` (s since 1970), or TokenError with Supabase's own words."""
     try:
         claims: dict[str, Any] = jwt.decode(
             token,
@@ -57,7 +38,7 @@ def verify(secret: str, token: str) -> Identity:
     role, exp = claims.get("role"), claims.get("exp")
     if not isinstance(role, str) or not role or not isinstance(exp, int | float):
         raise TokenError("InvalidJWTToken", "Fields `role` and `exp` are required in JWT")
-    late = time.time() - exp
+    late = (time.time() if now is None else now) - exp
     if late >= 0:
         raise TokenError("InvalidJWTToken", f"Token has expired {int(late)} seconds ago", "Token has expired")
     claims_text = msgspec.json.encode(claims).decode()

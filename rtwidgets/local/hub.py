@@ -1,4 +1,4 @@
-"""Sockets, the channels joined on them, the topics they meet in, and who is present there."""
+"""Connections, the channels joined on them, and the topics where they meet."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import asyncio
 import base64
 import os
 import time
-import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from ..client.log import child
 from ..protocol import codec
-from ..protocol.messages import Vsn
+from ..protocol.messages import Message, Vsn
+from ..protocol.presence_tracker import PresenceTracker
+from ..protocol.server_channel import ServerChannel
 from . import wire_frames
-from .auth import Identity
-from .limits import Limits
-from .rls import PUBLIC, Permissions
 
 log = child(__name__)
 
-OK = b'{"response":{},"status":"ok"}'
-ERROR = b'{"response":{},"status":"error"}'
+_PER_MEMBER = 50e-6
+"""Seconds between two diffs of a topic, for each of its members: a diff costs every one of them a frame."""
+_WORTH_WAITING = 0.002
+"""Seconds below which a diff is not delayed."""
 
 
 def new_ref() -> str:
@@ -31,35 +32,38 @@ def new_ref() -> str:
 class ClientConnection:
     """One client's connection. Frames go straight to the transport, which keeps their order."""
 
-    def __init__(self, transport: asyncio.Transport, vsn: Vsn, identity: Identity, token: str, limits: Limits) -> None:
-        self.transport = transport
+    def __init__(self, transport: asyncio.Transport, vsn: Vsn, max_buffer: int) -> None:
         self.vsn: Vsn = vsn
-        self.identity = identity
-        self.token = token
-        self.channels: dict[str, Channel] = {}
         self.last_heard = time.monotonic()
         self.dropped = ""
-        self._max_buffer = limits.max_buffer
+        self._transport = transport
+        self._max_buffer = max_buffer
         self._stalled = False
 
     def write(self, data: bytes) -> None:
-        transport = self.transport
+        """Sends framed bytes."""
+        transport = self._transport
         if self.dropped or transport.is_closing():
             return
         transport.write(data)
         if transport.get_write_buffer_size() > self._max_buffer:
             self.drop("client too slow")
 
+    def send(self, message: Message) -> None:
+        """Sends a text message."""
+        payload = codec.dumps(message.payload)
+        self.write(wire_frames.text(self.vsn, message.topic, message.event, payload, message.ref, message.join_ref))
+
     async def drain(self, high: int) -> None:
-        """Waits until no more than `high` bytes wait for this client, or until it has taken nothing for a second."""
-        waiting = self.transport.get_write_buffer_size()
+        """Waits until at most `high` bytes wait for this client, or until it has read nothing for a second."""
+        waiting = self._transport.get_write_buffer_size()
         if waiting <= high:
             self._stalled = False
             return
         since = time.monotonic()
-        while not self._stalled and waiting > high and not self.transport.is_closing():
+        while not self._stalled and waiting > high and not self._transport.is_closing():
             await asyncio.sleep(0.005)
-            left = self.transport.get_write_buffer_size()
+            left = self._transport.get_write_buffer_size()
             if left < waiting:
                 since = time.monotonic()
             elif time.monotonic() - since > 1:
@@ -67,140 +71,107 @@ class ClientConnection:
             waiting = left
 
     def drop(self, reason: str) -> None:
-        """Ends the connection for cause; what waits is sent as far as the client takes it within a few seconds."""
+        """Ends the connection for cause; what waits is sent as far as the client reads it within a few seconds."""
         if self.dropped:
             return
         self.dropped = reason
         log.warning("dropping a client: %s", reason)
-        self.transport.write(wire_frames.framed((1013).to_bytes(2, "big") + reason.encode(), 8))
-        self.transport.close()
-        asyncio.get_running_loop().call_later(5, self.transport.abort)
-
-    def send(self, topic: str, event: str, payload: bytes, ref: str | None = None, join_ref: str | None = None) -> None:
-        self.write(wire_frames.text(self.vsn, topic, event, payload, ref, join_ref))
-
-    def reply(self, topic: str, ref: str | None, join_ref: str | None, body: bytes = OK) -> None:
-        self.send(topic, "phx_reply", body, ref, join_ref)
-
-    def refuse(self, topic: str, ref: str | None, join_ref: str | None, reason: str) -> None:
-        body = codec.dumps({"response": {"reason": reason}, "status": "error"})
-        self.send(topic, "phx_reply", body, ref, join_ref)
+        self._transport.write(wire_frames.framed((1013).to_bytes(2, "big") + reason.encode(), 8))
+        self._transport.close()
+        asyncio.get_running_loop().call_later(5, self._transport.abort)
 
 
-class Channel:
-    """A topic joined on a socket."""
+class Member:
+    """A joined channel, the connection that it is on, and where it belongs."""
 
-    def __init__(
-        self,
-        socket: ClientConnection,
-        topic: str,
-        join_ref: str | None,
-        config: dict[str, Any],
-        identity: Identity,
-        token: str,
-    ) -> None:
-        broadcast = _mapping(config.get("broadcast"))
-        presence = _mapping(config.get("presence"))
-        self.socket = socket
-        self.name = topic
-        self.sub = topic.removeprefix("realtime:")
-        self.join_ref = join_ref
-        self.identity = identity
-        self.token = token
-        self.private = flag(config.get("private"))
-        self.ack = flag(broadcast.get("ack"))
-        self.echo = flag(broadcast.get("self"))
-        self.replay = broadcast.get("replay")
-        self.wants_replication = flag(broadcast.get("replication_ready"))
-        resume = _mapping(config.get("resume")).get("lsn")
-        self.resume = resume if isinstance(resume, int) and not isinstance(resume, bool) else None
-        """LSN of the last change that the client had of an earlier join, if it wants those since."""
-        key = presence.get("key")
-        self.presence_key = key if isinstance(key, str) and key else str(uuid.uuid1())
-        self.presence_enabled = flag(presence.get("enabled"))
-        self.permissions: Permissions = PUBLIC
-        self.closed = False
+    def __init__(self, connection: ClientConnection, channel: ServerChannel) -> None:
+        self.connection = connection
+        self.channel = channel
         self.topic: Topic | None = None
-        self.expiry: asyncio.TimerHandle | None = None
         self.subscribing: asyncio.Task[None] | None = None
-        self.params: list[dict[str, Any]] = []
-        self.group: Any = None  # the changes.Group that it receives row changes with
-        self.replayed: list[wire_frames.Broadcast] = []
-        self._calls: list[float] = []
 
-    def system(self, extension: str, status: str, message: str, **more: Any) -> None:
-        said = {"channel": self.sub, "extension": extension, "message": message, "status": status, **more}
-        payload = codec.dumps(said)
-        self.socket.send(self.name, "system", payload, None, self.join_ref)
-
-    def presence_call_allowed(self, limits: Limits) -> bool:
-        now = time.monotonic()
-        self._calls = [call for call in self._calls if now - call < limits.presence_window]
-        self._calls.append(now)
-        return len(self._calls) <= limits.presence_calls
+    def system(self, extension: str, status: str, text: str, **more: Any) -> None:
+        """Sends a `system` message."""
+        self.connection.send(self.channel.system(extension, status, text, **more))
 
 
 class Topic:
-    """Where the channels of one name meet. A public and a private channel of the same name meet in different topics."""
+    """Where the channels of one name meet; those that are private meet in another topic than those that are not."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.channels: dict[Channel, None] = {}
-        # Per key the metas in order of arrival, each with the channel that tracks it.
-        self.present: dict[str, list[tuple[Channel, dict[str, Any]]]] = {}
+        self.members: dict[Member, None] = {}
+        self._presence: PresenceTracker[Member] = PresenceTracker(new_ref)
+        self._told_at = 0.0
+        self._telling: asyncio.TimerHandle | None = None
+        self._leaving: list[Member] = []
+        """Those who have left and still receive the next diff."""
 
-    def broadcast(self, message: wire_frames.Broadcast, sender: Channel | None = None) -> None:
+    def leave(self, member: Member, *, informed: bool) -> None:
+        """Ends the membership; with `informed` the member still receives the diff of its own presence."""
+        del self.members[member]
+        if informed and member.channel.presence_enabled and member.channel.permissions.read_presence:
+            self._leaving.append(member)
+        self.untrack(member)
+        if not self._presence.changed:
+            self._leaving.clear()
+
+    def broadcast(self, message: wire_frames.Broadcast, sender: Member | None = None) -> None:
+        """Delivers a broadcast to everybody who may read it, to its sender only if that wants its own."""
         v1, v2 = message.frame("1.0.0"), message.frame("2.0.0")
-        for channel in self.channels:
-            if (channel is not sender or channel.echo) and channel.permissions.read_broadcast:
-                frame = v2 if channel.socket.vsn == "2.0.0" else v1
+        for member in self.members:
+            channel = member.channel
+            if (member is not sender or channel.config.echo) and channel.permissions.read_broadcast:
+                frame = v2 if member.connection.vsn == "2.0.0" else v1
                 if frame is not None:
-                    channel.socket.write(frame)
+                    member.connection.write(frame)
 
-    def state(self) -> bytes:
-        return codec.dumps({key: {"metas": [meta for _, meta in metas]} for key, metas in self.present.items()})
+    # --- presence
 
-    def track(self, channel: Channel, state: dict[str, Any]) -> None:
-        metas = self.present.setdefault(channel.presence_key, [])
-        own = next((i for i, (owner, _) in enumerate(metas) if owner is channel), None)
-        meta: dict[str, Any] = {"phx_ref": new_ref()}
-        user = {name: value for name, value in state.items() if name not in ("phx_ref", "phx_ref_prev")}
-        if own is None:
-            metas.append((channel, meta | user))
-            self._diff({channel.presence_key: meta | user}, {})
+    def send_state(self, member: Member) -> None:
+        """Sends who is present."""
+        member.connection.send(member.channel.message("presence_state", self._presence.state()))
+
+    def track(self, member: Member, state: Mapping[str, Any]) -> None:
+        """The member is present with that state."""
+        self._presence.track(member, member.channel.config.presence_key, state)
+        self._schedule_diff()
+
+    def untrack(self, member: Member) -> None:
+        """The member is not present any more."""
+        self._presence.untrack(member, member.channel.config.presence_key)
+        self._schedule_diff()
+
+    def _schedule_diff(self) -> None:
+        """Diffs of a crowded topic are collected: each costs every member a frame."""
+        if self._telling is not None or not self._presence.changed:
             return
-        old = metas[own][1]
-        if {name: value for name, value in old.items() if name not in ("phx_ref", "phx_ref_prev")} == user:
-            return
-        meta["phx_ref_prev"] = old["phx_ref"]
-        metas[own] = (channel, meta | user)
-        self._diff({channel.presence_key: meta | user}, {channel.presence_key: old})
+        pause = len(self.members) * _PER_MEMBER
+        wait = self._told_at + pause - time.monotonic() if pause > _WORTH_WAITING else 0.0
+        if wait <= 0:
+            self.flush_diff()
+        else:
+            self._telling = asyncio.get_running_loop().call_later(wait, self.flush_diff)
 
-    def untrack(self, channel: Channel) -> None:
-        metas = self.present.get(channel.presence_key, [])
-        own = next((entry for entry in metas if entry[0] is channel), None)
-        if own is None:
+    def flush_diff(self) -> None:
+        """Sends what has changed among those present."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if not self._presence.changed:
             return
-        metas.remove(own)
-        if not metas:
-            del self.present[channel.presence_key]
-        self._diff({}, {channel.presence_key: own[1]})
-
-    def _diff(self, joins: dict[str, Any], leaves: dict[str, Any]) -> None:
-        payload = codec.dumps(
-            {
-                "joins": {key: {"metas": [meta]} for key, meta in joins.items()},
-                "leaves": {key: {"metas": [meta]} for key, meta in leaves.items()},
-            }
-        )
-        name = f"realtime:{self.name}"
-        encoded: dict[Vsn, bytes] = {
+        self._told_at = time.monotonic()
+        payload, name = codec.dumps(self._presence.diff()), f"realtime:{self.name}"
+        frames: dict[Vsn, bytes] = {
             "1.0.0": wire_frames.text("1.0.0", name, "presence_diff", payload),
             "2.0.0": wire_frames.text("2.0.0", name, "presence_diff", payload),
         }
-        for channel in self.channels:
-            if channel.presence_enabled and channel.permissions.read_presence:
-                channel.socket.write(encoded[channel.socket.vsn])
+        for member in self.members:
+            if member.channel.presence_enabled and member.channel.permissions.read_presence:
+                member.connection.write(frames[member.connection.vsn])
+        for member in self._leaving:
+            member.connection.write(frames[member.connection.vsn])
+        self._leaving.clear()
 
 
 class Hub:
@@ -209,38 +180,28 @@ class Hub:
     def __init__(self) -> None:
         self._topics: dict[tuple[str, bool], Topic] = {}
 
-    def enter(self, channel: Channel) -> Topic:
-        key = (channel.sub, channel.private)
+    def enter(self, member: Member) -> Topic:
+        """The member receives what is published on its topic."""
+        key = (member.channel.name, member.channel.config.private)
         topic = self._topics.get(key)
         if topic is None:
-            topic = self._topics[key] = Topic(channel.sub)
-        topic.channels[channel] = None
-        channel.topic = topic
+            topic = self._topics[key] = Topic(member.channel.name)
+        topic.members[member] = None
+        member.topic = topic
         return topic
 
-    def leave(self, channel: Channel, *, told: bool = False) -> None:
-        """`told`: whether the one who leaves still hears of its own leaving, as in Supabase after a phx_leave."""
-        topic = channel.topic
+    def leave(self, member: Member, *, informed: bool = False) -> None:
+        """The member receives nothing more; with `informed` the diff of its own presence still."""
+        topic = member.topic
         if topic is None:
             return
-        channel.topic = None
-        if not told:
-            topic.channels.pop(channel, None)
-        topic.untrack(channel)
-        topic.channels.pop(channel, None)
-        if not topic.channels:
-            self._topics.pop((channel.sub, channel.private), None)
+        member.topic = None
+        topic.leave(member, informed=informed)
+        if not topic.members:
+            self._topics.pop((member.channel.name, member.channel.config.private), None)
 
-    def broadcast(self, sub: str, private: bool, message: wire_frames.Broadcast) -> None:
-        topic = self._topics.get((sub, private))
+    def broadcast(self, name: str, private: bool, message: wire_frames.Broadcast) -> None:
+        """Delivers a broadcast to a topic, if anybody is there."""
+        topic = self._topics.get((name, private))
         if topic is not None:
             topic.broadcast(message)
-
-
-def flag(value: Any) -> bool:
-    """A boolean of a join's config; Supabase takes the words as well."""
-    return value is True or (isinstance(value, str) and value.lower() == "true")
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

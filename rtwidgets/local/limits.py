@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import time
-
-import msgspec
+from ..protocol.server_session import SessionLimits, SharedRates
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class Limits(SessionLimits, frozen=True, kw_only=True):
+    """The limits of one client, and those of the server."""
+
     max_frame: int = 5_000_000
     """The largest frame that a client may send, in bytes."""
-    max_payload: int = 3_000_500
-    """The largest broadcast payload, in bytes."""
     max_record: int = 1_048_576
     """A row change with more bytes than this arrives without its long values, marked `Error 413`."""
-    max_channels: int = 100
-    """Channels on one socket."""
-    max_bindings: int = 1000
-    """Entries of `postgres_changes` in one join: each filter among them is looked at for each change."""
-    presence_calls: int = 5
-    presence_window: float = 30.0
-    """At most so many presence calls in so many seconds on one channel."""
     idle: float = 60.0
-    """Seconds of silence after which a socket is closed: clients send a heartbeat every 25 to 30."""
+    """Seconds of silence after which a connection is closed: clients send a heartbeat every 25 to 30."""
     max_buffer: int = 64 * 1024 * 1024
     """Bytes waiting for one client; a client that reads no faster than that is dropped."""
     error_delay: float = 0.0
@@ -40,6 +31,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_rows: int = 0
     """Rows in one answer over HTTP, whatever is asked for; 0 for any number."""
 
+    def rates(self) -> SharedRates:
+        """New counters for the rates that all clients share."""
+        return SharedRates(self.joins, self.messages, self.presence)
+
 
 SUPABASE = Limits(
     error_delay=5.0,
@@ -54,24 +49,3 @@ SUPABASE = Limits(
 """A project on Supabase's free plan: what runs within these limits here runs there."""
 
 PRESETS = {"supabase": SUPABASE}
-
-
-class Rate:
-    """Lets through so many in a second, and after a pause as many at once. 0 lets everything through."""
-
-    def __init__(self, per_second: int) -> None:
-        self.per_second = per_second
-        self._left = float(per_second)
-        self._at = time.monotonic()
-
-    def take(self, count: int = 1) -> bool:
-        """Whether so many more are allowed now; if not, none of them counts."""
-        if not self.per_second:
-            return True
-        now = time.monotonic()
-        self._left = min(self.per_second, self._left + (now - self._at) * self.per_second)
-        self._at = now
-        if count > self._left:
-            return False
-        self._left -= count
-        return True

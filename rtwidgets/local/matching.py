@@ -1,13 +1,13 @@
-"""Whether a row of the log matches a filter: told here where that is certain, else by Postgres, asked once a batch.
+"""Whether a row of the log matches a filter: evaluated here where that is certain, else by Postgres.
 
 Supabase has Postgres compare each value, so an enum's labels have their order, `inet` its own, and a regular expression
-is read in Postgres' dialect. Whatever `protocol.verdict` cannot tell as surely is asked here, and remembered.
+is read in Postgres' dialect. Whatever `protocol.filter_eval` cannot decide as surely is asked of Postgres, once for all
+changes that go out together, and remembered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -15,15 +15,19 @@ from psycopg import sql
 from ..client.log import child
 from ..protocol.filter_eval import judge
 from ..protocol.filters import Condition, Filter
+from .catalogue import Table
+from .policies import limit_statements
 from .pool import Connection, Pool
-from .rls import Table
 
 log = child(__name__)
 
-PATIENCE = "1000"
-"""Milliseconds that Postgres may take to compare a batch's values with one condition: some expressions run for ever."""
-REMEMBERED = 10_000
-"""Answers kept a condition."""
+Values = Mapping[str, str | None]
+"""By column, what the log has, as Postgres writes it."""
+
+LIMIT = 1.0
+"""Seconds that Postgres may take to compare values with one condition: some expressions run for ever."""
+REMEMBERED = 20_000
+"""Values whose answers are kept for a condition, and as many of before."""
 _COMPARED = {
     "eq": "=",
     "neq": "<>",
@@ -36,38 +40,53 @@ _COMPARED = {
 PATTERNS = {"like": "~~", "ilike": "~~*", "match": "~", "imatch": "~*"}
 
 
+class TooSlow(Exception):
+    """Postgres could not compare values with a condition in time."""
+
+
 class Test:
-    """One condition on one table, for rows whose values are as Postgres writes them."""
+    """One condition on one table."""
 
     def __init__(self, condition: Condition, table: Table) -> None:
         self.condition = condition
         self._cast = table.casts.get(condition.column, "text")
         self._verdict = judge(Filter((condition,)), table.base_types, collated=table.collated, logged=True)
         self._answers: dict[str, bool] = {}
+        self._before: dict[str, bool] = {}
 
-    def holds(self, values: Mapping[str, Any]) -> bool:
+    def holds(self, values: Values) -> bool:
+        """Whether the condition holds. It does not where the value is not in the log, as of a deleted row."""
+        if self.condition.column not in values:
+            return False
         found = self._verdict(values)
+        if found is not None:
+            return found
+        value = values[self.condition.column]
         # What Postgres could not compare matches nothing.
-        return self._answers.get(values[self.condition.column], False) if found is None else found
+        return value is not None and self._answers.get(value, self._before.get(value, False))
 
-    async def ask(self, pool: Pool, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Has Postgres compare those of the rows' values that `holds` could not."""
+    def unknown(self, rows: Iterable[Values]) -> set[str]:
+        """Those of the rows' values that only Postgres can compare, and has not yet."""
         column = self.condition.column
-        unknown = {row[column] for row in rows if row[column] is not None and self._verdict(row) is None}
-        unknown -= self._answers.keys()
-        if not unknown or self.condition.op == "is":
-            return
-        if len(self._answers) + len(unknown) > REMEMBERED:
-            self._answers.clear()
+        if self.condition.op == "is":
+            return set()
+        values = {value for row in rows if (value := row.get(column)) is not None and self._verdict(row) is None}
+        return {value for value in values if value not in self._answers and value not in self._before}
+
+    async def ask(self, pool: Pool, values: set[str]) -> None:
+        """Has Postgres compare these values. Raises TooSlow, and OSError or OperationalError while it is away."""
+        if len(self._answers) + len(values) > REMEMBERED:
+            self._before, self._answers = self._answers, {}
         try:
             async with pool.connection() as connection, connection.transaction():
-                await connection.execute("select set_config('statement_timeout', %s, true)", (PATIENCE,))
-                self._answers |= await compare(connection, self.condition, self._cast, list(unknown))
+                await limit_statements(connection, LIMIT)
+                self._answers |= await compare(connection, self.condition, self._cast, list(values))
         except psycopg.errors.QueryCanceled:
-            log.warning("a filter matches nothing of %d values: its expression takes too long", len(unknown))
+            raise TooSlow from None
         except (psycopg.DataError, psycopg.ProgrammingError) as error:
             # The column's type is another since the subscription was made: that must not keep changes from the others.
-            log.warning("a filter matches nothing of %d values: %s", len(unknown), type(error).__name__)
+            log.warning("a filter matches nothing of %d values: %s", len(values), type(error).__name__)
+            self._answers |= dict.fromkeys(values, False)
 
 
 async def compare(connection: Connection, condition: Condition, cast: str, values: list[str]) -> dict[str, bool]:
@@ -79,7 +98,7 @@ async def compare(connection: Connection, condition: Condition, cast: str, value
         members = sql.SQL(", ").join(sql.SQL("%s::{}").format(kind) for _ in wanted)
         holds = sql.SQL("v::{} in ({})").format(kind, members)
     elif op in PATTERNS:
-        holds = sql.SQL("v::{}::text {} %s").format(kind, sql.SQL(PATTERNS[op]))
+        holds = sql.SQL("v::{} {} %s").format(kind, sql.SQL(PATTERNS[op]))
     else:
         holds = sql.SQL("v::{0} {1} %s::{0}").format(kind, sql.SQL(_COMPARED[op]))
     many = [wanted] if isinstance(wanted, str) else list(wanted)

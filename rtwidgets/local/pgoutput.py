@@ -41,6 +41,8 @@ class Relation(msgspec.Struct, eq=False):
     name: str
     replica_identity: str
     columns: tuple[RelationColumn, ...]
+    table: object = None
+    """What the catalogue found when this shape was new."""
 
 
 class RowChange(msgspec.Struct, gc=False):

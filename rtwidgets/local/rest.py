@@ -14,11 +14,11 @@ from aiohttp import web
 from ..client.log import child
 from .auth import Identity, TokenError, verify
 from .description import describe, open_api
+from .policies import become
 from .pool import Connection, Pool
 from .rest_errors import RestError, from_database
 from .rest_query import Query, parse
 from .rest_sql import Read
-from .rls import become
 
 log = child(__name__)
 

@@ -12,14 +12,18 @@ from ..protocol.messages import Vsn
 _name = msgspec.json.encode
 
 
-def framed(payload: bytes, opcode: int = 1) -> bytes:
-    """A WebSocket frame, final and unmasked, as a server sends it (opcode 1 text, 2 binary)."""
-    size = len(payload)
+def head(size: int, opcode: int = 1) -> bytes:
+    """The header of a WebSocket frame, final and unmasked, as a server sends it (opcode 1 text, 2 binary)."""
     if size < 126:
-        return bytes((0x80 | opcode, size)) + payload
+        return bytes((0x80 | opcode, size))
     if size < 65536:
-        return bytes((0x80 | opcode, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((0x80 | opcode, 127)) + size.to_bytes(8, "big") + payload
+        return bytes((0x80 | opcode, 126)) + size.to_bytes(2, "big")
+    return bytes((0x80 | opcode, 127)) + size.to_bytes(8, "big")
+
+
+def framed(payload: bytes, opcode: int = 1) -> bytes:
+    """A whole WebSocket frame."""
+    return head(len(payload), opcode) + payload
 
 
 def text(

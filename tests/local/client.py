@@ -37,6 +37,21 @@ async def ask(ws: Any, topic: str, event: str, payload: Any) -> Any:
             return frame[4]
 
 
+async def change(ws: Any, timeout: float = 5) -> Any:
+    """The payload of the next row change; `system` messages before it are skipped."""
+    async with asyncio.timeout(timeout):
+        while (frame := json.loads(await ws.recv()))[3] != "postgres_changes":
+            assert frame[3] == "system", frame
+        return frame[4]
+
+
+async def system(ws: Any, timeout: float = 5) -> Any:
+    """The payload of the next message, which is a `system` one."""
+    frame = json.loads(await asyncio.wait_for(ws.recv(), timeout))
+    assert frame[3] == "system", frame
+    return frame[4]
+
+
 async def subscribed(ws: Any, *params: dict[str, str]) -> list[int]:
     """Joins with these subscriptions; returns their ids."""
     reply = await ask(ws, "realtime:t", "phx_join", {"config": {"postgres_changes": list(params)}})

@@ -320,7 +320,7 @@ async def test_a_postgres_of_ones_own_that_goes_away_and_comes_back(tmp_path: Pa
             assert (await http.get(f"{server.url}/health")).json()["streaming"] is False
         postgres.start()
         assert [page.rows async for page in client.rest.select("kept")] == [[]]
-        await asyncio.wait_for(server._streaming().wait(), 10)
+        await asyncio.wait_for(server.stream.streaming.wait(), 10)
         await client.close()
     finally:
         await server.stop()

@@ -11,9 +11,8 @@ import httpx
 import pytest
 import websockets
 
-from rtwidgets.local import limits as module
 from rtwidgets.local.auth import mint
-from rtwidgets.local.limits import SUPABASE, Limits, Rate
+from rtwidgets.local.limits import SUPABASE, Limits
 from rtwidgets.local.server import RealtimeServer
 
 from .client import ask, connected
@@ -30,21 +29,6 @@ async def limited(pg: str, **values: Any) -> AsyncIterator[RealtimeServer]:
         yield running
     finally:
         await running.stop()
-
-
-def test_a_rate_lets_so_many_through_and_fills_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
-    rate = Rate(10)
-    assert [rate.take() for _ in range(12)] == [True] * 10 + [False] * 2
-    now += 0.5
-    assert not rate.take(6)
-    assert rate.take(5)
-    assert not rate.take()
-    now += 60
-    assert rate.take(10)
-    assert not rate.take()
-    assert all(Rate(0).take(10**9) for _ in range(3))
 
 
 def test_the_preset_is_the_free_plan() -> None:

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import websockets
 
-from rtwidgets.local import pgoutput, replication, rls
+from rtwidgets.local import catalogue, delivery, pgoutput, replication, visibility
 from rtwidgets.local import server as module
 from rtwidgets.local.auth import Identity, mint
 from rtwidgets.local.server import RealtimeServer
@@ -24,7 +24,7 @@ from rtwidgets.protocol import filters
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.filter_eval import judge
 
-from .client import ask, connected, sql, subscribed
+from .client import ask, change, connected, sql, subscribed, system
 from .conftest import SECRET
 
 pytestmark = pytest.mark.pg
@@ -145,7 +145,7 @@ async def test_every_table_of_every_schema_as_it_comes_and_goes(server: Realtime
         await subscribed(ws, {"event": "INSERT", "schema": "*", "table": "*"})
 
         async def heard() -> tuple[str, str, Any, Any]:
-            data = json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]
+            data = (await change(ws))["data"]
             return data["schema"], data["table"], data.get("record"), data["errors"]
 
         await sql(pg, "insert into here values (1)")
@@ -302,7 +302,7 @@ async def test_a_client_that_does_not_read_is_dropped(pg: str) -> None:
             for _ in range(40):
                 await fast.send(json.dumps(["1", None, "realtime:r", "broadcast", payload]))
             assert (await ask(fast, "phoenix", "heartbeat", {}))["status"] == "ok"
-            dropped = [socket.dropped for socket in running._sockets]
+            dropped = [client.connection.dropped for client in running.clients]
             assert "" in dropped
             assert len(dropped) == 1 or "client too slow" in dropped
     finally:
@@ -325,18 +325,16 @@ async def long(server: RealtimeServer, pg: str, monkeypatch: pytest.MonkeyPatch)
 async def test_a_long_transaction_goes_in_parts_and_no_more_is_read_than_is_sent(
     server: RealtimeServer, pg: str, long: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert server._stream is not None
-    most, parts, deliver = 0, 0, server._stream._on_batch
+    most, parts, deliver = 0, 0, server.stream._on_batch
 
     async def slowly(batch: list[pgoutput.Transaction]) -> None:
         nonlocal most, parts
-        assert server._stream is not None
-        most = max(most, server._stream._ahead)
+        most = max(most, server.stream._ahead)
         parts += len(batch)
         await asyncio.sleep(0.002)
         await deliver(batch)
 
-    monkeypatch.setattr(server._stream, "_on_batch", slowly)
+    monkeypatch.setattr(server.stream, "_on_batch", slowly)
     async with connected(server) as ws:
         await subscribed(ws, long)
         await sql(pg, "insert into long select generate_series(1, 5000)", "insert into long values (0)")
@@ -356,24 +354,23 @@ async def test_small_transactions_that_wait_together_are_asked_about_together(
         "alter table small enable row level security; create policy even on small for select using (id % 2 = 0);"
         "alter publication supabase_realtime add table small",
     )
-    assert server._stream is not None
-    go_on, deliver, visible, asked = asyncio.Event(), server._stream._on_batch, server._catalogue.visible, 0
+    go_on, deliver, visible, asked = asyncio.Event(), server.stream._on_batch, visibility.read_visible, 0
 
     async def waiting(batch: list[pgoutput.Transaction]) -> None:
         await go_on.wait()
         await deliver(batch)
 
-    async def counted(*arguments: Any) -> Any:
+    async def counted(*arguments: Any, **options: Any) -> Any:
         nonlocal asked
         asked += 1
-        return await visible(*arguments)
+        return await visible(*arguments, **options)
 
-    monkeypatch.setattr(server._stream, "_on_batch", waiting)
-    monkeypatch.setattr(server._catalogue, "visible", counted)
+    monkeypatch.setattr(server.stream, "_on_batch", waiting)
+    monkeypatch.setattr(visibility, "read_visible", counted)
     async with connected(server) as ws:
         await subscribed(ws, {"event": "*", "schema": "public", "table": "small"})
         await sql(pg, *[f"insert into small values ({number})" for number in range(50)])
-        stream = server._stream
+        stream = server.stream
         await until(lambda: sum(len(t.changes) for t in stream._pending) >= 49)
         go_on.set()
         got = [json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"] for _ in range(25)]
@@ -387,21 +384,21 @@ async def test_whoever_comes_during_a_long_transaction_is_told_after_it(
     server: RealtimeServer, pg: str, long: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     halfway, go_on = asyncio.Event(), asyncio.Event()
-    send, told = server._changes._send, 0
+    frames_of, told = delivery.frames_of, 0
 
     async def drain() -> None:
         halfway.set()
         await go_on.wait()
 
-    def count(*arguments: Any) -> None:
+    def count(*arguments: Any) -> Any:
         nonlocal told
         told += 1
-        send(*arguments)
+        return frames_of(*arguments)
 
-    monkeypatch.setattr(server._changes, "_send", count)
+    monkeypatch.setattr(delivery, "frames_of", count)
     async with connected(server) as ws, connected(server) as late, connected(server) as back:
         await subscribed(ws, long)
-        monkeypatch.setattr(server._changes, "_drain", drain)
+        monkeypatch.setattr(server.delivery, "_drain", drain)
         await sql(pg, "insert into long select generate_series(1, 500)")
         first = json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]
         await asyncio.wait_for(halfway.wait(), 5)
@@ -433,12 +430,12 @@ async def test_a_stream_that_breaks_within_a_long_transaction_holds_up_nobody(
 
     async with connected(server) as ws:
         await subscribed(ws, long)
-        monkeypatch.setattr(server._changes, "_drain", drain)
+        monkeypatch.setattr(server.delivery, "_drain", drain)
         await sql(pg, "insert into long select generate_series(1, 2000)")
         await asyncio.wait_for(halfway.wait(), 5)
         await sql(pg, "select pg_terminate_backend(pid) from pg_stat_replication")
         if most > 8000:
-            await until(lambda: not server._streaming().is_set())
+            await until(lambda: not server.stream.streaming.is_set())
         go_on.set()
         async with asyncio.timeout(10):
             while "Subscribed" not in json.loads(await ws.recv())[4].get("message", ""):
@@ -480,8 +477,7 @@ async def test_a_stream_that_broke_leaves_no_hole_that_a_resumed_client_would_no
         "alter publication supabase_realtime add table holed",
     )
     holed = {"event": "*", "schema": "public", "table": "holed"}
-    stream = server._stream
-    assert stream is not None
+    stream = server.stream
     opened, gate = stream._open, asyncio.Event()
 
     async def held(connection: Any) -> None:
@@ -490,7 +486,7 @@ async def test_a_stream_that_broke_leaves_no_hole_that_a_resumed_client_would_no
 
     async with connected(server) as ws, connected(server) as other:
         await subscribed(ws, holed)
-        async with server._changes._turn:
+        async with server.delivery.gate:
             await sql(pg, "insert into holed values (1)")
             await until(lambda: not stream._idle.is_set())
             stream._open = held  # type: ignore[method-assign]
@@ -524,7 +520,8 @@ async def test_a_new_token_does_not_send_again_what_came_since_the_join(server: 
         config = {"postgres_changes": [anew], "resume": {"lsn": lsn}}
         await ask(ws, "realtime:t", "phx_join", {"config": config})
         assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["resumed"] is True
-        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"] == {"id": 2}
+        assert (await change(ws))["data"]["record"] == {"id": 2}
+        assert (await system(ws))["caught_up"] is True
         token = mint(SECRET, "authenticated", sub="11111111-1111-1111-1111-111111111111")
         await ws.send(json.dumps(["1", None, "realtime:t", "access_token", {"access_token": token}]))
         again = json.loads(await asyncio.wait_for(ws.recv(), 5))[4]
@@ -648,8 +645,11 @@ async def test_a_filter_that_fits_no_more_keeps_nothing_from_the_others(server: 
         await subscribed(ws, changed)
         await subscribed(filtered, {**changed, "filter": "v=eq.abc"})
         await sql(pg, "alter table changed alter v type int using 0", "insert into changed values (1, 5)")
-        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"] == {"id": 1, "v": 5}
-        assert (await ask(filtered, "phoenix", "heartbeat", {}))["status"] == "ok"
+        assert (await change(ws))["data"]["record"] == {"id": 1, "v": 5}
+        assert (await system(filtered))["changed"] == {"schema": "public", "table": "changed"}
+        refused = await system(filtered)
+        assert refused["status"] == "error"
+        assert "22P02 (invalid_text_representation)" in refused["message"]
 
 
 @pytest.mark.parametrize(
@@ -721,7 +721,7 @@ async def test_grants_and_policies_hold_from_the_next_change_on(server: Realtime
             # Each as a statement of its own, as a person in an editor runs them.
             await sql(pg, *statements, f"insert into ruled values ({number}, 's')")
             try:
-                data = json.loads(await asyncio.wait_for(ws.recv(), 0.5))[4]["data"]
+                data = (await change(ws, 0.5))["data"]
             except TimeoutError:
                 return None
             return data["errors"] or data["record"]
@@ -820,7 +820,7 @@ async def test_a_new_token_is_asked_of_the_policies_again(
             assert heard[1] == ["phx_close", {}]
             return heard[0][1]["message"]
 
-    gone = "You no longer have permission to read from this Channel topic: red"
+    gone = "You do not have permissions to read from this Channel topic: red"
     assert await after(mint(SECRET, "authenticated", team="orange")) == gone
     assert await after(mint(SECRET, "authenticated", team="")) == gone, "the policy fails: a division by zero"
     assert await after(mint(SECRET, "no_such_role")) == gone
@@ -828,7 +828,6 @@ async def test_a_new_token_is_asked_of_the_policies_again(
     async def away(*_: Any) -> Any:
         raise psycopg.OperationalError("gone")
 
-    permissions = server._catalogue.permissions
     async with connected(server) as ws:
         join = {"config": {"private": True}, "access_token": mint(SECRET, "authenticated", team="")}
         answer = await ask(ws, "realtime:red", "phx_join", join)
@@ -836,7 +835,7 @@ async def test_a_new_token_is_asked_of_the_policies_again(
         assert answer["response"]["reason"] == reason
         join["access_token"] = red
         assert (await ask(ws, "realtime:red", "phx_join", join))["status"] == "ok"
-        monkeypatch.setattr(server._catalogue, "permissions", away)
+        monkeypatch.setattr(module, "read_permissions", away)
         await ws.send(
             json.dumps(["1", None, "realtime:red", "access_token", {"access_token": mint(SECRET, "authenticated")}])
         )
@@ -846,7 +845,6 @@ async def test_a_new_token_is_asked_of_the_policies_again(
         message = {"topic": "red", "event": "e", "payload": {}, "private": True}
         answer = await http.post("/realtime/v1/api/broadcast", json={"messages": [message]})
         assert (answer.status_code, answer.json()["message"]) == (503, said)
-    monkeypatch.setattr(server._catalogue, "permissions", permissions)
 
 
 async def test_messages_are_kept_three_days_also_while_it_runs(pg: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1043,18 +1041,18 @@ async def test_a_caller_who_cannot_be_asked_about_sees_nothing_and_hides_nothing
         (oid,) = await cursor.fetchone() or (0,)
     column = pgoutput.RelationColumn
     relation = pgoutput.Relation(oid, "public", "granted", "d", (column("id", 23, True), column("n", 23, False)))
-    table = await server._catalogue.table(relation)
+    table = await server.catalogue.table(relation)
     who = {role: Identity(role, "{}") for role in ("postgres", "nobody_of_that_name", "anon", "service_role")}
     rows = {10: [b"1", b"1"], 11: [b"1", b"7"]}
-    seen = await server._catalogue.visible(table, who.values(), rows, {3})
-    assert seen == {
+    seen = await visibility.read_visible(server.pool, table, list(who.values()), rows, {3})
+    assert seen.shown == {
         who["postgres"]: set(),
         who["nobody_of_that_name"]: set(),
         who["anon"]: {10},
         who["service_role"]: {10},
     }
-    seen = await server._catalogue.visible(table, [who["anon"]], {0: [b"2", b"0"]}, {3})
-    assert seen == {who["anon"]: set()}, "a division by zero"
+    seen = await visibility.read_visible(server.pool, table, [who["anon"]], {0: [b"2", b"0"]}, {3})
+    assert seen.shown == {who["anon"]: set()}, "a division by zero"
 
 
 async def test_a_role_of_ones_own_is_granted_and_taken_back(server: RealtimeServer, pg: str) -> None:
@@ -1075,7 +1073,7 @@ async def test_a_role_of_ones_own_is_granted_and_taken_back(server: RealtimeServ
         assert json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"]["record"] == {"id": 1, "inside": "x"}
         # Of roles the log tells nothing.
         await sql(pg, "revoke clerks from clerk")
-        await asyncio.sleep(rls.FRESH)
+        await asyncio.sleep(catalogue.FRESH)
         await sql(pg, "insert into granted values (2, 'y')")
         assert json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"]["record"] == {}
         await sql(pg, "grant select on granted to clerk", "revoke clerk from authenticator")

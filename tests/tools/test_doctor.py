@@ -13,7 +13,8 @@ import pytest
 
 from rtwidgets.local.auth import mint
 from rtwidgets.local.handle import Local, local
-from rtwidgets.local.server import RealtimeServer, Refused
+from rtwidgets.local.server import RealtimeServer
+from rtwidgets.protocol.server_channel import Refused, ServerChannel
 from rtwidgets.tools.doctor import Finding, _Doctor, examine
 from rtwidgets.tools.project import Project
 from tests.local.client import sql
@@ -161,14 +162,14 @@ async def test_a_project_that_allows_private_channels_alone(
     server: RealtimeServer, pg: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A setting of Supabase's, which the local server has not: the refusal is given in its words."""
-    joins = server._admit
+    admit = server.sessions.admit
 
-    async def private_only(socket: Any, topic: str, join_ref: Any, payload: Any) -> Any:
-        if not payload.get("config", {}).get("private"):
+    def private_only(channel: ServerChannel) -> Any:
+        if not channel.config.private:
             raise Refused("PrivateOnly: This project only allows private channels")
-        return await joins(socket, topic, join_ref, payload)
+        return admit(channel)
 
-    monkeypatch.setattr(server, "_admit", private_only)
+    monkeypatch.setattr(server.sessions, "admit", private_only)
     await sql(pg, "drop table if exists quiet; create table quiet (id int primary key); insert into quiet values (1)")
     await sql(pg, "alter publication supabase_realtime add table quiet")
     project = Project(server.url, server.anon_key, None, pg)

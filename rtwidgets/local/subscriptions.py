@@ -1,0 +1,243 @@
+"""From a join's `postgres_changes` to a group that receives, and anew when a table has become another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import psycopg
+
+from ..client.log import child
+from .bindings import UNABLE, Binding, Published, SubscribeError, check_entry, entry_id, parse_entry, read_published
+from .catalogue import Catalogue, Table
+from .delivery import Delivery
+from .groups import Groups, covering
+from .hub import Member
+from .pgoutput import Transaction
+from .pool import Pool
+
+log = child(__name__)
+
+_RETRY = 0.5
+"""Seconds between tries while Postgres is away."""
+_LOOK = 1.0
+"""Seconds between two looks at the tables that are followed."""
+
+Name = tuple[str, str]
+"""Schema and table."""
+
+
+def answer(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a join's reply has of its `postgres_changes`: the same entries, each with its id."""
+    return [{"id": entry_id(entry), **entry} for entry in params]
+
+
+class Subscriptions:
+    """Args:
+    pool: for questions to the catalogue.
+    streaming: set while the stream is whole.
+    spawn: starts a task that ends with the server.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        catalogue: Catalogue,
+        groups: Groups,
+        delivery: Delivery,
+        streaming: asyncio.Event,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    ) -> None:
+        self._pool = pool
+        self._catalogue = catalogue
+        self._groups = groups
+        self._delivery = delivery
+        self._streaming = streaming
+        self._spawn = spawn
+        self._followers: dict[Name, dict[Member, None]] = {}
+        """By the names that entries have, those who asked; also while there is no such table."""
+        self._shapes: dict[Name, str] = {}
+        """What a table was when it was last looked at; missing where it is not published."""
+        self._unsettled: set[Name] = set()
+        """Tables with open transactions from before they were published: what those wrote is not sent."""
+        delivery.on_table = self._saw
+
+    # --- one channel
+
+    async def subscribe(self, member: Member) -> None:
+        """Subscribes a channel to what its join asked for, and tells it so, or why not."""
+        self._follow(member)
+        try:
+            bindings = await self._check(member)
+        except SubscribeError as error:
+            member.system("postgres_changes", "error", str(error))
+            return
+        await self._enter(member, bindings)
+
+    def unsubscribe(self, member: Member) -> None:
+        """The channel gets no more row changes."""
+        self._groups.leave(member)
+        for name in [name for name, followers in self._followers.items() if member in followers]:
+            del self._followers[name][member]
+            if not self._followers[name]:
+                del self._followers[name]
+                self._shapes.pop(name, None)
+                self._unsettled.discard(name)
+
+    def _follow(self, member: Member) -> None:
+        for entry in member.channel.config.changes:
+            schema, table = entry.get("schema"), entry.get("table")
+            name = (schema if isinstance(schema, str) else "public", table if isinstance(table, str) else "*")
+            if "*" not in name:
+                self._followers.setdefault(name, {})[member] = None
+
+    async def _check(self, member: Member) -> tuple[Binding, ...]:
+        """The entries, checked. Raises SubscribeError; while Postgres is away it waits."""
+        while True:
+            try:
+                await self._streaming.wait()
+                bindings: list[Binding] = []
+                for asked in member.channel.config.changes:
+                    binding, tables = await check_entry(self._pool, parse_entry(asked), member.channel.identity)
+                    bindings.append(binding)
+                    if binding.oid is not None:
+                        self._compare((tables[0].schema, tables[0].table), tables[0])
+                return tuple(bindings)
+            except (psycopg.OperationalError, OSError) as error:
+                log.warning("a subscription waits for Postgres: %s", error)
+                await asyncio.sleep(_RETRY)
+            except psycopg.Error as error:  # such as a name that no table can have
+                raise SubscribeError(f"{UNABLE} An exception happened. Exception: {error}") from None
+
+    async def _enter(
+        self, member: Member, bindings: tuple[Binding, ...], changed: Mapping[str, str] | None = None
+    ) -> None:
+        """Lets the channel receive from a moment between two transactions on.
+
+        `changed`: the table that became another, where that is why it subscribes.
+        """
+        while not member.channel.closed:
+            try:
+                async with self._delivery.gate:  # what was sent is remembered, and what follows comes by itself
+                    missed = await self._missed(member)
+                    # A snapshot read from now on must have all that was sent before: a commit is in the log, and sent,
+                    # a moment before others see it.
+                    if missed is None and not await self._catalogue.seen(self._delivery.sent):
+                        continue
+                    if member.channel.closed:
+                        return
+                    group = self._groups.join(member, bindings, alone=missed is not None)
+                    if group.suspended:
+                        return  # it is told with the others
+                    if changed is not None:
+                        member.system("postgres_changes", "ok", "Table changed", changed=changed)
+                    elif self._streaming.is_set():  # else it is announced with all others
+                        self._delivery.announce_to([member], resumed=missed is not None)
+                        if missed is not None:
+                            self._delivery.catch_up(member, missed)
+                    # Of this join; when a new token subscribes again, other rows may be visible: to be read anew.
+                    member.channel.resume = None
+                    return
+            except (psycopg.OperationalError, OSError) as error:
+                log.warning("a subscription waits for Postgres: %s", error)
+                await asyncio.sleep(_RETRY)
+
+    async def _missed(self, member: Member) -> list[Transaction] | None:
+        """What the channel missed since it was last there; None where it has to read again.
+
+        It has to where grants or policies have changed since: what was hidden when it was written stays so.
+        """
+        since = member.channel.resume
+        missed = None if since is None else self._delivery.recent.since(since)
+        if not missed:
+            return missed
+        relations = {id(c.relation): c.relation for t in missed for c in t.changes}
+        now = await self._catalogue.accesses(list(relations.values()))
+        for relation in relations.values():
+            table = self._catalogue.known(relation)
+            if table is None or table.facts is None or now.get(relation.oid) != table.facts.access:
+                return None
+        return missed
+
+    # --- tables that become others
+
+    async def watch(self) -> None:
+        """Looks again and again at the tables that are followed: not every change of a table is in the log."""
+        written: Any = None
+        while True:
+            await asyncio.sleep(_LOOK)
+            names = list(self._followers)
+            if not names or not self._streaming.is_set():
+                continue
+            try:
+                async with self._pool.connection() as connection:
+                    cursor = await connection.execute("select pg_current_wal_insert_lsn()::text")
+                    position = await cursor.fetchone()
+                    if position == written and not self._unsettled:
+                        continue
+                    found = {(table.schema, table.table): table for table in await read_published(connection, names)}
+                written = position
+            except (psycopg.Error, OSError) as error:
+                log.debug("the tables could not be looked at: %s", error)
+                continue
+            for name in names:
+                if name in self._followers:
+                    self._compare(name, found.get(name))
+
+    def _compare(self, name: Name, table: Published | None) -> None:
+        """Looks whether a table that is followed is another than before."""
+        before, settled = self._shapes.get(name), False
+        if table is None:
+            self._unsettled.discard(name)
+            if self._shapes.pop(name, None) is not None:
+                self._tell(name)
+            return
+        if table.unsettled:
+            self._unsettled.add(name)
+        elif name in self._unsettled:
+            self._unsettled.discard(name)
+            settled = True
+        self._shapes[name] = table.shape
+        if settled or before not in (None, table.shape):
+            self._tell(name)
+        if before != table.shape:
+            self._subscribe_again(name)
+
+    def _saw(self, table: Table) -> None:
+        """A table was looked up, since the log has a new shape of it."""
+        facts, name = table.facts, (table.relation.schema, table.relation.name)
+        if facts is None or not facts.current:
+            return
+        before = self._shapes.get(name)
+        if before == facts.shape:
+            return
+        self._shapes[name] = facts.shape
+        if before is not None:
+            self._tell(name)
+        self._subscribe_again(name)
+
+    def _tell(self, name: Name) -> None:
+        """Sends to all who follow a table that it is another."""
+        for group in covering(self._groups, *name):
+            self._delivery.notify(group, "Table changed", changed={"schema": name[0], "table": name[1]})
+
+    def _subscribe_again(self, name: Name) -> None:
+        for member in list(self._followers.get(name, ())):
+            if member.subscribing is None or member.subscribing.done():
+                member.subscribing = self._spawn(self._again(member, name))
+
+    async def _again(self, member: Member, name: Name) -> None:
+        """Checks a channel's entries anew; where they come to something else, it subscribes to that."""
+        group = self._groups.of(member)
+        try:
+            bindings = await self._check(member)
+        except SubscribeError as error:
+            if group is not None:
+                self._groups.leave(member)
+                member.system("postgres_changes", "error", str(error))
+            return
+        if group is None:
+            await self._enter(member, bindings)
+        elif bindings != group.bindings:
+            await self._enter(member, bindings, {"schema": name[0], "table": name[1]})

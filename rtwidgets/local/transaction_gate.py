@@ -1,0 +1,56 @@
+"""Between which transactions a subscription may begin: one that goes out in parts lets nobody in halfway."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from types import TracebackType
+
+
+class GateState(enum.Enum):
+    """Whether a transaction is going out."""
+
+    IDLE = "idle"
+    SENDING = "sending"
+    WITHIN = "within"
+    """Between two parts of a transaction."""
+
+
+class Gate:
+    """`begin` and `end` stand around each part; `async with gate` waits until no transaction is going out."""
+
+    def __init__(self) -> None:
+        self.state = GateState.IDLE
+        self._lock = asyncio.Lock()
+        self._lost = False
+
+    async def begin(self) -> bool:
+        """Before a part, or a whole transaction. Whether it goes on with one that has begun."""
+        continued = self.state is GateState.WITHIN
+        if not continued:
+            await self._lock.acquire()
+        self.state, self._lost = GateState.SENDING, False
+        return continued
+
+    def end(self, *, more: bool) -> None:
+        """After a part; `more`: whether another one follows."""
+        if more and not self._lost:
+            self.state = GateState.WITHIN
+        else:
+            self.state = GateState.IDLE
+            self._lock.release()
+
+    def lose(self) -> None:
+        """The stream was lost: of the transaction that was going out there are no further parts."""
+        if self.state is GateState.WITHIN:
+            self.state = GateState.IDLE
+            self._lock.release()
+        self._lost = True
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
