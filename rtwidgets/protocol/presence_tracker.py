@@ -33,10 +33,10 @@ class PresenceTracker(Generic[Owner]):
         metas = self._present.setdefault(key, {})
         own = {name: value for name, value in state.items() if name not in _REFS}
         before = metas.get(owner)
+        if before is not None and {name: value for name, value in before.items() if name not in _REFS} == own:
+            return
         meta: Meta = {"phx_ref": self._new_ref()}
         if before is not None:
-            if {name: value for name, value in before.items() if name not in _REFS} == own:
-                return
             meta["phx_ref_prev"] = before["phx_ref"]
             self._left(key, before)
         metas[owner] = meta = meta | own

@@ -21,6 +21,8 @@ up.
 from __future__ import annotations
 
 import gzip
+import os
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,7 +78,7 @@ def read(path: str | Path) -> Recording:
     try:
         with _open(path, "rb") as file:
             return _read(path, iter(file))
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise _bad(path, f"it cannot be decompressed ({error})") from None
 
 
@@ -150,7 +152,25 @@ def _redacted(value: Any) -> Any:
 
 
 def _open(path: Path, mode: str) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path, mode) if path.suffix == ".gz" else path.open(mode))
+    # For its owner alone: it may have rows that a policy hides from others.
+    file = open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115 - the caller closes it
+    if path.suffix != ".gz":
+        return cast("IO[bytes]", file)
+    return cast("IO[bytes]", _Gzip(cast("IO[bytes]", file), mode[0]))
+
+
+class _Gzip(gzip.GzipFile):
+    """Closes the file under it, too."""
+
+    def __init__(self, file: IO[bytes], mode: str) -> None:
+        super().__init__(fileobj=file, mode="rb" if mode == "r" else "wb")
+        self._under = file
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._under.close()
 
 
 def _object(line: bytes) -> dict[str, Any] | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import html
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeVar
 
 from ..client import notebook
 from ..client.notebook import Client, set_default_client
@@ -14,6 +15,8 @@ from ..client.thread import on_io_thread, run
 from ..protocol.errors import RealtimeError
 from .recording import Recording, read
 from .server import SessionServer
+
+T = TypeVar("T")
 
 _open: dict[Path, Replay] = {}
 """Kept here, since widgets follow a replay also where nobody keeps what `replay` returned."""
@@ -110,12 +113,7 @@ class Replay:
     @property
     def status(self) -> str:
         """`"waiting"` (for somebody to join), `"playing"`, `"paused"`, `"finished"` or `"closed"`."""
-        player = self._player
-        if self._closed:
-            return "closed"
-        if player.finished.is_set():
-            return "finished"
-        return "paused" if player.paused else "playing" if player.started else "waiting"
+        return "closed" if self._closed else self._player.status
 
     # --- how it goes
 
@@ -127,22 +125,18 @@ class Replay:
     @speed.setter
     def speed(self, speed: float) -> None:
         wanted = _checked(speed)
-        self._there(lambda: self._player.hold(lambda: setattr(self._player, "speed", wanted)))
+        self._there(lambda: self._player.set_speed(wanted))
 
     def play(self) -> Replay:
         """Goes on; from the beginning where it has ended."""
         if self._player.finished.is_set():
             self.seek(0.0)
-
-        def go() -> None:
-            self._player.started, self._player.paused = True, False
-
-        self._there(lambda: self._player.hold(go))
+        self._there(self._player.play)
         return self
 
     def pause(self) -> Replay:
         """Time stands until `play()`."""
-        self._there(lambda: self._player.hold(lambda: setattr(self._player, "paused", True)))
+        self._there(self._player.pause)
         return self
 
     def seek(self, seconds: float) -> Replay:
@@ -189,11 +183,11 @@ class Replay:
         self.close()
 
     @staticmethod
-    def _there(fn: Any) -> Any:
+    def _there(fn: Callable[[], T]) -> T:
         if on_io_thread():
             return fn()
 
-        async def call() -> Any:
+        async def call() -> T:
             return fn()
 
         return run(call(), 10)

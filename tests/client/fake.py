@@ -1,23 +1,38 @@
-"""A small realtime server for tests: it joins, echoes, tracks and heartbeats, and does wrong what a test tells it to
-do wrong.
-"""
+"""A small realtime server for tests: a `ServerSession` behind a socket, which does wrong what a test wants wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import http
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from rtwidgets.protocol.codec import FrameError, decode, encode
 from rtwidgets.protocol.messages import Message
+from rtwidgets.protocol.server_channel import PUBLIC, Identity, Refused, ServerChannel
+from rtwidgets.protocol.server_effects import (
+    Authorize,
+    Effects,
+    Enter,
+    Leave,
+    Publish,
+    ReadStored,
+    Refuse,
+    Send,
+    SendPresence,
+    Subscribe,
+)
+from rtwidgets.protocol.server_session import ServerSession, SessionLimits
 
 COLUMNS = [{"name": "id", "type": "int8"}, {"name": "status", "type": "text"}]
+LIMITS = SessionLimits(max_channels=10_000, presence_calls=10_000)
 
 
 class FakeServer:
@@ -40,9 +55,9 @@ class FakeServer:
         self.on_request: Callable[[str], Any] = lambda path: None
         self.sockets: list[ServerConnection] = []
         self.received: list[Message] = []
-        self.joined: dict[tuple[ServerConnection, str], str] = {}
-        self.configs: dict[tuple[ServerConnection, str], Any] = {}
+        self.joined: dict[tuple[ServerConnection, str], ServerChannel] = {}
         self.vsn: dict[ServerConnection, Any] = {}
+        self._sessions: dict[ServerConnection, ServerSession] = {}
         self._server: Server | None = None
         self._later: set[asyncio.Future[None]] = set()
 
@@ -67,19 +82,7 @@ class FakeServer:
             m for m in self.received if m.event == "phx_join" and topic in (None, m.topic.removeprefix("realtime:"))
         ]
 
-    def _request(self, connection: ServerConnection, request: Any) -> Any:
-        self.on_request(request.path)
-        if self.refuse:
-            status, text = self.refuse.pop(0)
-            return connection.respond(http.HTTPStatus(status), json.dumps({"error": text}))
-        self.vsn[connection] = parse_qs(urlsplit(request.path).query)["vsn"][0]
-        return None
-
-    async def send(self, socket: ServerConnection, message: Message) -> None:
-        try:
-            await socket.send(encode(message, self.vsn[socket], side="server"))
-        except ConnectionClosed:
-            pass
+    # --- what a test does
 
     async def everyone(self, topic: str, event: str, payload: Any) -> None:
         """A frame to everyone on the topic."""
@@ -88,13 +91,11 @@ class FakeServer:
                 await self.send(socket, Message(joined, event, payload))
 
     async def close_channel(self, topic: str, text: str | None = None) -> None:
-        for (socket, joined), ref in list(self.joined.items()):
+        """Ends a channel, with a reason or without."""
+        for (socket, joined), channel in list(self.joined.items()):
             if joined == "realtime:" + topic:
-                del self.joined[socket, joined]
-                if text:
-                    payload = {"extension": "system", "status": "error", "message": text, "channel": topic}
-                    await self.send(socket, Message(joined, "system", payload))
-                await self.send(socket, Message(joined, "phx_close", {}, ref))
+                effects = self._sessions[socket].close(channel, text or "")
+                await self._run(socket, effects if text else effects[1:])
 
     def drop(self) -> None:
         """Every connection breaks."""
@@ -109,8 +110,36 @@ class FakeServer:
             data = {"type": type, "schema": "public", "table": "t", "columns": COLUMNS, "record": row, "errors": None}
             await self.everyone(topic, "postgres_changes", {"ids": ids or [100], "data": data})
 
+    async def send(self, socket: ServerConnection, message: Message) -> None:
+        try:
+            await socket.send(encode(message, self.vsn[socket], side="server"))
+        except ConnectionClosed:
+            pass
+
+    # --- what the session asks
+
+    def verify(self, token: str, now: float) -> Identity:
+        return Identity("anon", "{}", exp=float("inf"))
+
+    def admit(self, channel: ServerChannel) -> list[dict[str, Any]]:
+        if self.join_errors:
+            raise Refused(self.join_errors.pop(0))
+        # As a server may: other spellings, more fields, in the order asked.
+        return [{"id": 100 + at, **entry, "filter": None} for at, entry in enumerate(channel.config.changes)]
+
+    # --- sockets
+
+    def _request(self, connection: ServerConnection, request: Any) -> Any:
+        self.on_request(request.path)
+        if self.refuse:
+            status, text = self.refuse.pop(0)
+            return connection.respond(http.HTTPStatus(status), json.dumps({"error": text}))
+        self.vsn[connection] = parse_qs(urlsplit(request.path).query)["vsn"][0]
+        return None
+
     async def _serve(self, socket: ServerConnection) -> None:
         self.sockets.append(socket)
+        session = self._sessions[socket] = ServerSession(self, "key", LIMITS)
         try:
             async for data in socket:
                 try:
@@ -118,77 +147,71 @@ class FakeServer:
                 except FrameError:
                     continue
                 self.received.append(message)
-                await self._answer(socket, message)
+                if await self._ignores(message):
+                    continue
+                effects = session.receive(message, time.time(), binary=isinstance(data, bytes))
+                if message.event == "broadcast" and self.answer_after:
+                    acknowledgements = [effect for effect in effects if isinstance(effect, Send)]
+                    effects = [effect for effect in effects if not isinstance(effect, Send)]
+                    later = asyncio.ensure_future(self._run_later(socket, list(acknowledgements)))
+                    self._later.add(later)
+                    later.add_done_callback(self._later.discard)
+                await self._run(socket, effects)
         except ConnectionClosed:
             pass
         finally:
-            for key in [key for key in self.joined if key[0] is socket]:
-                del self.joined[key]
+            await self._run(socket, session.disconnected())
+            del self._sessions[socket]
 
-    async def _reply(self, socket: ServerConnection, message: Message, status: str, response: Any) -> None:
-        await self.send(
-            socket, Message(message.topic, "phx_reply", {"status": status, "response": response}, message.ref)
-        )
-
-    async def _reply_later(self, socket: ServerConnection, message: Message) -> None:
-        await asyncio.sleep(self.answer_after)
-        await self._reply(socket, message, "ok", {})
-
-    async def _answer(self, socket: ServerConnection, message: Message) -> None:
-        topic, key = message.topic, (socket, message.topic)
+    async def _ignores(self, message: Message) -> bool:
+        """Whether a test wants no answer to this; what it wants late waits here."""
         if message.event == "heartbeat":
-            if not self.deaf:
-                await self._reply(socket, message, "ok", {})
-        elif message.event == "phx_join":
+            return self.deaf
+        if message.event == "phx_join":
             if self.mute_joins:
                 self.mute_joins -= 1
-            elif self.join_errors:
-                await self._reply(socket, message, "error", {"reason": self.join_errors.pop(0)})
-            else:
-                await self._join(socket, message)
-        elif key not in self.joined:
-            await self._reply(socket, message, "error", {"reason": "unmatched topic"})
-        elif message.event == "phx_leave":
-            await self._reply(socket, message, "ok", {})
-            await self.send(socket, Message(topic, "phx_close", {}, self.joined.pop(key)))
-        elif message.event == "broadcast":
-            for other, joined in list(self.joined):
-                if joined == topic and (other is not socket or self._config(socket, topic)["broadcast"]["self"]):
-                    await self.send(other, Message(topic, "broadcast", message.payload))
-            if self._config(socket, topic)["broadcast"]["ack"]:
-                if self.answer_after:
-                    later = asyncio.ensure_future(self._reply_later(socket, message))
-                    self._later.add(later)
-                    later.add_done_callback(self._later.discard)
-                else:
-                    await self._reply(socket, message, "ok", {})
-        elif message.event == "presence":
-            if self.mute_presence:
-                self.mute_presence -= 1
-            else:
-                await self._reply(socket, message, "ok", {})
+                return True
+            await asyncio.sleep(self.join_after)
+        if message.event == "presence" and self.mute_presence:
+            self.mute_presence -= 1
+            return True
+        return False
 
-    def _config(self, socket: ServerConnection, topic: str) -> Any:
-        return self.configs[socket, topic]
+    async def _run_later(self, socket: ServerConnection, effects: Effects) -> None:
+        await asyncio.sleep(self.answer_after)
+        await self._run(socket, effects)
 
-    async def _join(self, socket: ServerConnection, message: Message) -> None:
-        topic = message.topic
-        await asyncio.sleep(self.join_after)
-        before = self.joined.get((socket, topic))
-        self.joined[socket, topic] = str(message.ref)
-        config = self.configs[socket, topic] = message.payload["config"]
-        asked = config["postgres_changes"]
-        # As a server may: other spellings, more fields, in the order asked.
-        entries = [{"id": 100 + at, **entry, "filter": None} for at, entry in enumerate(asked)]
-        await self._reply(socket, message, "ok", {"postgres_changes": entries})
-        if before is not None:
-            await self.send(socket, Message(topic, "phx_close", {}, before))
-        if config["presence"]["enabled"]:
-            await self.send(socket, Message(topic, "presence_state", {}))
-        if asked:
-            status, text = self.system
-            payload = {"extension": "postgres_changes", "status": status, "message": text, "channel": topic[9:]}
-            await self.send(socket, Message(topic, "system", payload))
+    async def _run(self, socket: ServerConnection, effects: Effects) -> None:
+        for effect in effects:
+            match effect:
+                case Send(message) | Refuse(message):
+                    await self.send(socket, message)
+                case Enter(channel):
+                    self.joined[socket, channel.topic] = channel
+                case Leave(channel):
+                    self.joined.pop((socket, channel.topic), None)
+                case Publish(channel):
+                    await self._publish(socket, effect)
+                case SendPresence(channel):
+                    await self.send(socket, Message(channel.topic, "presence_state", {}))
+                case Subscribe(channel):
+                    status, text = self.system
+                    await self.send(socket, channel.system("postgres_changes", status, text))
+                case Authorize(channel, identity):
+                    await self._run(socket, self._sessions[socket].authorized(channel, identity, PUBLIC))
+                case ReadStored(channel):
+                    await self._run(socket, self._sessions[socket].stored(channel, ()))
+                case _:
+                    pass
+
+    async def _publish(self, socket: ServerConnection, effect: Publish) -> None:
+        body = effect.body if effect.raw else msgspec.Raw(effect.body)
+        payload = {"type": "broadcast", "event": effect.event, "payload": body}
+        if effect.meta:
+            payload["meta"] = effect.meta
+        for other, topic in list(self.joined):
+            if topic == effect.channel.topic and (other is not socket or effect.channel.config.echo):
+                await self.send(other, Message(topic, "broadcast", payload))
 
 
 async def until(condition: Any, timeout: float = 5.0) -> None:

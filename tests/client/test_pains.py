@@ -421,7 +421,7 @@ async def test_pain_26_the_last_state_is_sent_when_the_server_allows_it(
 async def test_a_replay_that_fails_after_a_reconnect_costs_messages_and_not_the_channel(server: FakeServer) -> None:
     refusal = "UnableToReplayMessages: Realtime was unable to replay messages"
     async with client_of(server) as client:
-        channel = client.channel("t", private=True, replay={"limit": 5})
+        channel = client.channel("t", private=True, replay={"since": 0, "limit": 5})
         await channel.subscribe()
         server.join_errors = [refusal]
         channel._backoff = Backoff(0.01, 0.02)
@@ -435,7 +435,7 @@ async def test_a_replay_that_fails_after_a_reconnect_costs_messages_and_not_the_
         # At the first join it is what was asked for that is wrong.
         server.join_errors = [refusal]
         with pytest.raises(RealtimeError, match="replay"):
-            await client.channel("u", private=True, replay={"limit": 5}).subscribe()
+            await client.channel("u", private=True, replay={"since": 0, "limit": 5}).subscribe()
 
 
 async def test_a_client_that_is_moved_goes_on_at_the_other_url(server: FakeServer) -> None:

@@ -143,7 +143,6 @@ async def test_clients_that_are_closed_leave_no_memory_behind(server: FakeServer
     server.received.clear()
     server.sockets.clear()
     server.vsn.clear()
-    server.configs.clear()
     gc.collect()
     kinds = ("AsyncClient", "AsyncChannel", "Wire", "Receiver", "ChangeSinks")
     alive = [found for found in gc.get_objects() if type(found).__name__ in kinds]

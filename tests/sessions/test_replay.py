@@ -186,7 +186,7 @@ def test_what_is_not_in_it_is_said(session: Path) -> None:
     with rt.replay(session) as player:
         other = rt.LiveTable("customers")
         until(lambda: other.status == "error")
-        assert "public.customers is not in this recording, which holds public.orders" in other.error
+        assert "public.customers is not in this recording, which has public.orders" in other.error
         assert player.tables == [("public", "orders")]
         assert player.topics == ["lobby"]
         assert "session.jsonl" in repr(player)
