@@ -39,10 +39,6 @@ TOO_LONG = {
     # data
     # local: the processes
     "rtwidgets.local.handle",
-    # local: the server
-    "rtwidgets.local.server",
-    # local: delivery
-    "rtwidgets.local.delivery",
     # protocol
     "rtwidgets.protocol.codec",
 }
@@ -51,10 +47,6 @@ TOO_MANY_ATTRIBUTES = {
     ("rtwidgets.client.channel", "AsyncChannel"),
     ("rtwidgets.client.client", "AsyncClient"),
     # data
-    # local: the hub
-    ("rtwidgets.local.hub", "Channel"),
-    # local: the server
-    ("rtwidgets.local.server", "RealtimeServer"),
 }
 
 # Modules whose first sentence does not fit on one line yet.

@@ -10,10 +10,10 @@ from typing import LiteralString, cast
 import msgspec
 
 from ..client.log import child
-from ..client.rest import Snapshot
+from ..protocol.pg_snapshot import PgSnapshot
 from .pgoutput import UNCHANGED, Relation, Row
 from .pool import Connection, Pool
-from .render import TYPES_QUERY, Converter, Types
+from .render import BUILTIN, TYPES_QUERY, Converter, Types
 
 log = child(__name__)
 
@@ -176,7 +176,8 @@ class Catalogue:
         async with self._pool.connection() as connection:
             if xid is not None:
                 await _wait_until_visible(connection, xid)
-            if any(column.type_oid not in self._types for column in relation.columns):
+            # A type of the user's own may have been altered.
+            if any(c.type_oid >= BUILTIN or c.type_oid not in self._types for c in relation.columns):
                 cursor = await connection.execute(TYPES_QUERY)
                 types = await cursor.fetchall()
                 cursor = await connection.execute("select 'a' < 'B'")
@@ -225,7 +226,7 @@ async def all_visible(connection: Connection, xids: Collection[int]) -> bool:
     """Whether a snapshot of now sees all these transactions."""
     cursor = await connection.execute("select pg_current_snapshot()::text")
     row = await cursor.fetchone()
-    return row is not None and all(map(Snapshot.parse(row[0]).visible, xids))
+    return row is not None and all(map(PgSnapshot.parse(row[0]).visible, xids))
 
 
 async def _wait_until_visible(connection: Connection, xid: int) -> None:

@@ -11,13 +11,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import psycopg
 
 from ..client.log import child
 from ..protocol.server_session import AWAY
-from . import stored_broadcasts
+from . import json_casts, stored_broadcasts
 from .catalogue import Catalogue, Table
 from .change_frames import frames_of
 from .groups import Group, Groups, Route, Target, is_messages
@@ -29,6 +30,7 @@ from .parcels import Parcel, Pieces, chunks, gathered
 from .pgoutput import Relation, Transaction
 from .pool import Pool
 from .recent_transactions import RecentTransactions
+from .render import Asked
 from .transaction_gate import Gate
 
 log = child(__name__)
@@ -63,6 +65,7 @@ class Delivery:
         """The last transactions that went out."""
         self.on_table: Callable[[Table], None] = lambda table: None
         """Called with each table that was looked up, before its changes go out."""
+        self._pool = pool
         self._catalogue = catalogue
         self._hub = hub
         self._groups = groups
@@ -144,6 +147,7 @@ class Delivery:
 
     async def _deliver(self, pieces: Pieces) -> None:
         parcel = await self._prepare(pieces)
+        await self._render_first(parcel)
         parcel.ask(self._inquiries)
         if parcel.awaited():
             await self._await_quick(parcel)
@@ -158,6 +162,19 @@ class Delivery:
         self._broadcast(parcel)
         for group, frames in frames_of(parcel, ready, self._limits.max_record).items():
             group.write(group.members, frames)
+
+    async def _render_first(self, parcel: Parcel) -> None:
+        """Has Postgres render the values that only it can, of types with casts of their own; if late, they are text."""
+        for mark, route in parcel.routes.items():
+            if not route.plans or not any(isinstance(one, Asked) for one in route.table.converters):
+                continue
+            changes = chain.from_iterable(changes for _, changes in parcel.pieces)
+            rows = [row for c in changes if id(c.relation) == mark for row in (c.new, c.old) if row is not None]
+            try:
+                async with asyncio.timeout(SLOW):
+                    await json_casts.ask(self._pool, route.table.converters, rows)
+            except (psycopg.OperationalError, OSError, TimeoutError) as error:
+                log.warning("values are sent as text: Postgres did not render them (%s)", type(error).__name__)
 
     async def _await_quick(self, parcel: Parcel) -> None:
         """Waits a moment for answers, but not for those of a table that has not answered for longer."""
@@ -255,6 +272,7 @@ class Delivery:
                     target = Target(group, table, {})
                     routes[id(relation)] = await self._new_route(table, [target] if target.bindings else [])
         parcel = Parcel(pieces, routes)
+        await self._render_first(parcel)
         parcel.ask(self._inquiries)
         return parcel
 

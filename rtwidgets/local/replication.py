@@ -11,26 +11,26 @@ from collections.abc import Awaitable, Callable
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from ..client.log import child
 from .pgoutput import PG_EPOCH, Decoder, Transaction
+from .pool import SETTINGS, with_settings
 
 log = child(__name__)
 
 PUBLICATIONS = ("supabase_realtime", "supabase_realtime_messages_publication")
 
-# The text form of values is that of the stream's own session, so it is fixed here. And a suspended laptop must not lose
-# its slot.
-SESSION = (
-    "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c bytea_output=hex -c extra_float_digits=1 "
-    "-c wal_sender_timeout=0 -c client_encoding=UTF8"
-)
+_SESSION = f"{SETTINGS} -c wal_sender_timeout=0"
+"""Values are written as the stream's own session has them. And a suspended laptop must not lose its slot."""
 
 _ACK_EVERY = 10.0
-_TURN = 2000  # messages read in one turn of the loop, so that other clients are served during a big transaction
-_MOST = 64 * 1024 * 1024  # bytes that wait to be handed over; then Postgres waits
-_OVERHEAD = 200  # bytes that an object in memory takes besides
+"""Seconds."""
+_TURN = 2000
+"""Messages read in one turn of the loop, so that other clients are served during a big transaction."""
+_MOST = 64 * 1024 * 1024
+"""Bytes that wait to be handed over; then Postgres waits."""
+_OVERHEAD = 200
+"""Bytes that an object in memory takes besides."""
 
 
 class Stream:
@@ -48,7 +48,7 @@ class Stream:
         on_lost: Callable[[], None],
         on_back: Callable[[], None],
     ) -> None:
-        self._dsn = make_conninfo(dsn, replication="database", options=SESSION, application_name="rtwidgets stream")
+        self._dsn = with_settings(dsn, _SESSION, replication="database", application_name="rtwidgets stream")
         self._on_batch = on_batch
         self._on_lost = on_lost
         self._on_back = on_back

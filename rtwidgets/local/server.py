@@ -95,15 +95,16 @@ class RealtimeServer:
         self.hub = Hub()
         self.catalogue = Catalogue(self.pool)
         # Connections of their own: what takes long to ask or to read must not keep changes from going out.
-        self._asking, self._reading = Pool(dsn, _ASKING), Pool(dsn)
+        asking, reading = Pool(dsn, _ASKING), Pool(dsn)
+        self._pools = (self.pool, asking, reading)
         groups, spawn = Groups(), self._spawn
-        self.delivery = Delivery(self._asking, self.catalogue, self.hub, groups, self.limits, spawn)
+        self.delivery = Delivery(asking, self.catalogue, self.hub, groups, self.limits, spawn)
         self.stream = Stream(dsn, self.delivery.deliver, self.delivery.lost, self.delivery.announce)
         streaming = self.stream.streaming
         self.subscriptions = Subscriptions(self.pool, self.catalogue, groups, self.delivery, streaming, spawn)
         self.clients: dict[Conversation, web.WebSocketResponse] = {}
         self._public = public
-        self._rest = Rest(self._reading, jwt_secret, self.limits.max_rows)
+        self._rest = Rest(reading, jwt_secret, self.limits.max_rows)
         self._rates = self.limits.rates()
         self._runner: web.AppRunner | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -185,7 +186,7 @@ class RealtimeServer:
             self._runner = None
         await self.stream.stop()
         await self.delivery.stop()
-        for pool in (self.pool, self._asking, self._reading):
+        for pool in self._pools:
             await pool.close()
 
     async def _close_silent(self) -> None:

@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 
 from ..client.log import child
-from ..client.rest import Snapshot
+from ..protocol.pg_snapshot import PgSnapshot
 from ..protocol.server_channel import Identity
 from .catalogue import ACCESS, RETRY, Key, Table
 from .pgoutput import UNCHANGED, Row
@@ -121,7 +121,7 @@ async def _look(connection: Connection, table: Table, xids: Collection[int]) -> 
     await limit_statements(connection)
     cursor = await connection.execute(_LOOK, (table.relation.oid,))
     snapshot, access = await cursor.fetchone() or ("", None)
-    return bool(snapshot) and all(map(Snapshot.parse(snapshot).visible, xids)), str(access)
+    return bool(snapshot) and all(map(PgSnapshot.parse(snapshot).visible, xids)), str(access)
 
 
 _LOOK = "select pg_current_snapshot()::text, (select " + ACCESS + " from pg_catalog.pg_class c where c.oid = %s)"
