@@ -1,4 +1,4 @@
-"""A hook of mkdocs that adds the notebooks and the files of the repository's root as pages of the site.
+"""A hook of mkdocs that adds pages which are not under docs/: notebooks, files of the root, specifications of machines.
 
 Links in docs/ lead to where a file is in the repository (`../notebooks/policies.ipynb`, `../CONTRIBUTING.md`), so that
 they work in a clone and on a forge. The hook turns them into links to the pages of the site."""
@@ -13,6 +13,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
+SPECIFICATIONS = sorted((ROOT / "rtwidgets").rglob("*.md"))
 ROOT_PAGES = ("CONTRIBUTING", "CHANGELOG", "SECURITY", "CODE_OF_CONDUCT")
 
 
@@ -22,12 +23,15 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, f"tutorials/{path.stem}.md", content=notebook(path)))
     for name in ROOT_PAGES:
         files.append(File.generated(config, f"{name.lower()}.md", content=root_page((ROOT / f"{name}.md").read_text())))
+    for path in SPECIFICATIONS:
+        files.append(File.generated(config, f"machines/{path.stem}.md", content=path.read_text()))
     return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Rewrites the links of a page of docs/ that lead out of it: one `../` fewer, because the pages are inside."""
     names = "|".join(ROOT_PAGES)
+    markdown = re.sub(r"\]\(\.\./rtwidgets/[\w/]+/(\w+\.md)", r"](machines/\1", markdown)
     markdown = re.sub(r"\]\(\.\./((?:\.\./)*)notebooks/(\w+)\.ipynb\)", r"](\1tutorials/\2.md)", markdown)
     return re.sub(
         rf"\]\(\.\./((?:\.\./)*)({names})\.md(#[\w-]+)?\)",
