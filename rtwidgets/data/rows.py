@@ -55,7 +55,7 @@ class Rows:
         # As in all memory here, what is not yet used is never read.
         self._slot_at: Array = np.zeros(self._capacity, dtype=np.int64)
         self._pos: Array = np.zeros(self._capacity, dtype=np.int64)
-        self._sorts: dict[Sort, SortedRows] = {}
+        self._sorts: dict[tuple[Sort, bool], SortedRows] = {}
         self._listeners: WeakSet[RowListener] = WeakSet()
         self._arrival: Array | None = None
         self._range = pd.RangeIndex(0)
@@ -78,12 +78,12 @@ class Rows:
                 self._arrival = np.arange(self._start, self._end)
         return self._arrival
 
-    def sorted(self, sort: Sort) -> Array:
+    def sorted(self, sort: Sort, *, nulls_last: bool = False) -> Array:
         """Positions of the rows, sorted; kept up to date for the last few sorts."""
         if not sort:
             return self.living()
-        rows = self._sorts.pop(sort, None) or SortedRows(sort)
-        self._sorts[sort] = rows  # the last used stands last
+        rows = self._sorts.pop((sort, nulls_last), None) or SortedRows(sort, nulls_last=nulls_last)
+        self._sorts[sort, nulls_last] = rows  # the last used stands last
         while len(self._sorts) > _SORTS_KEPT:
             self._sorts.pop(next(iter(self._sorts)))
         return self._pos[rows.slots(self.columns, self.living(), self._slot_at, self._pos)]

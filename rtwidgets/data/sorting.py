@@ -86,24 +86,25 @@ class _Down:
         return hash(self.value)
 
 
-def _codes(column: Sortable, where: Array, descending: bool) -> tuple[Array, Array]:
+def _codes(column: Sortable, where: Array, descending: bool, nulls_last: bool) -> tuple[Array, Array]:
     """Two integer arrays, (null, value), whose ascending order is the order wanted."""
     data, mask = column.data[where], None if column.mask is None else column.mask[where]
     nulls = column.kind.nulls(data, mask)
     codes = np.where(nulls, 0, column.kind.order_codes(data, nulls))
-    return (~nulls, ~codes) if descending else (nulls, codes)  # ~v is -v-1: unlike -v it cannot overflow
+    # ~v is -v-1: unlike -v it cannot overflow
+    return ~nulls if descending and not nulls_last else nulls, ~codes if descending else codes
 
 
-def sort_positions(columns: Mapping[str, Sortable], sort: Sort, where: Array) -> Array:
-    """The positions in `where` (which are in order of arrival), sorted."""
+def sort_positions(columns: Mapping[str, Sortable], sort: Sort, where: Array, *, nulls_last: bool = False) -> Array:
+    """The positions in `where` (which are in order of arrival), sorted; nulls as in Postgres, or always last."""
     layers: list[Array] = []
     for name, descending in sort:
         if name in columns:
-            layers.extend(_codes(columns[name], where, descending))
+            layers.extend(_codes(columns[name], where, descending, nulls_last))
     return where[np.lexsort(layers[::-1])] if layers else where
 
 
-def rank(columns: Mapping[str, Sortable], sort: Sort, position: int) -> tuple[Any, ...]:
+def rank(columns: Mapping[str, Sortable], sort: Sort, position: int, *, nulls_last: bool = False) -> tuple[Any, ...]:
     """What `sort_positions` sorts by, of one row, as something that compares; the position comes last."""
     parts: list[Any] = []
     for name, descending in sort:
@@ -111,11 +112,12 @@ def rank(columns: Mapping[str, Sortable], sort: Sort, position: int) -> tuple[An
         if column is None:
             continue
         value = column.data[position : position + 1].tolist()[0]
+        nulls_first = descending and not nulls_last
         if column.kind.is_null(value) if column.mask is None else column.mask[position]:
-            parts += [not descending, 0]
+            parts += [not nulls_first, 0]
             continue
         key = column.kind.order_key(value)
-        parts += [descending, _Down(key) if descending else key]
+        parts += [nulls_first, _Down(key) if descending else key]
     return (*parts, position)
 
 
@@ -123,8 +125,8 @@ class SortedRows:
     """Slots in sorted order. `mark` notes slots that came, went or changed a sorted value; `slots()` puts them in
     place."""
 
-    def __init__(self, sort: Sort) -> None:
-        self.sort = sort
+    def __init__(self, sort: Sort, *, nulls_last: bool = False) -> None:
+        self.sort, self.nulls_last = sort, nulls_last
         self.names: frozenset[str] | None = frozenset(name for name, _ in sort)
         self._slots: Array | None = None
         self._dirty: set[int] = set()
@@ -143,18 +145,19 @@ class SortedRows:
     def slots(self, columns: Mapping[str, Sortable], arrival: Array, slot_at: Array, pos: Array) -> Array:
         """`arrival`: living positions in order; `slot_at`: slot by position; `pos`: position by slot, -1 where dead."""
         if self._slots is None:
-            self._slots = slot_at[sort_positions(columns, self.sort, arrival)]
+            self._slots = slot_at[sort_positions(columns, self.sort, arrival, nulls_last=self.nulls_last)]
             self._dirty.clear()
         elif self._dirty:
             dirty = np.fromiter(self._dirty, np.int64, len(self._dirty))
             marked = np.zeros(len(pos), dtype=bool)
             marked[dirty] = True
             rest = self._slots[~marked[self._slots]]
-            come = [(rank(columns, self.sort, int(pos[s])), s) for s in self._dirty if pos[s] >= 0]
-            come.sort(key=lambda pair: pair[0])
 
             def rank_of(slot: Any) -> tuple[Any, ...]:
-                return rank(columns, self.sort, int(pos[slot]))
+                return rank(columns, self.sort, int(pos[slot]), nulls_last=self.nulls_last)
+
+            come = [(rank_of(s), s) for s in self._dirty if pos[s] >= 0]
+            come.sort(key=lambda pair: pair[0])
 
             at = [bisect_left(rest, r, key=rank_of) for r, _ in come]  # pyright: ignore[reportArgumentType]
             self._slots = np.insert(rest, at, [s for _, s in come])

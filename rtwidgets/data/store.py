@@ -172,11 +172,15 @@ class Store:
             return frame_of_block(self._rows.values_at(where), len(where))
 
     def filtered(
-        self, *, sort: Sequence[tuple[str, bool]] | None = None, view_filter: RowFilter | None = None
+        self,
+        *,
+        sort: Sequence[tuple[str, bool]] | None = None,
+        nulls_last: bool = False,
+        view_filter: RowFilter | None = None,
     ) -> pd.DataFrame:
         """The rows that `view_filter` leaves, sorted as `window` would, as a frame of their own."""
         with self.lock:
-            where = self._ordered(sort)
+            where = self._ordered(sort, nulls_last)
             if view_filter is not None:
                 where = where[view_filter.keep(self._rows.slots_at(where))]
             return frame_of_block(self._rows.values_at(where), len(where))
@@ -187,6 +191,7 @@ class Store:
         stop: int,
         *,
         sort: Sequence[tuple[str, bool]] | None = None,
+        nulls_last: bool = False,
         columns: Sequence[str] | None = None,
         view_filter: RowFilter | None = None,
         tail: bool = False,
@@ -195,13 +200,14 @@ class Store:
         """Rows [start, stop) as columns that JSON can carry: `{"revision", "total", "shown", "start", "keys",
         "columns": {name: [...]}}`.
 
-        `sort` has (column, descending) pairs. `view_filter` leaves rows out, `shown` counts those that stay. `tail`
-        gives as many rows from the end instead. `anchors` are rows and the places that they had: the window moves as
-        the first of them that is still there has moved. Integers past 2**53 and Decimals are strings, times ISO.
+        `sort` has (column, descending) pairs; nulls stand in it as in Postgres, or always last with `nulls_last`.
+        `view_filter` leaves rows out, `shown` counts those that stay. `tail` gives as many rows from the end instead.
+        `anchors` are rows and the places that they had: the window moves as the first of them that is still there has
+        moved. Integers past 2**53 and Decimals are strings, times ISO.
         """
         rows = self._rows
         with self.lock:
-            positions = self._ordered(sort)
+            positions = self._ordered(sort, nulls_last)
             if view_filter is not None:
                 positions = positions[view_filter.keep(rows.slots_at(positions))]
             start, shown = max(start, 0), len(positions)
@@ -222,8 +228,10 @@ class Store:
             "columns": {name: kind.to_json(data, mask) for name, (kind, data, mask) in block.items()},
         }
 
-    def _ordered(self, sort: Sequence[tuple[str, bool]] | None) -> Array:
-        return self._rows.sorted(tuple((name, bool(down)) for name, down in sort) if sort else self.order)
+    def _ordered(self, sort: Sequence[tuple[str, bool]] | None, nulls_last: bool) -> Array:
+        if not sort:
+            return self._rows.sorted(self.order)
+        return self._rows.sorted(tuple((name, bool(down)) for name, down in sort), nulls_last=nulls_last)
 
     def _anchored(self, positions: Array, anchors: Sequence[tuple[Key, int]], *, ascending: bool) -> int:
         """By how many places the first of these rows that is still there has moved."""

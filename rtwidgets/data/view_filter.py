@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from .column_kinds import Array, Block, ColumnKind, Test
+from .column_kinds import Array, Block, Test
+from .filter_text import contains, filter_test, words_of, zone_named
 from .store import Store
 
 CHUNK = 16_384
@@ -14,44 +15,44 @@ CHUNK = 16_384
 AT_ONCE = 2_000
 """Rows that are tested while a frame is built; more of them are a thread's work."""
 
-_SIGNS = (">=", "<=", ">", "<", "=", "!")
-
 
 class ViewFilter:
-    """The rows that contain `search` in any column and pass every filter.
+    """The rows that contain every word of `search`, each in any column, and pass every filter.
 
-    A filter is written as in the grid: `text` (contains it, in any case), `=x` (is x; of a time: begins so), `!x` (is
-    not x), `>5`, `<5`, `>=5`, `<=5` (in Postgres' order of the type), and `=null`, `!null`. Times are those of UTC. A
-    filter that makes no sense for its column is not applied, and `problems` says why.
+    `filter_text` says how filters are written. Times are those that a clock in `zone` shows, by default UTC. A filter
+    that makes no sense for its column is not applied, and `problems` says why.
     """
 
-    def __init__(self, store: Store, search: str = "", filters: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, store: Store, search: str = "", filters: Mapping[str, str] | None = None, *, zone: str = ""
+    ) -> None:
         self.store = store
         self.problems: list[str] = []
         self.stopped = False
         """Set by whoever no longer wants to know, so that `work` ends early."""
-        self._search = search.strip().casefold()
+        self._zone = zone_named(zone)
+        self._words = words_of(search)
         kinds = store.kinds
         self._filters: dict[str, Test] = {}
         for name, text in (filters or {}).items():
             if name not in kinds or not text.strip():
                 continue
             try:
-                self._filters[name] = _filter(kinds[name], text.strip())
+                self._filters[name] = filter_test(kinds[name], text.strip(), self._zone)
             except ValueError as problem:
                 self.problems.append(f"filter on {name} not applied: {problem}")
         self._hit: Array = np.zeros(0, dtype=bool)
         self._dirty: set[int] = set()
         self._rest: Array = np.zeros(0, dtype=np.int64)
         self._under_way = 0
-        self.names: frozenset[str] | None = None if self._search else frozenset(self._filters)
+        self.names: frozenset[str] | None = None if self._words else frozenset(self._filters)
         with store.lock:
             store.register(self)
             self.reset()
 
     def __bool__(self) -> bool:
         """Whether it asks anything of a row, or has a problem to report."""
-        return bool(self._search or self._filters or self.problems)
+        return bool(self._words or self._filters or self.problems)
 
     # -- marked by the store, under its lock --------------------------------------------------------------------------
 
@@ -112,42 +113,13 @@ class ViewFilter:
             if name in block:
                 _, data, mask = block[name]
                 left = left[test(data[left], None if mask is None else mask[left])]
+        for word in self._words:
+            found = np.zeros(len(left), dtype=bool)
+            for kind, data, mask in block.values():
+                rest = left[~found]
+                test = contains(kind, word, self._zone)
+                found[~found] = test(data[rest], None if mask is None else mask[rest])
+            left = left[found]
         hit = np.zeros(count, dtype=bool)
-        if not self._search:
-            hit[left] = True
-            return hit
-        for kind, data, mask in block.values():
-            found = _contains(kind, self._search)(data[left], None if mask is None else mask[left])
-            hit[left[found]] = True
-            left = left[~found]
+        hit[left] = True
         return hit
-
-
-def _filter(kind: ColumnKind, text: str) -> Test:
-    sign = next((sign for sign in _SIGNS if text.startswith(sign)), "")
-    operand = text[len(sign) :].strip()
-    if not sign:
-        return _contains(kind, text.casefold())
-    if not operand:
-        raise ValueError(f"nothing stands after {sign}")
-    if sign not in "=!":
-        return kind.compares(sign, operand)
-    test = kind.nulls if operand.lower() == "null" else kind.equals(operand)
-    return test if sign == "=" else _not(test)
-
-
-def _not(test: Test) -> Test:
-    return lambda data, mask: ~test(data, mask)
-
-
-def _contains(kind: ColumnKind, needle: str) -> Test:
-    # A name is in no number and no time: most columns need no look at all.
-    if not kind.may_contain(frozenset(needle)):
-        return lambda data, mask: np.zeros(len(data), dtype=bool)
-    wanted = needle.replace("t", " ") if kind.time else needle
-
-    def contains(data: Array, mask: Array | None) -> Array:
-        texts = kind.to_text(data, mask)
-        return np.array([text is not None and wanted in text.casefold() for text in texts], dtype=bool)
-
-    return contains

@@ -231,7 +231,9 @@ class Grid(RtWidget):
         store = self.store
         request = WindowRequest.parse(view.wants, store.kinds)
         with _filtered(store, request) as view_filter:
-            window = store.window(0, len(store), sort=request.sort or None, view_filter=view_filter, columns=[])
+            window = store.window(
+                0, len(store), sort=request.sort or None, nulls_last=True, view_filter=view_filter, columns=[]
+            )
         keys: list[Key] = window["keys"]
         if given is not None:
             try:
@@ -266,7 +268,7 @@ class Grid(RtWidget):
         request = WindowRequest.parse(view.wants, store.kinds)
         # Not the view's own filter, which may not have tested all rows yet: a file has all that match.
         with _filtered(store, request) as view_filter:
-            frame = store.filtered(sort=request.sort or None, view_filter=view_filter)
+            frame = store.filtered(sort=request.sort or None, nulls_last=True, view_filter=view_filter)
         wanted = [name for name in list_of(columns) if name in frame]
         text = json_columns_as_text(frame[wanted or list(frame)], store).to_csv(index=False)
         if len(text) > ANSWER_MOST:
@@ -286,7 +288,7 @@ class _Refused(Exception):
 
 
 def _view_filter(store: Store, request: WindowRequest) -> ViewFilter:
-    return ViewFilter(store, request.search, dict(request.filters))
+    return ViewFilter(store, request.search, dict(request.filters), zone=request.zone)
 
 
 @contextlib.contextmanager

@@ -194,6 +194,7 @@ class GridWindow:
             request.start,
             request.stop,
             sort=request.sort or None,
+            nulls_last=True,
             view_filter=self.view_filter,
             tail=request.tail,
             anchors=self._held(request),

@@ -88,7 +88,38 @@ BIG = 2**60 + 1
         ("", {"name": "!pears"}, [1, 3, BIG]),
         ("", {"name": "=null"}, [3]),
         ("", {"name": "!null"}, [1, 2, BIG]),
-        ("", {"name": "==5"}, [BIG]),
+        ("", {"name": '="=5"'}, [BIG]),
+        ("", {"name": "==pears"}, [2]),
+        ("", {"name": "!=pears"}, [1, 3, BIG]),
+        ("", {"name": "<>pears"}, [1, 3, BIG]),
+        ("", {"name": "null"}, [3]),
+        ("", {"name": "is null"}, [3]),
+        ("", {"name": "IS NULL"}, [3]),
+        ("", {"name": "= null"}, [3]),
+        ("", {"name": '"null"'}, []),
+        ("", {"name": "not null"}, [1, 2, BIG]),
+        ("", {"name": "is not null"}, [1, 2, BIG]),
+        ("", {"name": "!= null"}, [1, 2, BIG]),
+        ("", {"name": "<> null"}, [1, 2, BIG]),
+        ("", {"name": '=""'}, []),
+        ("", {"name": "in (pears, Äpfel)"}, [1, 2]),
+        ("", {"name": 'not in ("pears", "=5")'}, [1, 3]),
+        ("", {"name": "äp|=5|null"}, [1, 3]),
+        ("", {"name": "äp | =pears"}, [1, 2]),
+        ("", {"id": "in (1, 3)"}, [1, 3]),
+        ("", {"id": "between 2 and 3"}, [2, 3]),
+        ("", {"id": "!=1"}, [2, 3, BIG]),
+        ("", {"price": "in (10, 2.5)"}, [1, 2]),
+        ("", {"price": ">=10|null"}, [2, 3]),
+        ("", {"at": "between 2013-01-02 and 2013-12-31"}, [2]),
+        ("", {"paid": "<>true"}, [2, 3]),
+        ("", {"tags": '["x"]'}, [2]),
+        ("", {"tags": '=["x"]'}, [2]),
+        ("pears 10", {}, [2]),
+        ("2013 pears", {}, [2]),
+        ("pears nothing", {}, []),
+        ('"pears 10"', {}, []),
+        ('"2013-01-01 05"', {}, [1]),
         ("", {"price": ">2.5"}, [2]),
         ("", {"price": ">=2.5"}, [1, 2]),
         ("", {"price": "<0"}, [BIG]),
@@ -112,7 +143,21 @@ def test_what_is_left(store: Store, search: str, filters: dict[str, str], keys: 
     assert not narrow.problems
 
 
-@pytest.mark.parametrize(("column", "text"), [("price", ">much"), ("at", "<yesterday"), ("exact", "=x"), ("name", ">")])
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("price", ">much"),
+        ("at", "<yesterday"),
+        ("exact", "=x"),
+        ("name", ">"),
+        ("name", "!="),
+        ("id", "in ()"),
+        ("id", "in (1, x)"),
+        ("name", 'in ("a, b)'),
+        ("id", "between x and 5"),
+        ("id", "5|>x"),
+    ],
+)
 def test_a_filter_without_sense_is_named_and_passed_over(store: Store, column: str, text: str) -> None:
     narrow = ViewFilter(store, "", {column: text})
     assert len(shown(store, narrow)) == 4
@@ -206,3 +251,63 @@ def test_a_filter_that_nobody_refers_to_is_not_marked(store: Store, monkeypatch:
     del view_filter
     store.apply([insert({**ROWS[0], "id": 77})])
     assert len(marked) == 1
+
+
+@pytest.mark.parametrize(
+    ("search", "filters", "keys"),
+    [
+        # 05:15 UTC is 06:15 in Berlin, and the new year of 2014 begins there at 23:00 UTC.
+        ("06:15", {}, [1, 2]),
+        ("05:15", {}, []),
+        ("2014-01-01 01:00", {}, [BIG]),
+        ("", {"at": "2013-01-01 06:15:00"}, [1]),
+        ("", {"at": "=2013-01-01 06:15"}, [1]),
+        ("", {"at": ">=2013-01-01 06:15:01"}, [2, BIG]),
+        ("", {"at": "<=2013-01-01 06:15"}, [1]),
+        ("", {"at": "<=2013-01-01T05:15:00Z"}, [1]),
+        ("", {"at": "<=2013-01-01T07:15:00+02:00"}, [1]),
+        ("", {"at": "null"}, [3]),
+        ("", {"at": "between 2013-01-01 06:00 and 2013-01-02 06:15"}, [1, 2]),
+    ],
+)
+def test_what_is_searched_is_what_a_clock_in_the_zone_of_the_page_shows(
+    store: Store, search: str, filters: dict[str, str], keys: list[Any]
+) -> None:
+    assert shown(store, ViewFilter(store, search, filters, zone="Europe/Berlin")) == keys
+
+
+@pytest.mark.parametrize("zone", ["", "UTC", "Etc/Unknown", "../../etc/passwd", "\x00"])
+def test_a_zone_that_is_not_known_is_utc(store: Store, zone: str) -> None:
+    assert shown(store, ViewFilter(store, "05:15", zone=zone)) == [1, 2]
+
+
+def test_times_out_of_range_have_no_zone() -> None:
+    store = Store([Column("id", "int4"), Column("at", "timestamptz")], ["id"])
+    times = [
+        "infinity",
+        "-infinity",
+        "0044-03-15T00:00:00+00:00 BC",
+        "20000-01-01T00:00:00+00:00",
+        "0001-01-01T00:00:00+00:00",
+        None,
+    ]
+    store.load([{"id": i, "at": at} for i, at in enumerate(times)])
+    assert shown(store, ViewFilter(store, "", {"at": ">2026-01-01"}, zone="Asia/Tokyo")) == [0, 3]
+    assert shown(store, ViewFilter(store, "infinity", zone="Asia/Tokyo")) == [0, 1]
+
+
+def test_empty_values_stand_last_in_a_view_both_ways_and_as_in_postgres_in_an_order(store: Store) -> None:
+    for column in ("name", "price", "exact", "at", "tags", "paid"):
+        for down in (False, True):
+            assert store.window(0, 9, sort=[(column, down)], nulls_last=True)["keys"][-1] in (3, BIG)
+            nulls = [
+                store.row(key)[column] is None
+                for key in store.window(0, 9, sort=[(column, down)], nulls_last=True)["keys"]
+            ]
+            assert nulls == sorted(nulls)
+            first = [store.row(key)[column] is None for key in store.window(0, 9, sort=[(column, down)])["keys"]]
+            assert first == sorted(first, reverse=down)
+    view = store.window(0, 9, sort=[("price", True)], nulls_last=True)["keys"]
+    assert view == [2, 1, BIG, 3]
+    store.upsert([{**ROWS[0], "price": None}, {**ROWS[2], "price": 3.0}])
+    assert store.window(0, 9, sort=[("price", True)], nulls_last=True)["keys"] == [2, 3, BIG, 1]

@@ -188,7 +188,11 @@ def test_whatever_happens_the_page_shows_the_window_and_every_change_is_marked(s
         frame = window.send(whole=roll.random() < 0.1)
         page, wants = window.page, window.wants
         found = store.window(
-            wants["start"], wants["stop"], sort=wants.get("sort") or None, view_filter=window.window.view_filter
+            wants["start"],
+            wants["stop"],
+            sort=wants.get("sort") or None,
+            nulls_last=True,
+            view_filter=window.window.view_filter,
         )
         assert page.keys == found["keys"]
         assert page.rows == [

@@ -130,7 +130,7 @@ export class Head {
     const element = h("div", { class: "rtw-header", role: "columnheader", "aria-haspopup": "menu", tabindex: -1 }, label, menu, edge);
     element.title = `${name}: ${column.type}`;
     const input = h("input", { type: "text", "aria-label": `filter ${name}`, placeholder: "filter", spellcheck: "false" });
-    input.title = "text: contains it · =x is x · !x is not x · >5 <5 >=5 <=5";
+    input.title = "text · =x · !=x · >5 <5 >=5 <=5 · between 5 and 9 · in (a, b) · a|b · null · not null";
     const filter = h("div", { class: "rtw-below" }, input);
     const header: Header = { element, label, filter, input, column };
     this.headers.set(name, header);
