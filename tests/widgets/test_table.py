@@ -234,7 +234,7 @@ def test_wrong_options_say_so_at_once(orders: Any) -> None:
 def test_a_page_searches_filters_and_follows_the_tail(table: Any, orders: Any) -> None:
     orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 500) n")
     until(lambda: len(table.df) == 494)
-    page = Page(table, start=0, stop=20, search="ITEM 49")
+    page = Page(table, start=0, stop=20, search='"ITEM 49"')
     until(lambda: page.keys == [49, *range(490, 500)])
     assert (page.state["shown"], page.state["total"], page.state["note"]) == (11, 494, "")
     orders.sql("update orders set item = 'gone' where id = 49")
@@ -286,7 +286,7 @@ def test_rows_that_a_thread_has_just_taken_up_count_as_not_looked_at(
     monkeypatch.setattr(ViewFilter, "_test", slow_test)
     monkeypatch.setattr(Grid, "_filter_later", look_until_taken_up)
     monkeypatch.setattr(Store, "window", slow_window)
-    page = Page(table, start=0, stop=20, search="item 299")
+    page = Page(table, start=0, stop=20, search='"item 299"')
     until(lambda: page.state.get("shown") == 11)
 
 
