@@ -137,7 +137,8 @@ def serve(port: Any, changes: int) -> None:
 
 
 async def ours(url: str, changes: int, vsn: Any, into: str) -> None:
-    from rtwidgets.client.client import AsyncClient, ChangesBinding
+    from rtwidgets.client.client import AsyncClient
+    from rtwidgets.protocol.subscription import ChangesBinding
 
     done = asyncio.Event()
     store: Any = None

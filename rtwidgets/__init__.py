@@ -17,8 +17,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client.client import AsyncChannel, AsyncClient
-    from .client.notebook import Channel, Client, close_all, connect, default_client, set_default_client
+    from .client.channel import AsyncChannel
+    from .client.client import AsyncClient
+    from .client.connect import close_all, connect, default_client, set_default_client
+    from .client.notebook import Channel, Client
     from .local.handle import Local, local
     from .protocol.errors import RealtimeError
     from .protocol.filters import where
@@ -39,8 +41,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "client.client": ("AsyncChannel", "AsyncClient"),
-    "client.notebook": ("Channel", "Client", "close_all", "connect", "default_client", "set_default_client"),
+    "client.channel": ("AsyncChannel",),
+    "client.client": ("AsyncClient",),
+    "client.connect": ("close_all", "connect", "default_client", "set_default_client"),
+    "client.notebook": ("Channel", "Client"),
     "tools.doctor": ("doctor",),
     "local.handle": ("Local",),
     "protocol.errors": ("RealtimeError",),

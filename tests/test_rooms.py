@@ -16,14 +16,8 @@ GRAPH = graph(MODULES)
 MOST_LINES = 450
 MOST_ATTRIBUTES = 20
 
-KNOWN_UPWARDS = {
-    ("rtwidgets.client.notebook", "rtwidgets.local.handle"),
-}
+KNOWN_UPWARDS: set[tuple[str, str]] = set()
 KNOWN_CIRCLES = [
-    # client
-    {"rtwidgets.client.channel", "rtwidgets.client.client"},
-    # client and local
-    {"rtwidgets.client.notebook", "rtwidgets.local.handle", "rtwidgets.local.network"},
     # widgets: the base
     {"rtwidgets.widgets.alert", "rtwidgets.widgets.base"},
     # widgets: tables
@@ -32,37 +26,21 @@ KNOWN_CIRCLES = [
 TOO_LONG = {
     # cli
     "rtwidgets.cli",
-    # client
-    "rtwidgets.client.channel",
-    "rtwidgets.client.client",
-    "rtwidgets.client.notebook",
     # data
     # local: the processes
     "rtwidgets.local.handle",
-    # protocol
-    "rtwidgets.protocol.codec",
 }
-TOO_MANY_ATTRIBUTES = {
-    # client
-    ("rtwidgets.client.channel", "AsyncChannel"),
-    ("rtwidgets.client.client", "AsyncClient"),
-    # data
-}
+TOO_MANY_ATTRIBUTES: set[tuple[str, str]] = set()
 
 # Modules whose first sentence does not fit on one line yet.
 UNFINISHED_FIRST_LINES = {
-    "rtwidgets.client.channel",
-    "rtwidgets.client.dispatch",
-    "rtwidgets.client.thread",
     "rtwidgets.data.columns",
     "rtwidgets.data.readonly_arrays",
     "rtwidgets.local.launch",
     "rtwidgets.local.leases",
     "rtwidgets.local.socket_folder",
     "rtwidgets.local.supervisor",
-    "rtwidgets.protocol.codec",
     "rtwidgets.sessions.server",
-    "rtwidgets.tools.doctor",
     "rtwidgets.widgets.base",
 }
 

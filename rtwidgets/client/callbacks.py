@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Any
 
 from .dispatch import guarded
@@ -25,12 +27,60 @@ class Callbacks(dict[object, Any]):
         return unregister
 
     def add(self, fn: Callable[..., Any]) -> Unregister:
-        """Registers a function. Raises `TypeError` for what is none: said here, and not at the first event."""
-        if not callable(fn):  # pyright: ignore[reportUnnecessaryComparison]
-            raise TypeError(f"a callback is a function, not {type(fn).__name__}")
+        """Registers a function. Raises `TypeError` for anything else, here and not at the first event."""
+        check_callback(fn)
         return self.put(fn)
 
     def call(self, *args: Any) -> None:
         """Calls each function; what one raises is logged and keeps nothing from the others."""
         for fn in list(self.values()):
             guarded(fn, *args)
+
+
+class CallbackTable(dict[Hashable, Callbacks]):
+    """Callbacks by what they are for; a key without callbacks is not in it."""
+
+    def add(self, key: Hashable, fn: Callable[..., Any]) -> Unregister:
+        """Registers a function for this key. Raises `TypeError` for anything else."""
+        check_callback(fn)
+        found = self.setdefault(key, Callbacks())
+
+        def forget() -> None:
+            if not found and self.get(key) is found:
+                del self[key]
+
+        return found.put(fn, forget)
+
+    def call(self, key: Hashable, *args: Any) -> None:
+        """Calls each function of this key."""
+        found = self.get(key)
+        if found is not None:
+            found.call(*args)
+
+
+async def stream(register: Callable[[Callable[..., Any]], Unregister], maxlen: int) -> AsyncIterator[Any]:
+    """What a callback would get as its second argument, as an iterator without end; of more than `maxlen` waiting ones
+    the oldest give way.
+    """
+    waiting: deque[Any] = deque(maxlen=maxlen)
+    arrived = asyncio.Event()
+
+    def deliver(_event: str, payload: Any, *_more: Any) -> None:
+        waiting.append(payload)
+        arrived.set()
+
+    unregister = register(deliver)
+    try:
+        while True:
+            while waiting:
+                yield waiting.popleft()
+            arrived.clear()
+            await arrived.wait()
+    finally:
+        unregister()
+
+
+def check_callback(fn: object) -> None:
+    """Raises `TypeError` for what is not a function."""
+    if not callable(fn):
+        raise TypeError(f"a callback is a function, not {type(fn).__name__}")

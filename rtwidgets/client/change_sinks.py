@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast, runtime_checkable
 
-from ..protocol.channel import ChangesBinding, Ready
+from ..protocol.channel_states import Ready, Routes
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change
-from .callbacks import Callbacks, Unregister
+from ..protocol.subscription import ChangesBinding
+from .callbacks import Callbacks, Unregister, check_callback
 from .dispatch import guarded
 
 
@@ -55,8 +56,7 @@ class CallbackSink:
     """A plain function as a sink, called for each change."""
 
     def __init__(self, fn: Callable[[Change], Any], call: Callable[..., None] = guarded) -> None:
-        if not callable(fn):  # pyright: ignore[reportUnnecessaryComparison]
-            raise TypeError(f"a callback is a function, not {type(fn).__name__}")
+        check_callback(fn)
         self._fn, self._call = fn, call
 
     def on_changes(self, changes: list[Change]) -> None:
@@ -85,7 +85,7 @@ class ChangeSinks:
 
     def __init__(self) -> None:
         self._all = Callbacks()
-        self._served: Mapping[int, tuple[ChangesBinding, ...]] = {}
+        self._served: Routes = {}
         self._routes: dict[int, list[_Bound]] = {}
         self._dirty: dict[_Bound, None] = {}
         self._listening = False
@@ -105,9 +105,9 @@ class ChangeSinks:
         """Has a sink that was put later receive what the server sends for others already: they go on undisturbed."""
         self.route(self._served)
         if self._listening:
-            asyncio.get_running_loop().call_soon(self._begin, sink)
+            asyncio.get_running_loop().call_soon(self._start, sink)
 
-    def _begin(self, sink: ChangesSink) -> None:
+    def _start(self, sink: ChangesSink) -> None:
         if not self._listening or all(bound.sink is not sink for bound in self._bound()):
             return
         self.flush()
@@ -129,7 +129,7 @@ class ChangeSinks:
         known = [point for point in points if point is not None]
         return min(known) if known and len(known) == len(points) else None
 
-    def route(self, served: Mapping[int, tuple[ChangesBinding, ...]]) -> None:
+    def route(self, served: Routes) -> None:
         """From now on the server sends these bindings' changes, under these ids."""
         self._served, self._routes = served, {}
         self._listening = self._listening and bool(served)
@@ -138,8 +138,8 @@ class ChangeSinks:
             if to:
                 self._routes[number] = to
 
-    def take(self, change: Change) -> None:
-        """A change came; it is handed on when this turn of the loop ends."""
+    def deliver(self, change: Change) -> None:
+        """Hands a change to its sinks when this turn of the loop ends."""
         routes, dirty = self._routes, self._dirty
         first = not dirty
         if len(change.ids) == 1:
@@ -176,12 +176,12 @@ class ChangeSinks:
                 sink.resume_lsn = event.lsn
                 guarded(sink.on_ready)
 
-    def gap(self, reason: str) -> None:
+    def gap(self, error: RealtimeError) -> None:
         """Changes may be missing from here on."""
         self.flush()
         self._listening = False
         for bound in self._bound():
-            guarded(bound.sink.on_gap, reason)
+            guarded(bound.sink.on_gap, error.message)
 
     def fail(self, error: RealtimeError) -> None:
         """The server refused, or the channel has ended for good."""

@@ -1,84 +1,48 @@
-"""The asyncio client: one socket, many channels, and what keeps the socket alive.
+"""The asyncio client: one socket and many channels on one event loop.
 
-`AsyncClient` connects, reconnects without end, keeps the heartbeat, and renews the token; its channels (`channel.py`)
-join again by themselves. All of it runs on one event loop; callbacks run there too.
+It performs what the connection's machine decides: connects, reconnects without end, keeps the heartbeat, and renews the
+token. Its channels (`channel.py`) join again by themselves. Callbacks run on the loop too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Literal, Self
-from urllib.parse import quote, urlsplit
+from typing import Any, Self
 
-import msgspec
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-
-from ..protocol import errors
+from ..protocol import connection, errors
 from ..protocol.backoff import Backoff
-from ..protocol.channel import ChangesBinding, ChannelOptions
 from ..protocol.codec import FrameError, encode
-from ..protocol.errors import RealtimeError, redact
+from ..protocol.connection import ConnectionMachine, Effect, Opening, Status
+from ..protocol.errors import RealtimeError
 from ..protocol.messages import Message, Vsn
-from ..protocol.presence import PresenceChange
 from ..protocol.receiver import Receiver
-from .callbacks import Callbacks, Unregister
-from .change_sinks import ChangesSink, ResumingSink
+from ..protocol.subscription import ChannelOptions, check_text
+from .addresses import base_url, is_loopback, topic_name, websocket_url
+from .callbacks import CallbackTable, Unregister
 from .channel import AsyncChannel
 from .log import logger
+from .performer import Performer
 from .rest import RestClient
 from .tokens import TokenHolder, TokenSource
-from .wire import Wire, open_wire
+from .transport import Socket, Transport, shut
+from .waiters import Waiters, late
+from .wire import WebSocketTransport
 
-__all__ = [
-    "AsyncChannel",
-    "AsyncClient",
-    "ChangesBinding",
-    "ChangesSink",
-    "PresenceChange",
-    "RealtimeError",
-    "ResumingSink",
-]
-
-ClientStatus = Literal["closed", "connecting", "connected", "reconnecting", "error"]
-
-SLEEP_SLICE, SLEEP_SEEN = 2.0, 5.0  # seconds: how often it is looked whether the machine slept, and for how long
-MAX_FRAME = 8 * 1024 * 1024  # a paid project may send 3 MB; the library's default of 1 MiB would end the connection
-
-
-def topic_name(topic: str) -> str:
-    """A topic as people write it, without the prefix that it has on the wire. Raises `TypeError` for what is no text,
-    `RealtimeError` for none.
-    """
-    if not isinstance(topic, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"a topic is text, such as 'support-chat', not {type(topic).__name__}")
-    name = topic.removeprefix("realtime:")
-    if not name:
-        raise errors.make("TopicNameRequired", "a channel needs a name")
-    return name
-
-
-def base_url(url: str) -> str:
-    """The project's base as `http(s)://host[/path]`, from any of the forms people paste. Raises `ValueError`."""
-    parts = urlsplit(url.strip())
-    schemes = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
-    if parts.scheme not in schemes or not parts.netloc:
-        raise ValueError(f"{redact(url)!r} is no URL of a project: one looks like https://PROJECT.supabase.co")
-    path = parts.path.rstrip("/")
-    for tail in ("/websocket", "/realtime/v1"):
-        path = path.removesuffix(tail)
-    return f"{schemes[parts.scheme]}://{parts.netloc}{path}"
+HEARTBEAT, LOCAL_HEARTBEAT = 25.0, 5.0
+"""Seconds between two heartbeats, and the same where the server is on this machine and heartbeats cost nothing."""
+_STATUS, _FRAME, _BEAT = "status", "frame", "beat"
 
 
 class AsyncClient:
     """A connection to a project's Realtime, for one user. `async with AsyncClient(url, key) as client: ...`
 
     `url`: the project's URL. `key`: its API key. `token`: the user's JWT, or a function (sync or async) that returns
-    one; it is asked at
-    connect, before expiry, and when the server says expired. `heartbeat_interval` and `timeout` in seconds.
+    one; it is called at connect, before expiry, and when the server reports that the token has expired.
+    `heartbeat_interval` and `timeout` in seconds; the interval is 25 unless given, 5 for a server on this machine.
+    `transport`: opens the sockets, see `transport.Transport`.
     """
 
     def __init__(
@@ -88,45 +52,40 @@ class AsyncClient:
         *,
         token: TokenSource = None,
         vsn: Vsn = "2.0.0",
-        heartbeat_interval: float = 25.0,
+        heartbeat_interval: float | None = None,
         timeout: float = 10.0,
         backoff: Backoff | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self.url = base_url(url)
+        check_text("key", key)
         self._key = key.strip()  # as read from a file
         self.vsn: Vsn = vsn
         self.timeout = timeout
-        self.heartbeat_interval = heartbeat_interval
-        self.status: ClientStatus = "closed"
-        self.error: RealtimeError | None = None
-        """What is wrong now."""
         self.last_error: RealtimeError | None = None
         """What went wrong last; stays when all is well again."""
         self.last_frame_at: float | None = None
         """Unix time of the last frame received."""
-        self.round_trip_ms: float | None = None
-        """Of the last heartbeat."""
-        self.reconnects = 0
         self.bad_frames = 0
+        """Frames that could not be read."""
         self.channels: dict[str, AsyncChannel] = {}
-        self.clock_ahead = 0.0
-        """Seconds that the server's clock is ahead of ours, as it told when the socket opened."""
-        self.tokens = TokenHolder(token, lambda: self.clock_ahead)
-        self.rest = RestClient(self.url, self._key, self._ask_token, fresh=partial(self._ask_token, fresh=True))
-        self._backoff = backoff or Backoff()
-        self._statuses, self._frames, self._beats = Callbacks(), Callbacks(), Callbacks()
-        self._ws: Wire | None = None
+        self.tokens = TokenHolder(token, self._on_token)
+        self.rest = RestClient(self.url, self._key, self.get_token, fresh=partial(self.get_token, fresh=True))
+        self._transport: Transport = transport or WebSocketTransport()
+        if heartbeat_interval is None:
+            heartbeat_interval = LOCAL_HEARTBEAT if is_loopback(self.url) else HEARTBEAT
+        self._machine = ConnectionMachine(
+            heartbeat=heartbeat_interval, timeout=timeout, renewable=self.tokens.renewable, backoff=backoff
+        )
+        self._performer = Performer[Effect](self._machine, self._perform_one, self._emit_status, self._tick)
+        self._callbacks = CallbackTable()
+        self._emitted: tuple[Status, RealtimeError | None] = ("closed", None)
+        self._socket: Socket | None = None
         self._receiver: Receiver | None = None
-        self._ref = 0
         self._closed = False
-        self._supervisor: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._connecting: set[asyncio.Future[None]] = set()
+        self._opened = Waiters()
         """Those who wait for an open socket."""
-        self._was_open = False
-        self._why_dead = ""
-        """What our side found wrong with the connection, where it was ours that ended it."""
-        self._beat: tuple[str, float] | None = None
 
     def __repr__(self) -> str:
         return f"<AsyncClient {self.url} {self.status}, {len(self.channels)} channels>"
@@ -142,90 +101,127 @@ class AsyncClient:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
+    # --- what it is ---
+
+    @property
+    def status(self) -> Status:
+        """`closed`, `connecting`, `connected`, `reconnecting` or `error`."""
+        return self._machine.status
+
+    @property
+    def error(self) -> RealtimeError | None:
+        """What is wrong now."""
+        return self._machine.error
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was opened after the first time."""
+        return self._machine.reconnects
+
+    @property
+    def round_trip_ms(self) -> float | None:
+        """Of the last heartbeat."""
+        return None if self._machine.round_trip is None else 1000 * self._machine.round_trip
+
+    @property
+    def heartbeat_interval(self) -> float:
+        """Seconds between two heartbeats."""
+        return self._machine.heartbeat
+
+    @property
+    def clock_ahead(self) -> float:
+        """Seconds that the server's clock is ahead of ours, by its `Date` when the socket opened."""
+        return self.tokens.clock_ahead
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is an open socket now."""
+        return self._socket is not None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: it does not come back, another is to be made."""
+        return self._closed
+
+    @property
+    def key(self) -> str:
+        """The project's API key. A secret, perhaps: not for texts."""
+        return self._key
+
     # --- what a person calls ---
 
     async def connect(self) -> None:
         """Connects, and stays connected until `close()`.
 
-        Returns at the first open socket. Raises `RealtimeError` when the server refuses (bad key, unknown project), or
-        when there is no connection
-        within `timeout` seconds; in the second case it goes on trying.
+        Returns at the first open socket. Raises `RealtimeError` where the server refuses (bad key, unknown project),
+        and `RealtimeTimeoutError` where there is no connection within `timeout` seconds; then it goes on trying.
         """
         self._closed = False
-        self._start()
+        self._performer.run(self._machine.connect())
         if self.connected:
             return
-        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._connecting.add(opened)
-        try:
-            async with asyncio.timeout(self.timeout):
-                await opened
-        except TimeoutError:
-            text, why = f"no connection within {self.timeout} s", self.error
-            if why is None:
-                raise errors.make("ConnectionLost", text) from None
-            raise RealtimeError(f"{text}: {why.message}", code=why.code, retryable=True, hint=why.hint) from None
-        finally:
-            self._connecting.discard(opened)
+        if not await self._opened.wait(self.timeout):
+            raise late(f"no connection within {self.timeout:g} s", self.error)
 
     async def close(self) -> None:
-        """Leaves every channel, closes the socket, and frees what the client holds. Safe to call twice."""
+        """Leaves every channel, closes the socket, and frees what the client uses. Safe to call twice."""
         self._closed = True
-        self._tell_connecting(errors.make("Closed", "the client was closed"))
-        supervisor, self._supervisor = self._supervisor, None
+        self._opened.wake(errors.make("Closed", "the client was closed"))
         for channel in list(self.channels.values()):
             channel.drop()
         self.channels.clear()
-        while supervisor is not None and not supervisor.done():
-            supervisor.cancel()  # again where something in between has swallowed it
-            await asyncio.wait([supervisor], timeout=2)
+        socket, self._socket, self._receiver = self._socket, None, None
+        self._performer.run(self._machine.close())
         left = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in left:
             task.cancel()
+        if socket is not None:
+            await shut(socket)
         await asyncio.gather(*left, return_exceptions=True)
         self.tokens.close()
         await self.rest.close()
-        if self._closed:  # and nobody has connected again meanwhile
-            self._set_status("closed", None)
 
     def channel(self, topic: str, **options: Any) -> AsyncChannel:
         """The channel of a topic: the same object for the same topic and options (`private`, `ack`, `broadcast_self`,
-        `presence_key`, `replay`).
+        `presence_key`, `replay`, `replication_ready`).
 
-        Raises `RealtimeError` where the topic is in use with other options: a socket holds one channel a topic.
+        Raises `RealtimeError` where the topic is in use with other options (a socket has one channel a topic),
+        `TypeError` for an option of another type.
         """
-        wanted, name = ChannelOptions(**options), topic_name(topic)
+        requested, name = ChannelOptions.checked(**options), topic_name(topic)
         known = self.channels.get(name)
         if known is not None:
-            if wanted in (known.options, known.made_with):
+            if requested in (known.options, known.requested):
                 return known
             if known.idle:
                 known.drop()
             else:
-                text = f"{name!r} is in use with other options: {_options(known.options)}, wanted {_options(wanted)}"
-                raise errors.make("ChannelOptionsDiffer", text)
-        made = AsyncChannel(self, name, wanted)
+                shown = f"{known.options}, requested {requested}"
+                raise errors.make("ChannelOptionsDiffer", f"{name!r} is in use with other options: {shown}")
+        made = AsyncChannel(self, name, requested)
         self.channels[name] = made
+        if self.connected:
+            made.connected()
         return made
 
-    def on_status(self, fn: Callable[[ClientStatus, RealtimeError | None], Any]) -> Unregister:
+    def on_status(self, fn: Callable[[Status, RealtimeError | None], Any]) -> Unregister:
         """Calls `fn(status, error)` at each change of status."""
-        return self._statuses.add(fn)
+        return self._callbacks.add(_STATUS, fn)
 
     def on_frame(self, fn: Callable[[str, Message], Any]) -> Unregister:
         """Calls `fn("in" or "out", message)` for every frame (row changes have a `Change` as payload).
 
         Tokens are in join payloads: redact them.
         """
-        return self._frames.add(fn)
+        return self._callbacks.add(_FRAME, fn)
 
     def on_beat(self, fn: Callable[[], Any]) -> Unregister:
         """Calls `fn()` at each answered heartbeat: the figures (`last_frame_at`, `round_trip_ms`) are new."""
-        return self._beats.add(fn)
+        return self._callbacks.add(_BEAT, fn)
 
     async def broadcast(self, topic: str, event: str, payload: Any, *, private: bool = False) -> None:
         """Sends a broadcast over HTTP, without joining. Raises `RealtimeError`."""
-        name = topic.removeprefix("realtime:")
+        name = topic_name(topic)
         known = self.channels.get(name)
         if known is not None and known.options.private != private:
             logger.warning(
@@ -235,7 +231,10 @@ class AsyncClient:
         await self.rest.broadcast(name, event, payload, private)
 
     async def set_token(self, token: str) -> None:
-        """Another user token from now on: sent to every joined channel and used in every later join."""
+        """Another user token from now on: sent to every joined channel and used in every later join. Channels that
+        failed for their token are joined again.
+        """
+        check_text("token", token)
         self.tokens.replace(token)
         await self._push_token()
 
@@ -245,182 +244,147 @@ class AsyncClient:
         """
         self.url = base_url(url)
         self.rest.move(self.url)
-        if self._ws is not None:
-            self._ws.transport.abort()
+        self._abort()
 
-    # --- what channels use ---
+    # --- what channels use: see `line.Line` ---
 
     def next_ref(self) -> str:
-        """A ref that this connection has not used."""
-        self._ref += 1
-        return str(self._ref)
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is an open socket now."""
-        return self._ws is not None
+        """A ref that this client has not used."""
+        return self._machine.next_ref()
 
     async def push(self, message: Message) -> None:
-        """Sends a frame now. Raises `RealtimeError` without a socket, `FrameError` for what cannot be encoded."""
-        ws = self._ws
-        if ws is None:
+        """Sends a frame now. Raises `RealtimeError` without a connection, `FrameError` for what cannot be encoded."""
+        socket = self._socket
+        if socket is None:
             raise errors.make("ConnectionLost", "not connected")
         data = encode(message, self.vsn)
-        if self._frames:
-            self._frames.call("out", message)
-        try:
-            await ws.send(data)
-        except ConnectionClosed:
-            raise errors.make("ConnectionLost", "the connection was lost while sending") from None
+        self._callbacks.call(_FRAME, "out", message)
+        await socket.send(data)
 
-    def spawn(self, coro: Any) -> asyncio.Task[Any]:
+    async def get_token(self, *, fresh: bool = False) -> str | None:
+        """The token for a join. Raises `RealtimeError` where its source fails."""
+        # Whoever waits for the connection or the join is to get the reason.
+        return await self.tokens.fetch(0.8 * self.timeout, fresh=fresh)
+
+    def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task that lives until it ends or the client closes; what it raises is logged."""
         task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(coro)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._on_done)
         return task
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("a background task failed", exc_info=task.exception())
-
-    @property
-    def key(self) -> str:
-        """The project's API key. A secret, perhaps: not for texts."""
-        return self._key
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed: it does not come back, another is to be made."""
-        return self._closed
 
     def ensure_started(self) -> None:
         """Starts connecting where nobody has. Raises `RealtimeError` once the client is closed."""
         if self._closed:  # also while it closes: a callback that subscribes again must not bring it back to life
             raise errors.make("Closed", "the client was closed")
-        self._start()
+        self._performer.run(self._machine.connect())
 
-    # --- the supervisor ---
+    def attach(self, topic: str, channel: object) -> None:
+        """Has the topic's messages handed to this channel. Raises `RealtimeError` where another one has them."""
+        assert isinstance(channel, AsyncChannel)
+        known = self.channels.setdefault(topic, channel)
+        if known is not channel:
+            raise errors.make("Closed", f"another channel object has taken over {topic!r}")
 
-    def _start(self) -> None:
-        if self._supervisor is not None and not self._supervisor.done():
-            return
-        self._was_open = False
-        self._set_status("connecting", None)
-        self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
+    def detach(self, topic: str, channel: object) -> None:
+        """Forgets the channel."""
+        if self.channels.get(topic) is channel:
+            del self.channels[topic]
 
-    def _set_status(self, status: ClientStatus, error: RealtimeError | None) -> None:
-        if (status, error) != (self.status, self.error):
-            self.status, self.error = status, error
-            self.last_error = error or self.last_error
-            self._statuses.call(status, error)
+    # --- performing ---
 
-    def _tell_connecting(self, error: RealtimeError | None) -> None:
-        for opened in list(self._connecting):
-            if not opened.done():
-                opened.set_exception(error) if error is not None else opened.set_result(None)
+    def _perform_one(self, effect: Effect) -> None:
+        match effect:
+            case connection.OpenSocket(fresh_token):
+                self.spawn(self._open(fresh_token))
+            case connection.Send(message):
+                self.spawn(self._send(message))
+            case connection.Abort():
+                self._abort()
+            case connection.RenewToken():
+                self.spawn(self._renew())
+            case connection.Connected():
+                self._emit_status()
+                self._opened.wake()
+                for channel in list(self.channels.values()):
+                    channel.connected()
+                self._on_token()
+            case connection.Disconnected(error):
+                for channel in list(self.channels.values()):
+                    channel.disconnected(error)
+            case connection.GaveUp(error):
+                logger.error("%s", error)
+                self._opened.wake(error)
+                for channel in list(self.channels.values()):
+                    channel.refuse(error)
+            case connection.Beat():
+                self._callbacks.call(_BEAT)
 
-    async def _supervise(self) -> None:
-        refused = 0
-        while True:
-            wait = 0.0
-            try:
-                error = errors.make("ConnectionLost", await self._one_connection())
-                refused = 0
-            except asyncio.CancelledError:
-                raise
-            except RealtimeError as found:
-                error, wait = found, errors.min_wait(found)
-                if not error.retryable:
-                    # Once more with a fresh token, where one can be had; then it is a person's turn.
-                    refused += 1
-                    if refused > 1 or not self.tokens.renewable:
-                        self._give_up(error)
-                        return
-            except InvalidStatus as refusal:
-                response = refusal.response
-                error = errors.from_status(response.status_code, bytes(response.body or b""))
-                wait = errors.min_wait(error)
-                if response.status_code in (401, 403, 404):
-                    refused += 1
-                    expired = error.code == "TokenExpired" and self.tokens.renewable
-                    if refused > 1 or not expired:
-                        self._give_up(error)
-                        return
-            except (InvalidHandshake, InvalidURI) as found:
-                if isinstance(found.__cause__, EOFError | OSError):
-                    error = errors.make("ConnectionLost", "cannot connect: it was closed before an answer came")
-                else:  # a wrong address, or a portal in between, so it may pass
-                    text = f"what answers at {self.url} does not speak WebSocket ({found})"
-                    error = errors.make("ConnectionLost", text, hint=errors.make("HandshakeRefused", "").hint)
-            except ImportError as found:  # a SOCKS proxy, for which `websockets` needs another package
-                error = errors.make("ConnectionLost", str(found), hint="install python-socks, or unset ALL_PROXY")
-            except (OSError, TimeoutError, EOFError) as found:
-                error = errors.make("ConnectionLost", f"cannot connect: {found or type(found).__name__}")
-            except Exception as found:
-                # Whatever else: this loop is what keeps the client alive, so it never ends for a reason nobody foresaw.
-                logger.exception("unexpected error on the connection")
-                error = errors.make("ConnectionLost", f"{type(found).__name__}: {found}")
-            delay = self._backoff.next(wait)
-            logger.info("not connected (%s), trying again in %.1f s", error.message, delay)
-            self._set_status("reconnecting", error)
-            await asyncio.sleep(delay)
+    def _emit_status(self) -> bool:
+        status = (self.status, self.error)
+        if status == self._emitted:
+            return False
+        self._emitted = status
+        self.last_error = self.error or self.last_error
+        if self.error is not None and self.status == "reconnecting":
+            logger.info("not connected (%s), trying again", self.error.message)
+        self._callbacks.call(_STATUS, *status)
+        return True
 
-    def _give_up(self, error: RealtimeError) -> None:
-        logger.error("%s", error)
-        self._set_status("error", error)
-        self._tell_connecting(error)
-        for channel in list(self.channels.values()):
-            channel.fail(error)
-
-    async def _one_connection(self) -> str:
-        """Opens a socket and has it open until it ends; why it did."""
-        await self._ask_token()
-        scheme = "wss" if self.url.startswith("https") else "ws"
-        host = self.url.partition(":")[2]
-        uri = f"{scheme}:{host}/realtime/v1/websocket?apikey={quote(self._key, safe='')}&vsn={self.vsn}"
-        receiver = self._receiver = Receiver(self.vsn)
-        ws = await open_wire(uri, partial(self._take, receiver), max_size=MAX_FRAME, timeout=self.timeout)
-        self.reconnects += self._was_open
-        self._was_open = True
-        self.clock_ahead = _clock_ahead(ws)
-        self._ws, self._beat, self._why_dead = ws, None, ""
-        why = "the client was closed"
-        opened = time.monotonic()
-        helpers = [asyncio.ensure_future(self._heartbeats(ws)), asyncio.ensure_future(self._renewals())]
+    def _tick(self) -> None:
         try:
-            self.last_frame_at = time.time()
-            self._set_status("connected", None)
-            self._tell_connecting(None)
-            for channel in list(self.channels.values()):
-                channel.connected()
-            await ws.wait_closed()
-            why = self._why_dead or ws.why_closed()
-            return why
-        finally:
-            self._ws = self._receiver = None
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
-            if time.monotonic() - opened > 5:
-                self._backoff.reset()
-            for channel in list(self.channels.values()):
-                channel.lost(why)
-            await self._shut(ws)
-
-    async def _shut(self, ws: Wire) -> None:
-        try:
-            async with asyncio.timeout(1.5):
-                await ws.close()
+            self._performer.run(self._machine.tick(time.monotonic(), time.time()))
         except Exception:
-            ws.transport.abort()
-        except asyncio.CancelledError:
-            ws.transport.abort()
-            raise
+            # Without a heartbeat a dead connection would look alive.
+            logger.exception("the heartbeat failed")
+            self._abort()
 
-    def _take(self, receiver: Receiver, messages: list[bytes]) -> None:
-        """The messages of one read; channels hand their changes on when the turn of the loop ends."""
+    def _abort(self) -> None:
+        if self._socket is not None:
+            self._socket.abort()
+
+    async def _open(self, fresh_token: bool) -> None:
+        """Opens a socket, and reports its end."""
+        url, receiver = websocket_url(self.url, self._key, self.vsn), Receiver(self.vsn)
+        try:
+            await self.get_token(fresh=fresh_token)
+            self._receiver = receiver
+            socket = await self._transport.open(url, partial(self._receive, receiver), timeout=self.timeout)
+        except Exception as found:
+            self._performer.run(self._machine.refused(_as_error(found), time.monotonic()))
+            return
+        if not isinstance(self._machine.state, Opening):
+            socket.abort()
+            return
+        self._socket = socket
+        self.tokens.set_clock(socket.date)
+        self.last_frame_at = time.time()
+        self._performer.run(self._machine.opened(time.monotonic(), time.time()))
+        why = await socket.wait_closed()
+        if self._socket is socket:
+            self._socket = self._receiver = None
+            error = errors.make("ConnectionLost", f"the connection was lost: {why}")
+            self._performer.run(self._machine.lost(error, time.monotonic()))
+        await shut(socket)
+
+    async def _send(self, message: Message) -> None:
+        try:
+            await self.push(message)
+        except RealtimeError:
+            pass  # the socket is gone: `_open` reports it
+        except Exception:
+            logger.exception("a message could not be sent")
+            self._abort()
+
+    # --- what comes in ---
+
+    def _receive(self, receiver: Receiver, messages: list[bytes]) -> None:
+        """The messages of one read; channels deliver their changes when the turn of the loop ends."""
         if receiver is not self._receiver:
             return  # a socket that is being closed
         self.last_frame_at = time.time()
@@ -434,118 +398,48 @@ class AsyncClient:
                 self._handle(message)
 
     def _handle(self, message: Message) -> None:
-        if self._frames:
-            self._frames.call("in", message)
+        if _FRAME in self._callbacks:
+            self._callbacks.call(_FRAME, "in", message)
         if message.topic == "phoenix":
-            if self._beat is not None and message.ref == self._beat[0]:
-                self.round_trip_ms = (time.monotonic() - self._beat[1]) * 1000
-                self._beat = None
-                self._beats.call()
+            self._performer.run(self._machine.receive(message, time.monotonic()))
             return
         channel = self.channels.get(message.topic.removeprefix("realtime:"))
         if channel is None:
             return
         channel.last_frame_at = self.last_frame_at
         try:
-            channel.handle(message)
+            channel.receive(message)
         except Exception:  # one channel's trouble must not end the others'
             logger.exception("a frame of %s could not be handled", channel.topic)
 
-    async def _heartbeats(self, ws: Wire) -> None:
-        try:
-            while not await self._beat_once(ws):
-                pass
-        except RealtimeError:
-            pass  # the socket is gone already
-        except Exception:
-            logger.exception("the heartbeat failed")
-        # A close handshake would wait for the same silent peer; and without a heartbeat a dead line would look alive.
-        ws.transport.abort()
-
-    async def _beat_once(self, ws: Wire) -> bool:
-        """One heartbeat, and the wait for the next; whether it found the connection dead."""
-        ref = self.next_ref()
-        self._beat = (ref, time.monotonic())
-        await self.push(Message("phoenix", "heartbeat", {}, ref))
-        patience = min(self.timeout, self.heartbeat_interval)
-        if await sleep_unless_asleep(patience):
-            return False  # the machine was asleep: asked again at once, and answered or not
-        if self._unanswered(ref):
-            self._why_dead = f"no answer to the heartbeat within {patience:g} s"
-            return True
-        await sleep_unless_asleep(self.heartbeat_interval - patience)
-        return False
-
-    def _unanswered(self, ref: str) -> bool:
-        return self._beat is not None and self._beat[0] == ref
-
     # --- tokens ---
 
-    async def _ask_token(self, *, fresh: bool = False) -> str | None:
-        patience = 0.8 * self.timeout  # whoever waits for the connection or the join is to hear the reason
-        try:
-            async with asyncio.timeout(patience):
-                return await self.tokens.get(fresh=fresh)
-        except TimeoutError:
-            text = f"the token function has not returned within {patience:g} s"  # it is waited for again, not called
-        except Exception as error:
-            text = f"the token function raised {type(error).__name__}: {error}"
-        hint = "mend the function given as token="
-        raise RealtimeError(text, code="TokenSourceFailed", retryable=True, hint=hint)
+    def _on_token(self) -> None:
+        """There is another token: joined channels get it, and its end is looked after."""
+        self._performer.run(self._machine.renewed(self.tokens.left(), time.monotonic()))
+        if self.connected:
+            self.spawn(self._push_token())
 
-    async def _renewals(self) -> None:
-        """Has a new token before the old one expires, and tells every joined channel of each."""
-        while True:
-            self.tokens.changed.clear()
-            await self._push_token()
-            wait = self.tokens.renew_in()
-            try:
-                # A function may return the same token until shortly before its end, or for ever.
-                least = 1.0 if (self.tokens.left() or 0) > 0 else 10.0
-                async with asyncio.timeout(None if wait is None else max(wait, least)):
-                    await self.tokens.changed.wait()
-                continue
-            except TimeoutError:
-                pass
-            try:
-                await self._ask_token(fresh=True)
-            except RealtimeError as error:
-                logger.warning("the token was not renewed: %s", error)
-                await asyncio.sleep(5)
+    async def _renew(self) -> None:
+        try:
+            await self.get_token(fresh=True)
+        except RealtimeError as error:
+            logger.warning("the token was not renewed: %s", error)
+            self._performer.run(self._machine.not_renewed(time.monotonic()))
+        else:
+            self._performer.run(self._machine.renewed(self.tokens.left(), time.monotonic()))
 
     async def _push_token(self) -> None:
         for channel in list(self.channels.values()):
             try:
                 await channel.push_token()
             except RealtimeError:
-                return  # the rejoin takes the new token with it
-
-    async def token_for_join(self, *, fresh: bool) -> str | None:
-        """The token to put into a join."""
-        return await self._ask_token(fresh=fresh)
+                return  # the connection is gone: the next joins have the new token
 
 
-async def sleep_unless_asleep(seconds: float) -> bool:
-    """Sleeps; returns True, and at once, where the machine was asleep meanwhile.
-
-    The clock that timers follow stands still while a laptop sleeps (on Linux and macOS), the wall clock does not.
-    """
-    end, apart = time.monotonic() + seconds, time.time() - time.monotonic()
-    while (left := end - time.monotonic()) > 0:
-        await asyncio.sleep(min(left, SLEEP_SLICE))
-        if time.time() - time.monotonic() - apart > SLEEP_SEEN:
-            return True
-    return False
-
-
-def _clock_ahead(ws: Wire) -> float:
-    try:
-        told = ws.response.headers["Date"] if ws.response is not None else ""
-        return parsedate_to_datetime(told).timestamp() - time.time()
-    except (LookupError, ValueError, OverflowError):
-        return 0.0
-
-
-def _options(options: ChannelOptions) -> str:
-    shown = {name: value for name, value in msgspec.structs.asdict(options).items() if value not in (False, None)}
-    return ", ".join(f"{name}={value!r}" for name, value in shown.items()) or "none"
+def _as_error(found: Exception) -> RealtimeError:
+    if isinstance(found, RealtimeError):
+        return found
+    # Whatever else: the client goes on trying, and never ends for a reason that nobody foresaw.
+    logger.error("unexpected error on the connection", exc_info=found)
+    return errors.make("ConnectionLost", f"{type(found).__name__}: {found}")

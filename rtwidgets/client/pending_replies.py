@@ -8,7 +8,7 @@ from ..protocol import errors
 from ..protocol.errors import RealtimeError
 
 Answer = asyncio.Future[RealtimeError | None]
-"""Its result is what the server said: None for `ok`."""
+"""Its result is what the server answered: None for `ok`."""
 
 
 class PendingReplies:
@@ -25,10 +25,10 @@ class PendingReplies:
         loop = asyncio.get_running_loop()
         late = errors.make("Timeout", f"no answer to {what} within {timeout} s")
         answer: Answer = loop.create_future()
-        self._open[ref] = (answer, loop.call_later(timeout, self.take, ref, late))
+        self._open[ref] = (answer, loop.call_later(timeout, self.resolve, ref, late))
         return answer
 
-    def take(self, ref: str, error: RealtimeError | None) -> None:
+    def resolve(self, ref: str, error: RealtimeError | None) -> None:
         """The answer came; nothing happens where nobody waits for it."""
         known = self._open.pop(ref, None)
         if known is not None:
@@ -38,9 +38,9 @@ class PendingReplies:
                 answer.set_result(error)
 
     def drop(self, error: RealtimeError | None) -> None:
-        """No answer will come any more: all are told the same."""
+        """No answer will come any more: all get this one."""
         for ref in list(self._open):
-            self.take(ref, error)
+            self.resolve(ref, error)
 
 
 async def settle(answer: Answer | None) -> None:

@@ -8,12 +8,13 @@ from urllib.parse import quote
 
 import httpx
 
-from ..protocol.codec import FrameError, dumps, loads, no_bytes
+from ..protocol.codec import FrameError, dumps, loads
 from ..protocol.errors import RealtimeError, from_rest, from_status, make
 from ..protocol.filters import Filter, parse
 from ..protocol.messages import Column
+from ..protocol.payloads import to_json
 from ..protocol.pg_snapshot import PgSnapshot
-from .hosts import is_loopback
+from .addresses import is_loopback
 from .snapshot_source import Page, Row, TableInfo
 
 # PostgREST's OpenAPI document says SQL's long names; change messages say Postgres' short ones.
@@ -253,10 +254,10 @@ class RestClient:
             kind, body = "application/octet-stream", bytes(cast("bytes", payload))
         else:
             try:
-                no_bytes(payload)
-                body = dumps({"messages": [{"topic": topic, "event": event, "payload": payload, "private": private}]})
+                sent = to_json(payload, "payload")
+                body = dumps({"messages": [{"topic": topic, "event": event, "payload": sent, "private": private}]})
             except FrameError as error:
-                raise make("UnprocessableEntity", f"the payload {error}") from None
+                raise make("UnprocessableEntity", str(error)) from None
         response = await self._request("POST", path, headers={"Content-Type": kind}, content=body)
         if response.status_code == 404 and kind == "application/octet-stream":
             text = "this server takes no bytes over HTTP"

@@ -10,11 +10,13 @@ import json
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
-TokenSource = str | Callable[[], str | Awaitable[str | None] | None] | None
+from ..protocol.connection import renewal_due
+from ..protocol.errors import RealtimeError
 
-MARGIN = 60.0  # seconds before `exp` at which a new token is asked for
+TokenSource = str | Callable[[], str | Awaitable[str | None] | None] | None
 
 
 def claims(token: str) -> dict[str, Any]:
@@ -30,16 +32,19 @@ def claims(token: str) -> dict[str, Any]:
 class TokenHolder:
     """The token of now. One holder serves every join, renewal and REST call of a client.
 
-    `ahead`: seconds that the server's clock, by which a token expires, is ahead of ours.
+    `on_change` is called whenever there is another token.
     """
 
-    def __init__(self, source: TokenSource, ahead: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, source: TokenSource, on_change: Callable[[], None] = lambda: None) -> None:
+        given: object = source
+        if not (given is None or isinstance(given, str) or callable(given)):
+            raise TypeError(f"token= takes a JWT as text, or a function that returns one, not {type(given).__name__}")
         self._source = source
         self._token: str | None = source.strip() if isinstance(source, str) else None
-        self._ahead = ahead
-        self._asking: asyncio.Task[str | None] | None = None
-        self.changed = asyncio.Event()
-        """Set whenever there is another token; whoever waits for it clears it."""
+        self._on_change = on_change
+        self._fetching: asyncio.Task[str | None] | None = None
+        self.clock_ahead = 0.0
+        """Seconds that the server's clock, by which a token expires, is ahead of ours."""
 
     def __repr__(self) -> str:
         return "TokenHolder(<redacted>)" if self._source else "TokenHolder(None)"
@@ -54,28 +59,35 @@ class TokenHolder:
         """The last token, without asking."""
         return self._token
 
+    def set_clock(self, date: str) -> None:
+        """Sets the server's clock by the `Date` header of an answer that came just now; an unreadable one says that it
+        is ours.
+        """
+        try:
+            self.clock_ahead = parsedate_to_datetime(date).timestamp() - time.time()
+        except (LookupError, ValueError, OverflowError):
+            self.clock_ahead = 0.0
+
     def replace(self, token: str) -> None:
         """Another token by hand, from now on."""
         if not callable(self._source):
             self._source = token
-        self._take(token)
+        self._set(token.strip())
 
-    def _take(self, token: str | None) -> None:
+    def _set(self, token: str | None) -> None:
         if token != self._token:
             self._token = token
-            self.changed.set()
+            self._on_change()
 
     def left(self) -> float | None:
         """Seconds until the token expires, below 0 where it has; None where it says nothing of it."""
         exp = claims(self._token).get("exp") if self._token else None
-        return exp - time.time() - self._ahead() if isinstance(exp, int | float) else None
+        return exp - time.time() - self.clock_ahead if isinstance(exp, int | float) else None
 
     def renew_in(self) -> float | None:
         """Seconds until a new token should be asked for; None where there is nothing to ask, or no end."""
         left = self.left() if self.renewable else None
-        if left is None:
-            return None
-        return max(0.0, left - MARGIN if left > 3 * MARGIN else left * 0.8)
+        return None if left is None else renewal_due(left)
 
     async def get(self, *, fresh: bool = False) -> str | None:
         """The token; asks for a new one where there is none, `fresh` is wanted, or it is about to expire.
@@ -86,26 +98,40 @@ class TokenHolder:
         source = self._source
         if not callable(source):
             return self._token
-        if self._asking is None:
+        if self._fetching is None:
             due = self.renew_in()
             if self._token is not None and not fresh and (due is None or due > 0):
                 return self._token
-            self._asking = asyncio.ensure_future(_ask(source))
-            self._asking.add_done_callback(self._asked)
-        return await asyncio.shield(self._asking)
+            self._fetching = asyncio.ensure_future(_call(source))
+            self._fetching.add_done_callback(self._on_fetched)
+        return await asyncio.shield(self._fetching)
 
-    def _asked(self, asking: asyncio.Task[str | None]) -> None:
-        self._asking = None
-        if not asking.cancelled() and asking.exception() is None:
-            self._take(asking.result())
+    async def fetch(self, patience: float, *, fresh: bool = False) -> str | None:
+        """As `get`. Raises `RealtimeError` (`TokenSourceFailed`) for whatever the function does wrong, and where it has
+        not returned within `patience` seconds: it is not stopped, and the next call waits for it.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                return await self.get(fresh=fresh)
+        except TimeoutError:
+            text = f"the token function has not returned within {patience:g} s"
+        except Exception as error:
+            text = f"the token function raised {type(error).__name__}: {error}"
+        hint = "correct the function given as token="
+        raise RealtimeError(text, code="TokenSourceFailed", retryable=True, hint=hint)
+
+    def _on_fetched(self, fetching: asyncio.Task[str | None]) -> None:
+        self._fetching = None
+        if not fetching.cancelled() and fetching.exception() is None:
+            self._set(fetching.result())
 
     def close(self) -> None:
-        """Whatever is asked for is not waited for any more."""
-        if self._asking is not None:
-            self._asking.cancel()
+        """A call of the function is not waited for any more."""
+        if self._fetching is not None:
+            self._fetching.cancel()
 
 
-async def _ask(source: Callable[[], Any]) -> str | None:
+async def _call(source: Callable[[], Any]) -> str | None:
     # A plain function may block (a database, a login page): never on the I/O thread.
     found = await (source() if inspect.iscoroutinefunction(source) else _on_a_thread(source))
     if inspect.isawaitable(found):

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 from ..protocol import errors
-from ..protocol.codec import FrameError, dumps, loads, no_bytes
+from ..protocol.codec import FrameError, dumps, loads
+from ..protocol.payloads import to_json
 
 CALLS, WINDOW = 4, 31.0
 """At most so many presence calls in so many seconds: the server closes a channel at the 6th in 30 s."""
@@ -27,29 +28,29 @@ class Tracking:
         self.state: dict[str, Any] | None = None
         """What the others should see; None for nothing."""
         self._sent: Any = None
-        """What the server was told last; None for nothing."""
+        """What the server was sent last; None for nothing."""
         self._calls: deque[float] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def set(self, state: Mapping[str, Any]) -> None:
+    def set(self, state: object) -> None:
         """Another state from now on, copied: what its owner changes in it later is not sent by accident.
 
-        Raises `RealtimeError` for what is no dict, or cannot be sent as JSON.
+        Raises `RealtimeError` for what is not a dict, or cannot be sent as JSON.
         """
-        if not isinstance(state, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(state, Mapping):
             raise errors.make("InvalidPresencePayload", f"a state is a dict, not {type(state).__name__}")
         try:
-            no_bytes(state)
-            self.state = cast("dict[str, Any]", loads(dumps(dict(state))))
+            # As the server gives it back, so that the same state again is seen to be the same.
+            self.state = cast("dict[str, Any]", loads(dumps(to_json(cast("object", state), "state"))))
         except FrameError as error:
-            raise errors.make("InvalidPresencePayload", f"the state {error}", hint="track JSON values only") from None
+            raise errors.make("InvalidPresencePayload", str(error), hint="track JSON values only") from None
 
     def clear(self) -> None:
         """No state any more."""
         self.state = None
 
     @property
-    def told(self) -> bool:
+    def shown(self) -> bool:
         """Whether the server may know of a state."""
         return self._sent is not None
 

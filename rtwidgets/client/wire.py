@@ -1,4 +1,4 @@
-"""The socket. `websockets` opens it, closes it, answers pings and refuses what breaks the rules.
+"""The WebSocket transport: `websockets` opens the socket, closes it, answers pings and refuses what breaks the rules.
 
 Whole messages, which is nearly all that ever comes, are cut out of each read right here, at a tenth of what a parser
 for every kind of frame costs.
@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Event, State
 
-from .hosts import is_loopback
+from ..protocol import errors
+from ..protocol.errors import RealtimeError
+from .addresses import is_loopback
 from .log import child
+from .transport import Receive
 
-Take = Callable[[list[bytes]], None]
+MAX_FRAME = 8 * 1024 * 1024  # a paid project may send 3 MB; the library's default of 1 MiB would end the connection
+_REFUSALS = (400, 401, 403, 404)
+"""Statuses with which the server itself refuses a handshake; whatever else answers may go away."""
 
 # At DEBUG `websockets` logs the request, whose query holds the key, and frames, some of which hold tokens, cut in two.
 _logger = child("rtwidgets.wire")
@@ -41,38 +45,38 @@ _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
 class Wire(ClientConnection):
-    """A connection that hands the messages of each read to `take`, as bytes and in order; `recv` is not for use.
+    """A connection that hands the messages of each read to `receive`, as bytes and in order; `recv` is not for use.
 
-    `take` runs on the event loop and must not raise; nothing is read from the socket while it runs. A message over
-    `max_size` bytes ends the connection with code 1009.
+    Nothing is read from the socket while `receive` runs. A message over `max_size` bytes ends the connection with code
+    1009.
     """
 
-    def __init__(self, take: Take, max_size: int, *args: Any, **options: Any) -> None:
+    def __init__(self, receive: Receive, max_size: int, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._take = take
+        self._receive = receive
         self._max_size = max_size
-        self._held: list[bytes] = []
+        self._partial: list[bytes] = []
         """A whole message whose end has not come yet, as it was read."""
         self._missing = 0
         """Bytes until more can be said of it, at least."""
-        self._owed = 0
+        self._unparsed = 0
         """Bytes to come of a frame that the parser has begun."""
         self._parts: list[bytes] = []
         """The fragments so far of a message in several frames."""
 
     def data_received(self, data: bytes) -> None:
         """What was read from the socket. The parser gets the handshake, and every frame that is not a whole message."""
-        if self._held:
-            self._held.append(data)
+        if self._partial:
+            self._partial.append(data)
             self._missing -= len(data)
             if self._missing > 0:
                 return
-            data, self._held = b"".join(self._held), []
+            data, self._partial = b"".join(self._partial), []
         messages: list[bytes] = []
         at, end, most = 0, len(data), self._max_size
-        if self._owed:
-            at = self._parse(data, 0, min(self._owed, end))
-            self._owed -= at
+        if self._unparsed:
+            at = self._parse(data, 0, min(self._unparsed, end))
+            self._unparsed -= at
         while at < end and self.protocol.state is not State.OPEN:
             # By lines, so that frames which come with the handshake's last line are still here.
             connecting = self.protocol.state is State.CONNECTING
@@ -88,23 +92,23 @@ class Wire(ClientConnection):
             whole = first in _WHOLE and size <= most and not self._parts
             if start > end or (whole and stop > end and not refused):
                 self._missing = max(start, stop) - end
-                self._held = [data[at:]]
+                self._partial = [data[at:]]
                 break
             if whole and not refused:
                 messages.append(data[start:stop])
                 at = stop
                 continue
             if messages:
-                self._take(messages)
+                self._receive(messages)
                 messages = []
             at = self._parse(data, at, min(stop, end))
-            self._owed = stop - at
+            self._unparsed = stop - at
             if self.protocol.state is not State.OPEN:
-                self._owed = 0
+                self._unparsed = 0
                 self._parse(data, at, end)
                 break
         if messages:
-            self._take(messages)
+            self._receive(messages)
 
     def _parse(self, data: bytes, start: int, stop: int) -> int:
         super().data_received(data[start:stop])
@@ -126,20 +130,20 @@ class Wire(ClientConnection):
             self._parts.append(bytes(event.data))
             if event.fin:
                 message, self._parts = b"".join(self._parts), []
-                self._take([message])
+                self._receive([message])
         else:
             super().process_event(event)
 
 
-async def open_wire(uri: str, take: Take, *, max_size: int, timeout: float) -> Wire:
+async def open_wire(uri: str, receive: Receive, *, max_size: int, timeout: float) -> Wire:
     """Opens a connection; raises what `websockets.connect` raises. `max_size` in bytes, `timeout` in seconds."""
-    made = cast("type[ClientConnection]", partial(Wire, take, max_size))
+    made = cast("type[ClientConnection]", partial(Wire, receive, max_size))
     try:
         wire = await connect(
             uri,
             create_connection=made,
             max_size=max_size,
-            ping_interval=None,  # the protocol has its own heartbeat, which also tells a stuck server
+            ping_interval=None,  # the protocol has its own heartbeat, which also finds a stuck server
             open_timeout=timeout,
             close_timeout=1,
             compression=None,
@@ -149,3 +153,61 @@ async def open_wire(uri: str, take: Take, *, max_size: int, timeout: float) -> W
     except ValueError as error:  # websockets 14 lets out what its parser raised
         raise InvalidHandshake(str(error)) from error
     return cast("Wire", wire)
+
+
+class WebSocketTransport:
+    """Opens WebSockets with `websockets`."""
+
+    async def open(self, url: str, receive: Receive, *, timeout: float) -> WebSocket:
+        """As `Transport.open`."""
+        try:
+            return WebSocket(await open_wire(url, receive, max_size=MAX_FRAME, timeout=timeout))
+        except InvalidStatus as refusal:
+            response = refusal.response
+            error = errors.from_status(response.status_code, bytes(response.body or b""))
+            error.retryable = error.retryable or response.status_code not in _REFUSALS
+            raise error from None
+        except (InvalidHandshake, InvalidURI) as found:
+            raise _not_spoken(url, found) from None
+        except ImportError as found:  # a SOCKS proxy, for which `websockets` needs another package
+            hint = "install python-socks, or unset ALL_PROXY"
+            raise errors.make("ConnectionLost", str(found), hint=hint) from None
+        except (OSError, TimeoutError, EOFError) as found:
+            raise errors.make("ConnectionLost", f"cannot connect: {found or type(found).__name__}") from None
+
+
+def _not_spoken(url: str, found: Exception) -> RealtimeError:
+    if isinstance(found.__cause__, EOFError | OSError):
+        return errors.make("ConnectionLost", "cannot connect: the connection was closed before the server answered")
+    # A wrong address, or a portal in between, so it may pass.
+    place = url.partition("/realtime/v1")[0].replace("ws", "http", 1)
+    text = f"what answers at {place} does not speak WebSocket ({found})"
+    return errors.make("ConnectionLost", text, hint=errors.make("HandshakeRefused", "").hint)
+
+
+class WebSocket:
+    """An open `Wire` as a `transport.Socket`."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.date = str(wire.response.headers.get("Date", "")) if wire.response is not None else ""
+
+    async def send(self, data: str | bytes) -> None:
+        """As `Socket.send`."""
+        try:
+            await self._wire.send(data)
+        except ConnectionClosed:
+            raise errors.make("ConnectionLost", "the connection was lost while sending") from None
+
+    async def wait_closed(self) -> str:
+        """As `Socket.wait_closed`."""
+        await self._wire.wait_closed()
+        return self._wire.why_closed()
+
+    async def close(self) -> None:
+        """As `Socket.close`."""
+        await self._wire.close()
+
+    def abort(self) -> None:
+        """As `Socket.abort`."""
+        self._wire.transport.abort()

@@ -17,10 +17,10 @@ import pandas as pd
 from ..client.callbacks import Callbacks, Unregister
 from ..client.log import child
 from ..client.snapshot_source import SnapshotSource
-from ..protocol.channel import ChangesBinding
 from ..protocol.errors import RealtimeError, RealtimeTimeoutError
 from ..protocol.filters import Filter, parse
 from ..protocol.messages import Change
+from ..protocol.subscription import ChangesBinding
 from . import table_events as e
 from . import table_states as t
 from .change_log import ChangeLog

@@ -19,8 +19,9 @@ import filelock
 import psycopg
 from psycopg import sql
 
+from rtwidgets.client.connect import set_default_client
 from rtwidgets.client.log import child
-from rtwidgets.client.notebook import Client, set_default_client
+from rtwidgets.client.notebook import Client
 from rtwidgets.local.auth import mint
 from rtwidgets.local.home import Home, read_json
 from rtwidgets.local.leases import ask

@@ -16,7 +16,8 @@ import uuid
 from types import TracebackType
 from typing import Any
 
-from rtwidgets.client.client import AsyncChannel, AsyncClient
+from rtwidgets.client.channel import AsyncChannel
+from rtwidgets.client.client import AsyncClient
 from rtwidgets.protocol.errors import RealtimeError
 
 NAMES = (

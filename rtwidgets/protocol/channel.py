@@ -1,4 +1,14 @@
-"""One channel as its client sees it: messages in, events out. No sockets and no clocks.
+"""One channel as its client sees it: a machine without I/O that decides when to join, to join again, and to give up.
+
+Each method is an event: it moves the machine to another state and returns the effects that its owner performs in order.
+Times are seconds of any clock that only grows; `wake_at` says when `tick` is due. What each event does in each state is
+a table in tests/protocol/test_channel.py.
+
+    Closed ── subscribe ──> Authorizing ── authorized ──> Joining ── reply ──> Joined ── unsubscribe ──> Leaving
+                              ^      ^                       │                    │
+                              │      └─ wait over ─ Waiting <┴ refused, ended, ───┴──> Failed (a person's turn)
+                              │                                not answered
+                              └─ connected ─ Offline <─ disconnected, from any state that wants to be joined
 
 Sources: Phoenix' channel protocol, and the frames recorded from Supabase Realtime v2.122.0.
 """
@@ -6,302 +16,376 @@ Sources: Phoenix' channel protocol, and the frames recorded from Supabase Realti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
 
-from .errors import AUTH_CODES, RealtimeError, from_reason, from_system, make, min_wait
-from .filters import Filter, parse
+from . import events
+from .backoff import Backoff
+from .channel_states import (
+    Authorizing,
+    BindingsRefused,
+    Closed,
+    Deliver,
+    Down,
+    Effects,
+    Ended,
+    Failed,
+    Gap,
+    GetToken,
+    Joined,
+    Joining,
+    Leaving,
+    Offline,
+    Opened,
+    Ready,
+    Replicating,
+    Replied,
+    Routes,
+    Send,
+    State,
+    Status,
+    Waiting,
+)
+from .errors import AUTH_CODES, RealtimeError, from_system, make, min_wait
 from .messages import Message
-from .presence import PresenceChange, PresenceMachine
-
-Status = Literal["closed", "joining", "joined", "leaving", "errored"]
+from .presence import PresenceMachine
+from .subscription import ChangesBinding, ChannelOptions, JoinRequest
 
 PREFIX = "realtime:"
-EVENTS = ("*", "INSERT", "UPDATE", "DELETE")
-
-
-class ChangesBinding(msgspec.Struct, frozen=True):
-    """What a subscription to row changes asks for, in the server's own terms.
-
-    `event`: `*`, `INSERT`, `UPDATE` or `DELETE`. `table=None`: every table of the schema. `filter`: text, see
-    `filters.py`. `select`: the columns wanted, None for all (the primary key always comes).
-    """
-
-    event: str = "*"
-    schema: str = "public"
-    table: str | None = None
-    filter: str | None = None
-    select: tuple[str, ...] | None = None
-
-    @classmethod
-    def checked(
-        cls, event: str = "*", schema: str = "public", table: str | None = None, filter: str | Filter | None = None
-    ) -> ChangesBinding:
-        """A binding from what a person gives. Raises `RealtimeError` for what no server takes as it is meant: an
-        unknown event would be every event.
-        """
-        if event.upper() not in EVENTS:
-            raise make("InvalidSubscription", f"there is no event {event!r}: use one of {', '.join(EVENTS)}")
-        text = str(parse(filter)) if isinstance(filter, Filter) else filter
-        parse(text)
-        return cls(event.upper(), schema, table, text)
-
-    def params(self) -> dict[str, Any]:
-        """The entry of a join's `postgres_changes`."""
-        found: dict[str, Any] = {"event": self.event, "schema": self.schema}
-        if self.table is not None:
-            found["table"] = self.table
-        if self.filter:
-            found["filter"] = self.filter
-        if self.select is not None:
-            found["select"] = list(self.select)
-        return found
-
-
-class ChannelOptions(msgspec.Struct, frozen=True):
-    """How a channel is joined. `replay`: `{"since": ms since 1970, "limit": 1 to 25}`, on private channels.
-
-    `replication_ready`: joined means that what the database sends (`realtime.send`) arrives from then on.
-    """
-
-    private: bool = False
-    ack: bool = False
-    broadcast_self: bool = False
-    presence_key: str | None = None
-    replay: dict[str, int] | None = None
-    replication_ready: bool = False
-
-
-class Joined(msgspec.Struct, frozen=True):
-    """The server let us in. Row changes come only after `Ready`."""
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """The server listens to the database for us now ("Subscribed to PostgreSQL").
-
-    Our local server also says up to which `lsn` it had sent changes, and, where the join asked to resume, whether it
-    does: then everything since follows.
-    """
-
-    lsn: int | None = None
-    resumed: bool = False
-
-
-class Replicating(msgspec.Struct, frozen=True):
-    """What the database broadcasts arrives from now on (asked for by `replication_ready`)."""
-
-
-class Left(msgspec.Struct, frozen=True):
-    """We asked to leave and are out."""
-
-
-class Down(msgspec.Struct, frozen=True):
-    """The join failed or the channel ended.
-
-    `retry`: join again, `wait` seconds from now at least; `fresh_token`: ask for a new token first.
-    """
-
-    error: RealtimeError
-    retry: bool
-    wait: float = 0.0
-    fresh_token: bool = False
-
-
-class Broadcast(msgspec.Struct, frozen=True):
-    """A broadcast. `meta` has `id` (and `replayed`) where it came from the database, else it is empty."""
-
-    event: str
-    payload: Any
-    meta: dict[str, Any]
-
-
-class Replied(msgspec.Struct, frozen=True):
-    """The answer to a push: `error` is None for `ok`."""
-
-    ref: str
-    response: Any
-    error: RealtimeError | None
-
-
-class SystemError_(msgspec.Struct, frozen=True):
-    """The server could not subscribe to the database as asked (`postgres=True`), or warns of what it does next."""
-
-    error: RealtimeError
-    postgres: bool
-
-
-Event = Joined | Ready | Replicating | Left | Down | Broadcast | PresenceChange | Replied | SystemError_
+STABLE = 5.0
+"""Seconds for which a join must last before the next failure counts as the first one."""
 
 
 class ChannelMachine:
-    """The state of one channel. Row changes are routed by `routes`: subscription id to the bindings that it serves."""
+    """The life of one channel.
 
-    def __init__(self, topic: str, options: ChannelOptions) -> None:
+    `timeout`: seconds for an answer of the server. `renewable`: whether a fresh token can be fetched.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        options: ChannelOptions,
+        *,
+        timeout: float = 10.0,
+        renewable: bool = False,
+        backoff: Backoff | None = None,
+    ) -> None:
         self.topic = topic if topic.startswith(PREFIX) else PREFIX + topic
         self.options = options
-        self.status: Status = "closed"
-        self.join_ref: str | None = None
+        self.timeout = timeout
+        self.backoff = backoff or Backoff(1.0, 10.0)
         self.presence = PresenceMachine()
-        self.presence_joined = False
-        self.bindings: tuple[ChangesBinding, ...] = ()
-        self.routes: dict[int, tuple[ChangesBinding, ...]] = {}
-        self.replicating = False
-        self.auth_tried = False
-        self._system: RealtimeError | None = None
-        self._leave_ref: str | None = None
+        self.rejoins = 0
+        """How often it was joined after the first time."""
+        self._state: State = Closed()
+        self._renewable = renewable
+        self._online = False
+        self._auth_tried = False
+        """Whether a fresh token was tried since the channel last worked."""
+        self._refusals = 0
+        """How often it was refused for good since the channel last worked."""
+        self._reason: RealtimeError | None = None
+        """What the server reported before it closes the channel."""
+        self._was_joined = self._replay_failed = False
 
-    def join(
-        self,
-        ref: str,
-        token: str | None,
-        bindings: tuple[ChangesBinding, ...],
-        *,
-        presence: bool,
-        replay: Mapping[str, int] | None = None,
-        resume: int | None = None,
-    ) -> Message:
-        """The join to send now: built from the token and the bindings of this moment, never from those of an earlier
-        join.
-        """
-        self.status, self.join_ref = "joining", ref
-        self.bindings, self.routes = tuple(dict.fromkeys(bindings)), {}
-        self._system, self.replicating = None, False
-        self._leave_ref = None  # what answers a leave of before must not end this join
-        self.presence_joined = presence
+    @property
+    def state(self) -> State:
+        """The state of now."""
+        return self._state
+
+    @property
+    def status(self) -> Status:
+        """The state in the words that users see."""
+        return self._state.status
+
+    @property
+    def error(self) -> RealtimeError | None:
+        """What is wrong now."""
+        return self._state.error
+
+    @property
+    def joined(self) -> Joined | None:
+        """The join that stands, also while the next one is prepared."""
+        state = self._state
+        return state if isinstance(state, Joined) else state.joined if isinstance(state, Authorizing) else None
+
+    @property
+    def request(self) -> JoinRequest | None:
+        """What the join that stands, or is under way, asked for."""
+        state = self._state
+        if isinstance(state, Joining):
+            return state.request
+        joined = self.joined
+        return None if joined is None else joined.request
+
+    @property
+    def join_ref(self) -> str | None:
+        """The ref of the join that stands, is under way, or is being left."""
+        if isinstance(self._state, Leaving):
+            return self._state.join_ref
+        request = self.request
+        return None if request is None else request.ref
+
+    @property
+    def wake_at(self) -> float | None:
+        """When `tick` is due; None for never."""
+        state = self._state
+        return state.until if isinstance(state, Joining | Waiting | Leaving) else None
+
+    # --- what its owner wants ---
+
+    def subscribe(self, now: float) -> Effects:
+        """Join, and stay joined."""
+        state = self._state
+        self._auth_tried = False
+        if isinstance(state, Closed | Leaving):
+            return self._authorize()
+        if isinstance(state, Failed):
+            if self._refusals > 1 and self._online:
+                # A callback that subscribes whenever the channel is down must not make a storm.
+                self._state = Waiting(now + self.backoff.next(), state.error)
+                return []
+            return self._authorize(error=state.error)
+        return []
+
+    def unsubscribe(self, ref: str, now: float) -> Effects:
+        """Leave; `ref` is for the message."""
+        join_ref = self.join_ref
+        if isinstance(self._state, Leaving | Closed):
+            return []
+        if join_ref is None or not self._online:
+            return self._end()
+        self._state = Leaving(ref, join_ref, now + self.timeout)
+        return [Send(Message(self.topic, "phx_leave", {}, ref, join_ref))]
+
+    def drop(self) -> Effects:
+        """Close without a word to the server."""
+        return [] if isinstance(self._state, Closed) else self._end()
+
+    def rebind(self) -> Effects:
+        """The bindings or the need for presence have changed: join anew, where a join asked for something else."""
+        if not isinstance(self._state, Joining | Joined):
+            return []
+        error = make("ConnectionLost", "the channel is joined anew", hint="")
+        gap: Effects = [Gap(error)] if isinstance(self._state, Joined) else []
+        return gap + self._authorize(joined=self.joined)
+
+    def refuse(self, error: RealtimeError, now: float) -> Effects:
+        """The connection was refused for good."""
+        return [] if isinstance(self._state, Closed | Leaving) else self._down(error, now, retry=False)
+
+    # --- the token ---
+
+    def authorized(self, request: JoinRequest, now: float) -> Effects:
+        """The token is there, and this is to be asked for."""
+        state = self._state
+        if not isinstance(state, Authorizing) or not self._online:
+            return []
+        if self._replay_failed:
+            request = msgspec.structs.replace(request, replay=None)
+        request = msgspec.structs.replace(request, bindings=tuple(dict.fromkeys(request.bindings)))
+        self._state = Joining(request, now + self.timeout, state.error)
+        self._reason = None
         self.presence.rejoin()
-        if not presence:
+        if not request.presence:
             self.presence.expect_no_state()
-        options = self.options
-        broadcast: dict[str, Any] = {"ack": options.ack, "self": options.broadcast_self}
-        if replay:
-            broadcast["replay"] = dict(replay)
-        if options.replication_ready:
-            broadcast["replication_ready"] = True
-        config: dict[str, Any] = {
-            "broadcast": broadcast,
-            "presence": {"key": options.presence_key or "", "enabled": presence},
-            "postgres_changes": [binding.params() for binding in self.bindings],
-            "private": options.private,
-        }
-        if resume is not None:
-            config["resume"] = {"lsn": resume}
-        payload: dict[str, Any] = {"config": config}
-        if token:
-            payload["access_token"] = token
-        return Message(self.topic, "phx_join", payload, ref, ref)
+        return [Send(Message(self.topic, "phx_join", request.payload(self.options), request.ref, request.ref))]
 
-    def leave(self, ref: str) -> Message:
-        """The leave to send; `Left` follows."""
-        self.status, self._leave_ref = "leaving", ref
-        return Message(self.topic, "phx_leave", {}, ref, self.join_ref)
+    def unauthorized(self, error: RealtimeError, now: float) -> Effects:
+        """The token could not be fetched."""
+        state = self._state
+        if not isinstance(state, Authorizing):
+            return []
+        # Still a fresh one next time: the token at hand is the one that the server has refused.
+        return self._wait(error, now, fresh_token=state.fresh_token)
 
-    def lost(self) -> None:
-        """The socket is gone, and the server's side of this channel with it."""
-        if self.status != "closed":
-            self.status = "errored"
-        self.routes = {}
+    def new_token(self) -> Effects:
+        """There is another token: what failed for the old one is tried again."""
+        state = self._state
+        if isinstance(state, Failed | Waiting) and state.error.code in TOKEN_CODES:
+            self._auth_tried = False
+            return self._authorize(error=state.error)
+        return []
 
-    def end(self) -> None:
-        """Out, whatever the server says."""
-        self.status, self.join_ref, self.routes = "closed", None, {}
+    # --- the connection ---
 
-    def handle(self, message: Message) -> Event | None:
-        """What a message for this topic means (not `postgres_changes`: see `routes`); None for what belongs to an
-        earlier join, or is unknown.
+    def connected(self, now: float) -> Effects:
+        """There is a connection."""
+        self._online = True
+        state = self._state
+        if isinstance(state, Offline) and state.not_before > now and state.error is not None:
+            # A rate limit ended the connection too: the new one does not make it pass sooner.
+            self._state = Waiting(state.not_before, state.error, state.fresh_token, limited=True)
+            return []
+        if isinstance(state, Offline):
+            return self._authorize(state.fresh_token, state.error)
+        return self._authorize(error=state.error) if isinstance(state, Failed) else []
+
+    def disconnected(self, error: RealtimeError, now: float) -> Effects:
+        """The connection is gone, and the server's side of this channel with it."""
+        self._online = False
+        state = self._state
+        if isinstance(state, Closed | Failed | Offline):
+            return []
+        if isinstance(state, Leaving):
+            return self._end()
+        gap: Effects = [Gap(error)] if self._lost_join(now) else []
+        if isinstance(state, Waiting):
+            self._state = Offline(state.error, state.fresh_token, state.until if state.limited else 0.0)
+        else:
+            self._state = Offline(error, isinstance(state, Authorizing) and state.fresh_token)
+        return gap
+
+    def tick(self, now: float) -> Effects:
+        """Time has passed."""
+        state = self._state
+        if not isinstance(state, Joining | Waiting | Leaving) or now < state.until:
+            return []
+        if isinstance(state, Leaving):
+            return self._end()
+        if isinstance(state, Joining):
+            late = make("Timeout", f"the server did not answer the join within {self.timeout:g} s")
+            return self._down(late, now, retry=True)
+        return self._authorize(state.fresh_token, state.error)
+
+    # --- the server ---
+
+    def receive(self, message: Message, now: float) -> Effects:
+        """A message for this topic (row changes excepted: see `Joined.routes`); what belongs to an earlier join, or is
+        unknown, has no effects.
         """
-        event = message.event
         if message.join_ref is not None and message.join_ref != self.join_ref:
-            return None
-        given: Any = message.payload
-        payload: Mapping[str, Any] = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}
-        if event == "broadcast":
-            meta: Any = payload.get("meta")
-            return Broadcast(
-                str(payload.get("event", "")),
-                payload.get("payload"),
-                cast("dict[str, Any]", meta) if isinstance(meta, dict) else {},
-            )
-        if event == "presence_diff":
-            return self.presence.on_diff(payload)
-        if event == "presence_state":
-            return self.presence.on_state(payload)
-        if event == "phx_reply":
-            return self._reply(message.ref, payload)
-        if event == "system":
-            return self._on_system(payload)
-        if event in ("phx_close", "phx_error"):
-            return self._closed(message, crashed=event == "phx_error")
-        return None
+            return []
+        event = events.decode_event(message)
+        if event is None or isinstance(self._state, Closed):
+            return []
+        if isinstance(event, events.PresenceDiff):
+            change = self.presence.on_diff(event.payload)
+            return [] if change is None else [Deliver(change)]
+        if isinstance(event, events.PresenceState):
+            return [Deliver(self.presence.on_state(event.payload))]
+        if isinstance(event, events.Reply):
+            return self._on_reply(event, now)
+        if isinstance(event, events.System):
+            return self._on_system(event)
+        if isinstance(event, events.Close):
+            return self._on_close(event, now)
+        return [Deliver(event)]
 
-    def _reply(self, ref: str | None, payload: Mapping[str, Any]) -> Event | None:
-        response: Any = payload.get("response")
-        ok = payload.get("status") == "ok"
-        error = None if ok else _reply_error(response)
-        if ref is not None and ref == self.join_ref and self.status == "joining":
-            if error is not None:
-                return self._down(error)
-            self._map(response)
-            self.status = "joined"
-            return Joined()
-        if ref is not None and ref == self._leave_ref:
-            self._leave_ref = None
-            self.end()
-            return Left()
-        return Replied(ref, response, error) if ref is not None else None
+    def _on_reply(self, reply: events.Reply, now: float) -> Effects:
+        state = self._state
+        if reply.ref is None:
+            return []
+        if isinstance(state, Leaving) and reply.ref == state.ref:
+            return self._end()
+        if not isinstance(state, Joining) or reply.ref != state.request.ref:
+            return [Replied(reply.ref, reply.error)]
+        if reply.error is not None:
+            return self._down(reply.error, now)
+        self.rejoins += self._was_joined
+        self._was_joined, self._replay_failed = True, False
+        self._state = Joined(state.request, now, _routes(state.request.bindings, reply.response))
+        return [Opened()]
 
-    def _map(self, response: Any) -> None:
-        """By position: the server may add fields or change their spelling, so fields are never compared."""
-        entries: Any = (
-            cast("Mapping[str, Any]", response).get("postgres_changes") if isinstance(response, Mapping) else None
-        )
-        routes: dict[int, tuple[ChangesBinding, ...]] = {}
-        if isinstance(entries, list):
-            for binding, entry in zip(self.bindings, cast("list[Any]", entries), strict=False):
-                number: Any = cast("Mapping[str, Any]", entry).get("id") if isinstance(entry, Mapping) else None
-                if isinstance(number, int):
-                    routes[number] = (*routes.get(number, ()), binding)
-        self.routes = routes
+    def _on_system(self, event: events.System) -> Effects:
+        state = self._state
+        if event.postgres and not isinstance(state, Joined):
+            return []  # about the join before this one: serializer 1.0.0 does not say which
+        if event.ok:
+            if event.postgres:
+                return [Ready(event.lsn, event.resumed)]
+            if "replication connection" in event.text.lower() and isinstance(state, Joined):
+                self._state = msgspec.structs.replace(state, replicating=True)
+                return [Replicating()]
+            return []
+        error = from_system(event.text)
+        if event.postgres and isinstance(state, Joined):
+            self._state = msgspec.structs.replace(state, error=error)
+            return [BindingsRefused(error)]
+        self._reason = error  # of the close that follows
+        return []
 
-    def _on_system(self, payload: Mapping[str, Any]) -> Event | None:
-        text = str(payload.get("message", ""))
-        postgres = payload.get("extension") == "postgres_changes"
-        if postgres and self.status != "joined":
-            return None  # of the join before this one: serializer 1.0.0 does not say which
-        if payload.get("status") == "ok":
-            self.auth_tried = False
-            if not postgres and "replication connection" in text.lower():
-                self.replicating = True
-                return Replicating()
-            if not postgres:
-                return None
-            lsn = payload.get("lsn")
-            return Ready(lsn if isinstance(lsn, int) else None, payload.get("resumed") is True)
-        error = from_system(text)
-        if not postgres:
-            self._system = error  # the reason of the close that follows
-        return SystemError_(error, postgres)
-
-    def _closed(self, message: Message, *, crashed: bool) -> Event | None:
-        if (message.ref or message.join_ref) not in (self.join_ref, None):
-            return None
-        if self.status == "leaving":
-            self.end()
-            return Left()
-        if self.status == "closed":
-            return None
+    def _on_close(self, event: events.Close, now: float) -> Effects:
+        if event.join_ref not in (self.join_ref, None):
+            return []
+        if isinstance(self._state, Leaving):
+            return self._end()
+        if self.join_ref is None:
+            return []
+        crashed = isinstance(event, events.Crash)
         text = "the channel crashed on the server" if crashed else "the server closed the channel"
-        return self._down(self._system or make("ChannelCrashed" if crashed else "ChannelClosed", text))
+        return self._down(self._reason or make("ChannelCrashed" if crashed else "ChannelClosed", text), now)
 
-    def _down(self, error: RealtimeError) -> Down:
-        self.status, self.routes = "errored", {}
-        if error.code in AUTH_CODES:
-            first, self.auth_tried = not self.auth_tried, True
-            return Down(error, retry=first, fresh_token=first)
-        return Down(error, retry=error.retryable, wait=min_wait(error))
+    # --- transitions ---
+
+    def _authorize(
+        self, fresh_token: bool = False, error: RealtimeError | None = None, *, joined: Joined | None = None
+    ) -> Effects:
+        if not self._online:
+            self._state = Offline(error, fresh_token)
+            return []
+        self._state = Authorizing(fresh_token, joined, error)
+        return [GetToken(fresh_token)]
+
+    def _down(self, error: RealtimeError, now: float, *, retry: bool | None = None) -> Effects:
+        """The join was refused, ended or not answered: what next."""
+        self._lost_join(now)
+        if retry is None and error.code in AUTH_CODES:
+            first, self._auth_tried = not self._auth_tried, True
+            if first and self._renewable:
+                return [Gap(error), Down(error, 0.0), *self._authorize(fresh_token=True, error=error)]
+            retry = False
+        if retry is None and error.code == "UnableToReplayMessages" and self._was_joined and not self._replay_failed:
+            # It could replay before, so the request is right: better live with a hole than dead.
+            retry = self._replay_failed = True
+        if error.retryable if retry is None else retry:
+            return self._wait(error, now)
+        self._refusals += 1
+        self._state = Failed(error)
+        return [Gap(error), Down(error, None)]
+
+    def _lost_join(self, now: float) -> bool:
+        """Whether a join stood until now; one that lasted makes what failed before it count no more."""
+        joined = self.joined
+        if joined is not None and now - joined.since >= STABLE:
+            self._auth_tried, self._refusals = False, 0
+            self.backoff.reset()
+        return joined is not None
+
+    def _wait(self, error: RealtimeError, now: float, *, fresh_token: bool = False) -> Effects:
+        least = min_wait(error)
+        delay = self.backoff.next(least)
+        if self._online:
+            self._state = Waiting(now + delay, error, fresh_token, limited=least > 0)
+        else:
+            self._state = Offline(error, fresh_token)
+        return [Gap(error), Down(error, delay)]
+
+    def _end(self) -> Effects:
+        joined = self.joined is not None or isinstance(self._state, Leaving)
+        self._state, self._was_joined, self._refusals = Closed(), False, 0
+        change = self.presence.clear()
+        effects: Effects = [Gap(make("Closed", "the channel was left"))] if joined else []
+        if change.leaves:
+            effects.append(Deliver(change))
+        return [*effects, Ended()]
 
 
-def _reply_error(response: Any) -> RealtimeError:
-    if isinstance(response, Mapping):
-        return from_reason(str(cast("Mapping[str, Any]", response).get("reason") or ""))
-    return from_reason(str(response or ""))
+TOKEN_CODES = AUTH_CODES | {"TokenSourceFailed"}
+"""What another token may make good."""
+
+
+def _routes(bindings: tuple[ChangesBinding, ...], response: Any) -> Routes:
+    """By position: the server may add fields or change their spelling, so fields are never compared."""
+    entries: Any = (
+        cast("Mapping[str, Any]", response).get("postgres_changes") if isinstance(response, Mapping) else None
+    )
+    routes: dict[int, tuple[ChangesBinding, ...]] = {}
+    if isinstance(entries, list):
+        for binding, entry in zip(bindings, cast("list[Any]", entries), strict=False):
+            number: Any = cast("Mapping[str, Any]", entry).get("id") if isinstance(entry, Mapping) else None
+            if isinstance(number, int):
+                routes[number] = (*routes.get(number, ()), binding)
+    return routes

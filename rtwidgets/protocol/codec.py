@@ -1,18 +1,15 @@
-"""The two serializers of Supabase Realtime, for both ends: 1.0.0 (JSON objects) and 2.0.0 (JSON arrays and binary
-kinds 0 to 4).
+"""The two serializers of Supabase Realtime, for both ends.
 
-Numbers keep their digits: whole numbers are `int` of any size, and a number with a fraction or an exponent is a
-`float` only where the
-float writes back as the same decimal number, else a `decimal.Decimal`.
+1.0.0 is JSON objects, 2.0.0 JSON arrays and the binary kinds 0 to 4. Numbers keep their digits: whole numbers are `int`
+of any size, a number with a fraction or an exponent is a `float` where that loses no digit, else a `decimal.Decimal`.
 
-Sources: the frames recorded from Supabase Realtime v2.122.0, its `v2_serializer.ex`, and Phoenix' V1/V2 JSON
-serializers.
+Sources: the frames recorded from Supabase Realtime v2.122.0, its `v2_serializer.ex`, and Phoenix' JSON serializers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, cast
 
@@ -37,9 +34,7 @@ class FrameError(ValueError):
 
 
 def exact_number(text: str) -> float | Decimal:
-    """The number that a JSON literal with a fraction or exponent stands for: `float` where that loses no digit, else
-    `Decimal`.
-    """
+    """The number of a JSON literal with a fraction or exponent: `float` where that loses no digit, else `Decimal`."""
     value = float(text)
     if len(text) <= 16 and "e" not in text and "E" not in text:
         return value  # at most 15 digits: every such decimal survives a float
@@ -90,25 +85,6 @@ def dumps(value: Any) -> bytes:
         raise FrameError(f"cannot be sent as JSON: {error}") from None
 
 
-def no_bytes(value: Any) -> None:
-    """Raises `FrameError` where there are bytes somewhere inside a value: as JSON they would become text, silently."""
-    try:
-        _no_bytes(value)
-    except RecursionError:
-        raise FrameError("cannot be sent as JSON: it is nested too deep, or holds itself") from None
-
-
-def _no_bytes(value: Any) -> None:
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise FrameError("cannot be sent as JSON: bytes inside a value; send them alone, or as text such as base64")
-    if isinstance(value, Mapping):
-        for item in cast("Mapping[Any, Any]", value).values():
-            _no_bytes(item)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for item in cast("list[Any]", value):
-            _no_bytes(item)
-
-
 # --- text frames -----------------------------------------------------------------------------------------------------
 
 _Ref = str | int | None
@@ -152,9 +128,8 @@ def _text(data: bytes | str, vsn: Vsn) -> _Object | _Array:
 def decode(data: str | bytes, vsn: Vsn, *, sender: Side = "server") -> Message:
     """Reads one frame of either end.
 
-    `data` is the text, its UTF-8 bytes, or a binary frame (2.0.0 only). `sender` matters for binary kind 0 alone,
-    whose layout
-    differs between the ends. Raises `FrameError` for anything else, and nothing but that.
+    `data` is the text, its UTF-8 bytes, or a binary frame (2.0.0 only). `sender` matters for binary kind 0 alone, whose
+    layout differs between the ends. Raises `FrameError` for anything else, and nothing but that.
     """
     if isinstance(data, bytes) and data[:1] < b"\x09" and vsn == "2.0.0":
         return _decode_binary(data, sender)
@@ -163,9 +138,7 @@ def decode(data: str | bytes, vsn: Vsn, *, sender: Side = "server") -> Message:
 
 
 def receive(data: str | bytes, vsn: Vsn) -> Message:
-    """As `decode`, for the client's hot path: the payload of `postgres_changes` is a `Change` already (decoded from
-    bytes once).
-    """
+    """As `decode`, for the client's hot path: the payload of `postgres_changes` is a `Change`, decoded in one go."""
     if isinstance(data, bytes) and data[:1] < b"\x09" and vsn == "2.0.0":
         return _decode_binary(data, "server")
     frame = _text(data, vsn)
@@ -178,11 +151,9 @@ def encode(message: Message, vsn: Vsn, *, side: Side = "client") -> str | bytes:
     """Writes one frame; `side` is the end that sends it.
 
     With 2.0.0 a user broadcast (see `Message`) becomes a binary frame (kind 3 from a client, 4 from a server) where it
-    fits, as
-    realtime-js does; a `bytes` payload of any other event becomes kind 0 (2 for a server's frame without join_ref),
-    and a reply whose response is
-    `bytes` kind 1. Raises `FrameError` where 1.0.0 would have to carry bytes, or a name is over 255 bytes in a frame
-    that must be binary.
+    fits, as realtime-js does; a `bytes` payload of any other event becomes kind 0 (2 for a server's frame without
+    join_ref), and a reply whose response is `bytes` kind 1. Raises `FrameError` where 1.0.0 would have to carry bytes,
+    or a name is over 255 bytes in a frame that must be binary.
     """
     if vsn == "2.0.0":
         binary = _encode_binary(message, side)
@@ -352,24 +323,12 @@ class _Changed(msgspec.Struct):
 
 _changed = msgspec.json.Decoder(_Changed)
 _columns = msgspec.json.Decoder(list[Column] | None)
-_KEEPS_DIGITS_AS_FLOAT = {
-    "float4",
-    "float8",
-    "int2",
-    "int4",
-    "int8",
-    "bool",
-    "text",
-    "varchar",
-    "uuid",
-    "timestamptz",
-    "timestamp",
-    "date",
-}
+_KEEPS_DIGITS_AS_FLOAT = frozenset(
+    ["float4", "float8", "int2", "int4", "int8", "bool", "text", "varchar", "uuid", "timestamptz", "timestamp", "date"]
+)
 
-# A table's `columns` are the same bytes in each of its changes, so they are read once: per text, the columns and the
-# reader of its records.
-# Records without a numeric or json column need no look at each number's digits.
+# A table's `columns` are the same bytes in each of its changes, so they are read once: by their text, the columns and
+# the reader of its records. Records without a numeric or json column need no look at each number's digits.
 _seen: dict[bytes, tuple[list[Column], Callable[[Any], Any]]] = {}
 _SEEN_MAX = 512
 
@@ -437,9 +396,7 @@ class _PlainChanged(msgspec.Struct):
 
 
 def decode_change(payload: Any) -> Change:
-    """The `Change` in a `postgres_changes` payload that `decode` gave (a `Change`, from `receive`, comes back as it
-    is).
-    """
+    """The `Change` in a `postgres_changes` payload that `decode` returned; a `Change` comes back as it is."""
     if isinstance(payload, Change):
         return payload
     try:

@@ -12,14 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..client.client import AsyncClient, ChangesBinding
+from ..client.client import AsyncClient
+from ..client.connect import default_client
 from ..client.log import logger
-from ..client.notebook import Channel, Client, default_client
+from ..client.notebook import Channel, Client
 from ..client.snapshot_source import Page, TableInfo
 from ..client.thread import io_loop, on_io_thread, run
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change, Message
 from ..protocol.presence import PresenceChange, State
+from ..protocol.subscription import ChangesBinding
 from .recording import Writer
 
 ROWS = 1_000  # a line of a snapshot

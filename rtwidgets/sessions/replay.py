@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from ..client import notebook
-from ..client.notebook import Client, set_default_client
+from ..client.connect import set_default_client
+from ..client.notebook import Client, clients
 from ..client.thread import on_io_thread, run
 from ..protocol.errors import RealtimeError
 from .recording import Recording, read
@@ -67,7 +67,7 @@ class Replay:
         self.recording = recording
         self._player: SessionServer = run(self._begin(recording, speed, paused, loop), 30)
         self._closed = False
-        self._before = notebook._default
+        self._before = clients.default
         self.client = Client(self._player.url, self._player.key)
         set_default_client(self.client)
 
@@ -168,7 +168,7 @@ class Replay:
         self._closed = True
         if _open.get(self.path) is self:
             del _open[self.path]
-        was_default = notebook._default is self.client
+        was_default = clients.default is self.client
         self.client.close()
         run(self._player.stop(), 10)
         if was_default:

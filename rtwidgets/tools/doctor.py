@@ -1,6 +1,4 @@
-"""`rtwidgets doctor` and `rt.doctor()`: each step from here to a row change on the screen, tried for real, and what
-mends the first one that fails. Against a project it needs nothing of the extra `local`, but for what only its database
-can tell."""
+"""Tests each step from here to a row change on the screen, and prints what fixes the first one that fails."""
 
 from __future__ import annotations
 
@@ -19,12 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import httpx
 import msgspec
 
-from rtwidgets.client.client import AsyncChannel, AsyncClient, ChangesBinding
-from rtwidgets.client.hosts import is_loopback
-from rtwidgets.client.notebook import Client, default_client
+from rtwidgets.client.addresses import is_loopback
+from rtwidgets.client.channel import AsyncChannel
+from rtwidgets.client.client import AsyncClient
+from rtwidgets.client.connect import default_client
+from rtwidgets.client.notebook import Client
 from rtwidgets.client.thread import run
 from rtwidgets.protocol.errors import RealtimeError, redact
 from rtwidgets.protocol.messages import Change
+from rtwidgets.protocol.subscription import ChangesBinding
 from rtwidgets.tools.project import Project
 
 if TYPE_CHECKING:

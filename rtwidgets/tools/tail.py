@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from rtwidgets.client.client import AsyncChannel, AsyncClient, ChangesBinding, PresenceChange
+from rtwidgets.client.channel import AsyncChannel
+from rtwidgets.client.client import AsyncClient
 from rtwidgets.protocol.codec import dumps
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.messages import Change
+from rtwidgets.protocol.presence import PresenceChange
+from rtwidgets.protocol.subscription import ChangesBinding
 
 Write = Callable[[str], None]
 

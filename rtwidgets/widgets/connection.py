@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import traitlets
 
-from ..client.notebook import Channel, Client, default_client
+from ..client.connect import default_client
+from ..client.notebook import Channel, Client
 from ..client.thread import io_loop
 from ..protocol.errors import RealtimeError, redact
 from .base import STATIC, RtWidget, View, paragraph, there, unregister_all

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 import traitlets
 
-from ..client.notebook import Channel, Client, default_client
+from ..client.connect import default_client
+from ..client.notebook import Channel, Client
 from ..data.broadcast_log import part
 from ..protocol.channel import PREFIX
 from ..protocol.explain import as_dict, explain
@@ -71,7 +72,7 @@ class Inspector(RtWidget):
     def df(self) -> pd.DataFrame:
         """`at` (UTC), `direction` (`"in"`, `"out"`), `topic`, `event`, `meaning`, `frame` (a dict, without secrets)."""
         rows = [
-            (at, way, message.topic, message.event, explain(way, message), as_dict(message))
+            (at, way, message.topic, message.event, explain(message), as_dict(message))
             for at, way, message in list(self._entries)
         ]
         frame = pd.DataFrame(rows, columns=["at", "direction", "topic", "event", "meaning", "frame"])
@@ -163,11 +164,11 @@ class Inspector(RtWidget):
         there(unregister_all, self._registered)
 
     def _plain(self) -> str:
-        lines = [(at, way, explain(way, message)) for at, way, message in list(self._entries)[-10:]]
+        lines = [(at, way, explain(message)) for at, way, message in list(self._entries)[-10:]]
         return "\n".join(f"{at:%H:%M:%S} {'←' if way == 'in' else '→'} {meaning[:120]}" for at, way, meaning in lines)
 
     def _html(self) -> str:
-        lines = [(at, way, explain(way, message)) for at, way, message in list(self._entries)[-50:]]
+        lines = [(at, way, explain(message)) for at, way, message in list(self._entries)[-50:]]
         items = "".join(
             f"<li>{at:%H:%M:%S} {'←' if way == 'in' else '→'} {html.escape(meaning)}</li>" for at, way, meaning in lines
         )
@@ -175,7 +176,7 @@ class Inspector(RtWidget):
 
 
 def _line(at: datetime, way: str, message: Message) -> str:
-    said = {"at": at.isoformat(), "direction": way, "meaning": explain(way, message), "frame": as_dict(message)}
+    said = {"at": at.isoformat(), "direction": way, "meaning": explain(message), "frame": as_dict(message)}
     return json.dumps(said, ensure_ascii=False, default=str)
 
 
@@ -190,6 +191,6 @@ def _shown(at: datetime, way: str, message: Message) -> dict[str, Any]:
         "at": round(at.timestamp() * 1000),
         "way": way,
         "event": message.event,
-        "text": explain(way, message),
+        "text": explain(message),
         "frame": text if len(text) <= TEXT_MOST else f"{text[:TEXT_MOST]}…",
     }

@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 import traitlets
 
+from ..client.connect import default_client
 from ..client.dispatch import dispatch
 from ..client.dsn import DsnSource
-from ..client.notebook import Channel, Client, default_client
+from ..client.notebook import Channel, Client
 from ..client.snapshot_source import SnapshotSource
 from ..client.thread import io_loop, on_io_thread, run, submit
 from ..data.dataframes import records

@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
 
 CLIENT = """
 import asyncio, json, sys
-from rtwidgets.client.client import AsyncClient, ChangesBinding
+from rtwidgets.client.client import AsyncClient
+from rtwidgets.protocol.subscription import ChangesBinding
 from rtwidgets.protocol.backoff import Backoff
 
 def say(*what):

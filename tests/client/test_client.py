@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from rtwidgets.client import client as client_module
-from rtwidgets.client.client import AsyncClient, ChangesBinding
-from rtwidgets.client.hosts import is_loopback
+from rtwidgets.client import wire
+from rtwidgets.client.addresses import is_loopback
+from rtwidgets.client.client import AsyncClient
+from rtwidgets.protocol import connection
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.messages import Change
+from rtwidgets.protocol.subscription import ChangesBinding
 
 from .fake import FakeServer, until
 
@@ -232,7 +234,7 @@ async def test_pain_14_a_join_without_an_answer_is_tried_again(server: FakeServe
     server.mute_joins = 1
     async with client_of(server, timeout=0.2) as client:
         channel = client.channel("t")
-        channel._backoff = Backoff(0.02, 0.05)
+        channel._machine.backoff = Backoff(0.02, 0.05)
         await channel.subscribe(5)
         assert len(server.joins("t")) == 2
 
@@ -482,7 +484,7 @@ async def test_a_machine_that_slept_asks_at_once_whether_the_line_still_stands(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Timers stand still while a laptop sleeps: without a look at the wall clock it takes a whole interval and more."""
-    monkeypatch.setattr(client_module, "SLEEP_SLICE", 0.05)
+    monkeypatch.setattr(connection, "LOOK", 0.05)
     async with client_of(server, heartbeat_interval=1000.0, timeout=0.2) as client:
         channel = client.channel("t")
         await channel.subscribe()
@@ -499,15 +501,15 @@ async def test_a_heartbeat_that_fails_for_whatever_reason_is_a_lost_connection(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with client_of(server, heartbeat_interval=0.1, timeout=0.1) as client:
-        beat, failed = client._beat_once, []
+        tick, failed = client._machine.tick, []
 
-        async def once_bad(ws: Any) -> bool:
+        def once_bad(now: float, wall: float) -> Any:
             if not failed:
-                failed.append(ws)
+                failed.append(now)
                 raise LookupError("nobody foresaw it")
-            return await beat(ws)
+            return tick(now, wall)
 
-        monkeypatch.setattr(client, "_beat_once", once_bad)
+        monkeypatch.setattr(client._machine, "tick", once_bad)
         await until(lambda: client.reconnects == 1 and client.status == "connected")
 
 
@@ -535,7 +537,7 @@ async def test_row_changes_by_a_function(server: FakeServer) -> None:
         (lambda socket: socket.close(1001), "code 1001: it goes away"),
         (lambda socket: socket.close(1000), "the server closed the connection with code 1000"),
         (lambda socket: socket.close(4321, "no more today"), "code 4321: no more today"),
-        (lambda socket: socket.send("x" * (client_module.MAX_FRAME + 1)), "a message was larger than 8 MiB"),
+        (lambda socket: socket.send("x" * (wire.MAX_FRAME + 1)), "a message was larger than 8 MiB"),
         (lambda socket: asyncio.sleep(0, socket.transport.abort()), "the connection broke off"),
     ],
 )

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rtwidgets.client.client import ChangesBinding
 from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.subscription import ChangesBinding
 
 from .fake import FakeServer, until
 from .test_client import Sink, client_of, server

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from rtwidgets.client import notebook, thread
+from rtwidgets.client import notebook, running, thread
+from rtwidgets.client.connect import close_all, connect, default_client
 from rtwidgets.protocol.errors import RealtimeError, RealtimeTimeoutError
+from rtwidgets.protocol.events import Broadcast
 from rtwidgets.protocol.filters import where
 
 from .fake import FakeServer
@@ -24,7 +26,7 @@ def server() -> Iterator[FakeServer]:
     fake = FakeServer()
     thread.run(fake.__aenter__(), 5)
     yield fake
-    notebook.close_all()
+    close_all()
     thread.run(fake.__aexit__(), 5)
 
 
@@ -36,17 +38,17 @@ def wait_for(condition: Any, timeout: float = 5.0) -> None:
 
 
 def test_pain_16_plain_calls_from_a_cell(server: FakeServer) -> None:
-    client = notebook.connect(server.url, "key")
-    assert notebook.default_client() is client
+    client = connect(server.url, "key")
+    assert default_client() is client
     channel = notebook.Channel("chat", broadcast_self=True, ack=True)
     got: list[Any] = []
     channel.on_broadcast("m", got.append)
-    channel.on_broadcast("m", lambda event, payload: got.append((event, payload)))
+    channel.on_event(Broadcast, got.append)
     channel.subscribe()
     assert (channel.status, client.aio.status) == ("joined", "connected")
     channel.send("m", {"a": 1})
     wait_for(lambda: len(got) == 2)
-    assert got == [{"a": 1}, ("m", {"a": 1})]
+    assert got == [{"a": 1}, Broadcast("m", {"a": 1}, {})]
     channel.unsubscribe()
     assert channel.status == "closed"
     client.close()
@@ -55,7 +57,7 @@ def test_pain_16_plain_calls_from_a_cell(server: FakeServer) -> None:
 
 
 def test_pain_21_rerunning_a_cell_gives_the_same_channel(server: FakeServer) -> None:
-    client = notebook.connect(server.url, "key")
+    client = connect(server.url, "key")
     one = notebook.Channel("chat", private=True)
     assert notebook.Channel("chat", private=True, client=client) is one
     assert client.channel("chat", private=True) is one
@@ -67,7 +69,7 @@ def test_pain_21_rerunning_a_cell_gives_the_same_channel(server: FakeServer) -> 
 
 
 def test_pain_15_a_busy_cell_does_not_starve_the_connection(server: FakeServer) -> None:
-    client = notebook.connect(server.url, "key", heartbeat_interval=0.1, timeout=2.0)
+    client = connect(server.url, "key", heartbeat_interval=0.1, timeout=2.0)
     channel = notebook.Channel("chat").subscribe()
     end = time.monotonic() + 0.6
     while time.monotonic() < end:
@@ -80,7 +82,7 @@ def test_pain_15_a_busy_cell_does_not_starve_the_connection(server: FakeServer) 
 @pytest.mark.slow
 def test_pain_15_a_cell_that_is_busy_for_90_seconds(server: FakeServer) -> None:
     """The same at full length: a cell that computes, and one that sleeps, with the heartbeats of every day."""
-    client = notebook.connect(server.url, "key")
+    client = connect(server.url, "key")
     channel = notebook.Channel("chat").subscribe()
     end = time.monotonic() + 45
     while time.monotonic() < end:
@@ -91,7 +93,7 @@ def test_pain_15_a_cell_that_is_busy_for_90_seconds(server: FakeServer) -> None:
 
 
 def test_row_changes_and_presence_through_the_sync_face(server: FakeServer) -> None:
-    notebook.connect(server.url, "key")
+    connect(server.url, "key")
     channel = notebook.Channel("t")
     changes: list[Any] = []
     presence: list[Any] = []
@@ -105,7 +107,7 @@ def test_row_changes_and_presence_through_the_sync_face(server: FakeServer) -> N
 
 
 def test_a_call_from_a_callback_on_the_io_thread_does_not_hang(server: FakeServer) -> None:
-    notebook.connect(server.url, "key")
+    connect(server.url, "key")
     channel = notebook.Channel("chat", broadcast_self=True)
     got: list[Any] = []
 
@@ -161,7 +163,7 @@ class Supabase:
 @pytest.mark.parametrize("auth", [Auth, AsyncAuth])
 def test_connect_takes_a_supabase_client(server: FakeServer, auth: Any) -> None:
     source = Supabase(server.url, auth())
-    client = notebook.connect(source)
+    client = connect(source)
     assert client.url == server.url
     notebook.Channel("t", client=client).subscribe()
     assert server.joins("t")[0].payload["access_token"] == Session.access_token
@@ -172,21 +174,21 @@ def test_connect_takes_a_supabase_client(server: FakeServer, auth: Any) -> None:
 def test_a_supabase_client_without_a_session_speaks_by_its_key(server: FakeServer) -> None:
     source = Supabase(server.url, Auth())
     source.auth.get_session = lambda: None
-    notebook.Channel("t", client=notebook.connect(source)).subscribe()
+    notebook.Channel("t", client=connect(source)).subscribe()
     assert "access_token" not in server.joins("t")[0].payload
     with pytest.raises(RealtimeError, match="supabase_url"):
-        notebook.connect(object())
+        connect(object())
 
 
 def test_connect_finds_what_it_is_given(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPABASE_URL", server.url)
     monkeypatch.setenv("SUPABASE_KEY", "from-env")
-    assert notebook.connect().url == server.url
+    assert connect().url == server.url
     monkeypatch.delenv("SUPABASE_URL")
     monkeypatch.delenv("SUPABASE_KEY")
-    monkeypatch.setattr(notebook, "_running_local", lambda: None)
+    monkeypatch.setattr(running, "running_local", lambda: None)
     with pytest.raises(RealtimeError, match="local"):
-        notebook.connect()
+        connect()
 
 
 def test_the_io_thread_is_one_and_refuses_to_wait_for_itself() -> None:
@@ -204,7 +206,7 @@ def test_the_io_thread_is_one_and_refuses_to_wait_for_itself() -> None:
 
 
 def test_rerunning_a_cell_after_a_widget_named_a_presence_key(server: FakeServer) -> None:
-    client = notebook.connect(server.url, "key")
+    client = connect(server.url, "key")
     channel = notebook.Channel("chat")
 
     async def name() -> None:
@@ -218,7 +220,7 @@ def test_rerunning_a_cell_after_a_widget_named_a_presence_key(server: FakeServer
 
 def test_figures_as_traits(server: FakeServer) -> None:
     """What a status line shows: new at each heartbeat, without a call."""
-    client = notebook.connect(server.url, "key", heartbeat_interval=0.3)
+    client = connect(server.url, "key", heartbeat_interval=0.3)
     channel = notebook.Channel("t").subscribe()
     seen: list[Any] = []
     client.observe(lambda change: seen.append(change.new), "round_trip_ms")
@@ -247,7 +249,7 @@ def test_nothing_is_left_on_the_io_thread(server: FakeServer) -> None:
         return {repr(task) for task in asyncio.all_tasks() if task is not mine and "/tests/" not in repr(task)}
 
     before, threads = thread.run(running(), 5), threading.active_count()
-    client = notebook.connect(server.url, "key")
+    client = connect(server.url, "key")
     notebook.Channel("t").subscribe()
     client.close()
     left = {name for name in thread.run(running(), 5) - before if "rtwidgets" in name}
@@ -278,7 +280,7 @@ class Homebound(Auth):
 def test_an_async_supabase_client_is_asked_on_its_own_loop(server: FakeServer) -> None:
     async def cell() -> None:
         source = Supabase(server.url, Homebound())
-        client = notebook.connect(source)
+        client = connect(source)
         await asyncio.to_thread(client.channel("free").subscribe)
         assert source.auth.at_home == [True]
         client.aio.tokens._token = None
@@ -294,7 +296,7 @@ def test_an_async_supabase_client_is_asked_on_its_own_loop(server: FakeServer) -
 
 def test_an_async_supabase_client_whose_loop_has_ended(server: FakeServer) -> None:
     async def script() -> notebook.Client:
-        return notebook.connect(Supabase(server.url, Homebound()))
+        return connect(Supabase(server.url, Homebound()))
 
     notebook.Channel("t", client=asyncio.run(script())).subscribe()
     assert server.joins("t")[0].payload["access_token"] == Session.access_token
@@ -302,7 +304,7 @@ def test_an_async_supabase_client_whose_loop_has_ended(server: FakeServer) -> No
 
 def test_pain_22_running_the_cell_that_connects_again_does_not_pile_up_sockets(server: FakeServer) -> None:
     def cell() -> notebook.Channel:
-        notebook.connect(server.url, "key")
+        connect(server.url, "key")
         return notebook.Channel("chat").subscribe()
 
     for _ in range(5):
@@ -314,28 +316,28 @@ def test_pain_22_running_the_cell_that_connects_again_does_not_pile_up_sockets(s
 
 
 def test_a_client_that_something_uses_lives_on_when_its_cell_is_run_again(server: FakeServer) -> None:
-    notebook.connect(server.url, "key")
+    connect(server.url, "key")
     held = notebook.Channel("chat").subscribe()
-    notebook.connect(server.url, "key")
+    connect(server.url, "key")
     gc.collect()
     time.sleep(0.1)
     assert held.aio.status == "joined"
     assert held.client.aio.status == "connected"
-    notebook.close_all()
+    close_all()
     assert held.client.aio.status == "closed", "also what was followed by another"
 
 
 def test_callbacks_of_another_projects_client_go_on_though_nobody_holds_it(server: FakeServer) -> None:
     got: list[Any] = []
-    notebook.connect(server.url, "key")
+    connect(server.url, "key")
     notebook.Channel("chat").on_broadcast("m", got.append)
     notebook.Channel("chat").subscribe()
-    notebook.connect(server.url, "another key")
+    connect(server.url, "another key")
     gc.collect()
     time.sleep(0.05)
     thread.run(server.everyone("chat", "broadcast", {"type": "broadcast", "event": "m", "payload": 1}), 5)
     wait_for(lambda: got == [1])
-    notebook.close_all()
+    close_all()
     wait_for(lambda: not server.joined)
 
 
@@ -348,7 +350,7 @@ def test_a_call_that_takes_too_long_is_a_time_out_error() -> None:
 def test_a_refusal_is_told_once(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
     """Who waits has the exception; in the log of a notebook the same would stand under an older cell. Where nobody
     waits, the log is all there is."""
-    client = notebook.connect(server.url, "key")
+    client = connect(server.url, "key")
     server.join_errors.append("Unauthorized: You do not have permissions to read from this Channel topic: one")
     with pytest.raises(RealtimeError, match="permissions"):
         client.channel("one").subscribe()
@@ -368,20 +370,20 @@ def test_a_refusal_is_told_once(server: FakeServer, caplog: pytest.LogCaptureFix
         (lambda room: room.on_postgres_changes(print, table="t", filter="a=1"), RealtimeError, "column=op.value"),
         (lambda room: room.client.channel(5), TypeError, "a topic is text, such as 'support-chat', not int"),
         (lambda room: room.client.channel("realtime:"), RealtimeError, "a channel needs a name"),
-        (lambda room: notebook.connect("abcdefgh", "key"), ValueError, "'abcdefgh' is no URL of a project"),
+        (lambda room: connect("abcdefgh", "key"), ValueError, "'abcdefgh' is no URL of a project"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_where_it_is_said(
     server: FakeServer, call: Any, error: Any, words: str
 ) -> None:
-    notebook.connect(server.url, "key")
+    connect(server.url, "key")
     room = notebook.Channel("chat")
     with pytest.raises(error, match=re.escape(words)):
         call(room)
 
 
 def test_a_filter_from_where_and_an_event_in_any_case(server: FakeServer) -> None:
-    notebook.connect(server.url, "key")
+    connect(server.url, "key")
     room = notebook.Channel("chat")
     room.on_postgres_changes(print, "insert", table="t", filter=where("name", "eq", "a,b"))
     room.subscribe()
@@ -390,7 +392,7 @@ def test_a_filter_from_where_and_an_event_in_any_case(server: FakeServer) -> Non
 
 
 def test_the_reason_why_a_join_takes_too_long_is_in_the_error(server: FakeServer) -> None:
-    client = notebook.connect("http://127.0.0.1:9", "key")
+    client = connect("http://127.0.0.1:9", "key")
     with pytest.raises(RealtimeError, match="cannot connect") as caught:
         client.channel("t").subscribe(0.3)
     assert caught.value.code == "Timeout"

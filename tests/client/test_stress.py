@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from rtwidgets.client import notebook, thread
-from rtwidgets.client.client import AsyncClient, ChangesBinding
+from rtwidgets.client.client import AsyncClient
+from rtwidgets.client.connect import connect
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.subscription import ChangesBinding
 
 from .fake import FakeServer, until
 from .test_client import Sink, client_of, jwt, server
@@ -80,7 +82,7 @@ async def test_any_call_may_be_cancelled_at_any_moment(server: FakeServer, seed:
     client = client_of(server, token=source, heartbeat_interval=0.2, timeout=0.5)
     await client.connect()
     for topic in "abc":
-        client.channel(topic, ack=True, broadcast_self=True)._backoff = Backoff(0.01, 0.05)
+        client.channel(topic, ack=True, broadcast_self=True)._machine.backoff = Backoff(0.01, 0.05)
     people = [Person(client, server, rng) for _ in range(5)]
 
     async def live(person: Person) -> None:
@@ -107,8 +109,8 @@ async def test_any_call_may_be_cancelled_at_any_moment(server: FakeServer, seed:
     await client.close()
     await until(lambda: ours() <= before and set(threading.enumerate()) <= threads)
     assert timers() == []
-    assert not channel._replies
-    assert not channel._outbox
+    assert not channel._outgoing.replies
+    assert not channel._outgoing.buffer
     assert not channel._waiters
     assert client.channels == {}
 
@@ -198,7 +200,7 @@ def test_no_thread_and_no_task_is_left_after_a_stormy_session() -> None:
     thread.run(fake.__aenter__(), 5)
     threads = threading.active_count()
     for _ in range(10):
-        client = notebook.connect(fake.url, "key", token=lambda: jwt(1000))
+        client = connect(fake.url, "key", token=lambda: jwt(1000))
         room = notebook.Channel("chat", ack=True).subscribe()
         room.send("m", {"a": 1})
         room.track({"n": 1})

@@ -113,13 +113,12 @@ async def test_a_function_that_never_has_a_new_token_is_not_asked_in_a_storm(ser
 
 async def test_the_servers_clock_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     token = jwt(1000)
-    ahead = 0.0
-    holder = TokenHolder(lambda: token, lambda: ahead)
+    holder = TokenHolder(lambda: token)
     await holder.get()
     assert 935 < (holder.renew_in() or 0) < 945
-    ahead = 900.0  # our clock is 15 minutes late: the token is nearly over
+    holder.clock_ahead = 900.0  # our clock is 15 minutes late: the token is nearly over
     assert (holder.renew_in() or 0) < 85
-    ahead = -3600.0  # ours is an hour early: nothing to do for long
+    holder.clock_ahead = -3600.0  # ours is an hour early: nothing to do for long
     assert (holder.renew_in() or 0) > 4000
 
 
@@ -191,7 +190,7 @@ async def test_a_function_that_breaks_later_is_tried_again_less_and_less(server:
 
     async with client_of(server, token=source) as client:
         channel = client.channel("t")
-        channel._backoff = Backoff(0.05, 0.1)
+        channel._machine.backoff = Backoff(0.05, 0.1)
         await channel.subscribe()
         await server.close_channel("t", "Token has expired 0 seconds ago")
         await until(lambda: len(asked) >= 3)
@@ -247,7 +246,7 @@ async def test_pain_06_a_refused_token_stays_refused_on_the_next_socket(server: 
 
     async with client_of(server, token=source) as client:
         channel = client.channel("t")
-        channel._backoff = Backoff(0.05, 0.1)
+        channel._machine.backoff = Backoff(0.05, 0.1)
         await channel.subscribe()
         await server.close_channel("t", "Token has expired 0 seconds ago")
         server.drop()

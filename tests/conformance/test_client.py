@@ -19,12 +19,14 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from rtwidgets.client.client import AsyncChannel, AsyncClient, ChangesBinding
+from rtwidgets.client.channel import AsyncChannel
+from rtwidgets.client.client import AsyncClient
 from rtwidgets.data.store import Store
 from rtwidgets.protocol.codec import FrameError, decode
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.messages import Change, Message
 from rtwidgets.protocol.receiver import Receiver
+from rtwidgets.protocol.subscription import ChangesBinding
 
 from .oracle import Oracle, exact
 
@@ -141,7 +143,7 @@ class Replay:
         elif event == "phx_leave":
             client.spawn(self.channels[topic].unsubscribe())
         elif topic in self.channels and self.channels[topic].status == "joined":
-            await self.channels[topic].push(event, message.payload)
+            await self.channels[topic]._outgoing.push(event, message.payload)
         else:
             await client.push(Message(topic, event, message.payload, client.next_ref()))
         try:
@@ -177,7 +179,7 @@ class Replay:
                     fields["select"] = tuple(entry["select"])
                 channel.add_changes(ChangesBinding(**fields), sink)
         if channel.status == "joined":
-            channel._rejoin_soon()
+            channel._performer.run(channel._machine.rebind())
         else:
             channel.start()
 

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 import psycopg
 
-from rtwidgets.client.client import AsyncChannel, AsyncClient
+from rtwidgets.client.channel import AsyncChannel
+from rtwidgets.client.client import AsyncClient
 from rtwidgets.data.follower import TableFollower
 from rtwidgets.local.handle import Local
 

@@ -401,8 +401,8 @@ async def test_a_second_table_over_the_same_rows_disturbs_the_first_in_nothing(
         await same(second, server, "select * from shared where n > 0")
         assert seen == []
         assert channel.rejoins == 0  # type: ignore[attr-defined]
-        assert client._ws is not None
-        client._ws.transport.abort()
+        assert client._socket is not None
+        client._socket.abort()
         server.sql("update shared set n = n + 1")
         await until(lambda: "live" in seen)
         await same(first, server, "select * from shared")

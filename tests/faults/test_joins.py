@@ -154,10 +154,10 @@ async def test_reconnects(server: Local, client: AsyncClient, writers: list[Writ
         await follower.wait_live(20)
         rng = random.Random(1)
         for number in range(JOINS):
-            assert client._ws is not None
+            assert client._socket is not None
             if number % 2:
                 follower.resume_lsn = None  # every other time the table is read again, as where nothing was kept
-            client._ws.transport.abort()  # with whatever was on its way
+            client._socket.abort()  # with whatever was on its way
             await until(lambda: follower.status != "live")
             await until(lambda: follower.status == "live")
             await asyncio.sleep(rng.random() / 20)

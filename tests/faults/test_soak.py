@@ -100,8 +100,8 @@ def broken(server: Local, rng: random.Random, tables: dict[str, Any]) -> str:
 
         async def abort() -> None:
             for client in {table.channel.aio.client for table in tables.values()}:
-                if client._ws is not None:
-                    client._ws.transport.abort()
+                if client._socket is not None:
+                    client._socket.abort()
 
         run(abort(), 5)
     elif kind == "kill":

@@ -19,7 +19,8 @@ import pytest
 from websockets.sync.client import connect
 
 from rtwidgets.cli import main
-from rtwidgets.client.notebook import Channel, close_all
+from rtwidgets.client.connect import close_all
+from rtwidgets.client.notebook import Channel
 from rtwidgets.local.auth import verify
 from rtwidgets.local.handle import Local, local, running_default
 from rtwidgets.local.home import Home, read_json

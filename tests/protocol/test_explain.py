@@ -12,8 +12,8 @@ from rtwidgets.protocol.explain import as_dict, explain
 from rtwidgets.protocol.messages import Message
 
 
-def hears(payload: Any) -> str:
-    return explain("in", broadcast(payload)).removeprefix("hears 'm' on room: ")
+def explained(payload: Any) -> str:
+    return explain(broadcast(payload)).removeprefix("broadcast 'm' on room: ")
 
 
 def broadcast(payload: Any) -> Message:
@@ -34,11 +34,11 @@ def broadcast(payload: Any) -> Message:
     ],
 )
 def test_payloads_are_told_as_json(payload: Any, said: str) -> None:
-    assert hears(payload) == said
+    assert explained(payload) == said
 
 
 def test_long_ones_are_cut() -> None:
-    assert hears({"text": "x" * 500}) == '{"text": "' + "x" * 109 + "…"
+    assert explained({"text": "x" * 500}) == '{"text": "' + "x" * 109 + "…"
 
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJl"
@@ -57,7 +57,7 @@ TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJl"
 )
 def test_secrets_are_told_nowhere(payload: Any) -> None:
     message = broadcast(payload)
-    both = hears(payload) + str(as_dict(message))
+    both = explained(payload) + str(as_dict(message))
     assert "redacted" in both
     for secret in ("eyJ", "sb_secret_a", "abc123", b"eyJ".hex(" "), b"sb_secret".hex(" ")):
         assert secret not in both
@@ -65,6 +65,27 @@ def test_secrets_are_told_nowhere(payload: Any) -> None:
 
 def test_what_a_server_refuses_with_is_json_too() -> None:
     reply = Message("realtime:room", "phx_reply", {"status": "error", "response": {"code": None, "token": "abc"}})
-    assert explain("in", reply) == 'room: refused, {"code": null, "token": "<redacted>"}'
+    assert explain(reply) == 'room: refused, {"code": null, "token": "<redacted>"}'
     reply.payload["response"] = {"reason": f"bad token {TOKEN}"}
-    assert explain("in", reply) == "room: refused, bad token <redacted>"
+    assert explain(reply) == "room: refused, bad token <redacted>"
+
+
+@pytest.mark.parametrize(
+    ("event", "payload", "meaning"),
+    [
+        ("presence_state", {"ana": {"metas": []}}, "who is on room: ana"),
+        ("presence_diff", {"joins": {"bo": {}}, "leaves": {}}, "room: bo came"),
+        ("presence_diff", {}, "room: nobody came or left"),
+        ("phx_reply", {"status": "ok", "response": {"postgres_changes": [1, 2]}}, "room: accepted, 2 subscriptions"),
+        ("system", {"extension": "system", "status": "ok", "message": "hi"}, "system on room: ok, hi"),
+        ("phx_close", {}, "room is closed"),
+        ("phx_error", {}, "room has failed on the server"),
+        ("phx_leave", {}, "asks to leave room"),
+        ("access_token", {"access_token": TOKEN}, "a new token for room"),
+        ("presence", {"event": "track"}, "shows a state on room"),
+        ("presence", {"event": "untrack"}, "removes a state on room"),
+        ("news", {}, "news on room"),
+    ],
+)
+def test_each_message_in_a_line(event: str, payload: Any, meaning: str) -> None:
+    assert explain(Message("realtime:room", event, payload)) == meaning

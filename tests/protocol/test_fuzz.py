@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from rtwidgets.protocol.channel import ChangesBinding, ChannelMachine, ChannelOptions
+from rtwidgets.protocol.channel import ChannelMachine
 from rtwidgets.protocol.codec import FrameError, decode, decode_change, encode, receive
+from rtwidgets.protocol.explain import explain
 from rtwidgets.protocol.messages import Message
 from rtwidgets.protocol.receiver import Receiver
+from rtwidgets.protocol.subscription import ChangesBinding, ChannelOptions, JoinRequest
 
 ROUNDS = 10_000
 TRANSCRIPTS = Path(__file__).parents[1] / "conformance" / "transcripts"
@@ -80,8 +82,11 @@ def test_a_damaged_frame_is_read_or_refused_and_nothing_else(seed: int) -> None:
                     except FrameError:
                         pass
                 machine = ChannelMachine(message.topic, ChannelOptions())
-                machine.join("1", None, (ChangesBinding(table="t"),), presence=True)
-                machine.handle(message)
+                machine.connected(0.0)
+                machine.subscribe(0.0)
+                machine.authorized(JoinRequest("1", None, (ChangesBinding(table="t"),), presence=True), 0.0)
+                machine.receive(message, 1.0)
+                explain(message)
             if found[0] is not None:
                 try:
                     again = encode(found[0], vsn, side="server")

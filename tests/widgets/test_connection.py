@@ -48,7 +48,7 @@ def test_a_lost_line_is_told_and_counted(client: Any) -> None:
     page = Page(shown)
     room = rt.Channel(f"room-{uuid.uuid4().hex[:6]}", client=client).subscribe()
     until(lambda: shown.status == "connected")
-    io_loop().call_soon_threadsafe(client.aio._ws.transport.abort)
+    io_loop().call_soon_threadsafe(client.aio._socket.abort)
     until(lambda: shown.reconnects == 1)
     until(lambda: page.state["channels"] == [[room.topic, "joined", 1, ""]])
     until(lambda: page.state["error"] == "")
