@@ -9,7 +9,7 @@ SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 # Options for pytest; `make test` adds coverage.
 PYTEST_ARGS ?=
 # Coverage of lines and branches in percent, below which `make test` fails.
-COVERAGE_FLOOR := 80
+COVERAGE_FLOOR := 90
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint types bundle architecture unit matrix bench docs js changelog clean
