@@ -1,7 +1,7 @@
 """Count, sum, mean, least and greatest of one column's groups, kept up to date value by value.
 
-Only what stays exact is: a float's sum is not, since adding a value and taking it away again leaves a rest. Only where
-the least or the greatest value goes is a group looked through again.
+Two things cannot be kept up so. Adding a float to a sum and taking it away again leaves a rest, and where the least or
+the greatest value goes, the next one is not known. Those groups are worked out anew from the values of their rows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from .column_kinds import Array, ColumnKind, kind_named
 
@@ -17,7 +18,7 @@ from .column_kinds import Array, ColumnKind, kind_named
 def incremental(kind: ColumnKind, function: object) -> bool:
     """Whether this function of such a column can be kept up value by value."""
     if function in ("sum", "mean"):
-        return kind.whole
+        return kind.whole or kind.name == "float"
     if function in ("min", "max"):
         return kind.whole or kind.name == "float" or kind.time
     return function == "count"
@@ -40,9 +41,12 @@ class ColumnAggregates:
         self._null: Array = np.ones(0, dtype=bool)
         self._count: Array = np.zeros(0, dtype=np.int64)
         self._halves: Array = np.zeros((2, 0), dtype=np.int64)
-        """The sums of the upper and of the lower halves of the values: so none overflows."""
+        """The sums of the upper and of the lower halves of whole numbers: so none overflows."""
+        self._totals: Array = np.zeros(0)
+        """The sums of floats."""
         self._extremes = {name: np.zeros(0, dtype=self._dtype) for name in ("min", "max") if name in wanted}
-        self._unsure: dict[str, set[int]] = {name: set() for name in self._extremes}
+        self._unsure: dict[str, set[int]] = {name: set() for name in ("sum", *self._extremes)}
+        """The groups to work out anew, by what of them."""
 
     def grow(self, slots: int, groups: int) -> None:
         """Makes room for rows and groups with numbers below these."""
@@ -54,7 +58,9 @@ class ColumnAggregates:
         more = groups - len(self._count)
         if more > 0:
             self._count = np.concatenate([self._count, np.zeros(more, dtype=np.int64)])
-            if self._sums:
+            if self._sums and self._dtype.kind == "f":
+                self._totals = np.concatenate([self._totals, np.zeros(more)])
+            elif self._sums:
                 self._halves = np.concatenate([self._halves, np.zeros((2, more), dtype=np.int64)], axis=1)
             for name, found in self._extremes.items():
                 self._extremes[name] = np.concatenate([found, np.full(more, self._none(name), dtype=self._dtype)])
@@ -76,7 +82,9 @@ class ColumnAggregates:
         if self._numeric:
             data = data.view("int64") if self.kind.time else data.astype(self._dtype)
             went, came = self._values[slots[out]], data[into]
-            if self._sums:
+            if self._sums and self._dtype.kind == "f":
+                self._unsure["sum"].update(gone.tolist(), come.tolist())
+            elif self._sums:
                 self._add(gone, went, -1)
                 self._add(come, came, 1)
             for name, found in self._extremes.items():
@@ -102,17 +110,23 @@ class ColumnAggregates:
     # -- the results, by group ----------------------------------------------------------------------------------------
 
     def settle(self, group_of: Array) -> None:
-        """Looks through the groups whose least or greatest value went; `group_of` is each slot's group."""
+        """Works out what could not be kept up; `group_of` is each slot's group."""
         for name, unsure in self._unsure.items():
             if not unsure:
                 continue
             again = np.zeros(len(self._count) + 1, dtype=bool)  # the last one is for -1
             again[list(unsure)] = True
-            found = self._extremes[name]
-            found[list(unsure)] = self._none(name)
             slots = np.flatnonzero(again[group_of])
             slots = slots[~self._null[slots]]
-            (np.minimum if name == "min" else np.maximum).at(found, group_of[slots], self._values[slots])
+            groups, values = group_of[slots], self._values[slots]
+            if name == "sum":
+                sums: Any = pd.Series(values).groupby(groups).sum()  # which compensates for what rounding loses
+                self._totals[list(unsure)] = 0.0
+                self._totals[sums.index.to_numpy()] = sums.to_numpy()
+            else:
+                found = self._extremes[name]
+                found[list(unsure)] = self._none(name)
+                (np.minimum if name == "min" else np.maximum).at(found, groups, values)
             unsure.clear()
 
     def result(self, function: str, groups: Array) -> Any:
@@ -129,6 +143,9 @@ class ColumnAggregates:
             if self._dtype.kind == "f":
                 return np.where(count == 0, np.nan, found)
             return self.kind.to_pandas(np.where(count == 0, 0, found).astype(self.kind.storage), count == 0)
+        if self._dtype.kind == "f":
+            total = self._totals[groups]
+            return total if function == "sum" else np.where(count == 0, np.nan, total / np.maximum(count, 1))
         upper, lower = self._halves[:, groups]
         if function == "sum":  # past 2**63 it wraps round, as pandas' own does
             return kind_named("int64").to_pandas((upper << 32) + lower, np.zeros(len(groups), dtype=bool))

@@ -48,8 +48,20 @@ def pg_type(dtype: Any) -> str:
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as JSON would carry them: null as None, times in ISO form."""
-    columns = {str(name): [_plain(value) for value in frame[name].astype(object)] for name in frame.columns}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return records_of({str(name): frame[name].array for name in frame.columns})
+
+
+def records_of(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same of arrays, by column."""
+    lists = [_plain_list(array) for array in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+
+
+def _plain_list(array: Any) -> list[Any]:
+    kind = getattr(array.dtype, "kind", "O")
+    if kind in "iub" and isinstance(array, np.ndarray):
+        return cast(Any, array).tolist()
+    return [_plain(value) for value in array.astype(object)]
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,7 @@
 """Groups that follow a table: each batch costs what it touches, not what the table holds.
 
-Counts, extremes and the sums of whole numbers are kept up value by value (`aggregates`). For every other function the
-groups that a batch touched are worked out anew from their rows, and no others. Either way the result equals pandas'
-own.
+Counts, sums, means and extremes are kept up (`aggregates`). For every other function the groups that a batch touched
+are worked out anew from their rows, and no others. Either way the result equals pandas' own.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import pandas as pd
 from .aggregates import ColumnAggregates, incremental
 from .batch import keys_of
 from .column_kinds import Array, ColumnKind, kind_named
-from .dataframes import frame_of, records, series_of
-from .delta import Delta, joined
+from .dataframes import frame_of, records, records_of, series_of
+from .delta import Delta, Row, joined
 from .derived import DerivedView
 from .schema import ColumnSpec
 from .store import Store
@@ -88,7 +87,7 @@ class GroupBy(DerivedView):
         with source.lock:
             self._rebuild()
             self._store = Store.of(self._specs(), self.by, order=tuple((name, False) for name in self.by))
-            self._store.load(records(self._rows_of(self._sorted()).reset_index()))
+            self._store.load(self._records(self._sorted()))
 
     @property
     def store(self) -> Store:
@@ -98,7 +97,7 @@ class GroupBy(DerivedView):
         """One row a group, sorted by group, with the groups as its index, as pandas gives it."""
         if self._frame is None:
             with self.source.lock:
-                self._frame = self._rows_of(self._sorted())
+                self._frame = self._made(self._sorted())
         return self._frame.copy()
 
     def apply(self, *deltas: Delta) -> Delta:
@@ -112,17 +111,17 @@ class GroupBy(DerivedView):
             if anew or by_place:
                 self._rebuild()
                 changed = self._store.reshape(self._specs())
-                rows = records(self._rows_of(self._sorted()).reset_index())
-                return joined([changed, self._store.resync(rows)])
+                return joined([changed, self._store.resync(self._records(self._sorted()))])
             self._follow(deltas)
             if not self._touched:
                 return nothing
             touched = np.array(sorted(self._touched), dtype=np.int64)
-            living = touched[self._size[touched] > 0]
-            rows = records(self._rows_of(living).reset_index())
-            gone = records(self._all_labels().iloc[touched[self._size[touched] == 0]])
+            living = self._size[touched] > 0
+            rows = self._records(touched[living])
+            gone = records(self._all_labels().iloc[touched[~living]]) if not living.all() else []
         self._frame = None
-        return joined([self._store.remove(keys_of(gone, self._store.key)), self._store.upsert(rows)])
+        changed = self._store.upsert(rows)
+        return joined([self._store.remove(keys_of(gone, self._store.key)), changed]) if gone else changed
 
     # -- following ----------------------------------------------------------------------------------------------------
 
@@ -178,7 +177,7 @@ class GroupBy(DerivedView):
         _, block = self.source.values(slots, self._aggregates)
         for column, aggregates in self._aggregates.items():
             aggregates.grow(len(self._group_of), len(self._size))
-            aggregates.change(slots, old, numbers, *block[column][1:])
+            aggregates.change(slots, old, numbers, block[column].data, block[column].mask)
         self._put(slots, old, numbers)
 
     def _delete(self, slots: Array) -> None:
@@ -223,8 +222,8 @@ class GroupBy(DerivedView):
             found.append(ColumnSpec(name, source[column].pg_type if same else kind.pg_types[0], kind))
         return found
 
-    def _rows_of(self, groups: Array) -> pd.DataFrame:
-        """The results of these groups, which all have rows."""
+    def _results(self, groups: Array) -> dict[str, Any]:
+        """The results of these groups, which all have rows, as arrays by name."""
         for aggregates in self._aggregates.values():
             aggregates.settle(self._group_of)
         if self._anew and self._touched:
@@ -235,14 +234,23 @@ class GroupBy(DerivedView):
             if function == "size":
                 found: Any = self._size[groups]
             elif name in self._anew:
-                found = [] if self._found is None else self._found[name].reindex(groups).array
+                anew: Any = pd.Series(dtype=object) if self._found is None else self._found[name]
+                found = anew.reindex(groups).array
             else:
                 found = self._aggregates[column].result(str(function), groups)
-            columns[name] = pd.Series(found).astype(self._dtypes[name])
-        frame = frame_of(columns, pd.RangeIndex(len(groups)))
+            dtype = self._dtypes[name]
+            columns[name] = found if found.dtype == dtype else series_of(found).astype(dtype).array
+        return columns
+
+    def _made(self, groups: Array) -> pd.DataFrame:
+        frame = frame_of(self._results(groups), pd.RangeIndex(len(groups)))
         labels = self._all_labels().iloc[groups]
         frame.index = pd.MultiIndex.from_frame(labels) if len(self.by) > 1 else pd.Index(labels[self.by[0]])
         return frame
+
+    def _records(self, groups: Array) -> list[Row]:
+        labels = self._all_labels().iloc[groups]
+        return records_of({**{name: labels[name].array for name in self.by}, **self._results(groups)})
 
     def _all_labels(self) -> pd.DataFrame:
         if len(self._labels) > 1:

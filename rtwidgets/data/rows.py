@@ -141,7 +141,8 @@ class Rows:
         return lambda: self._listeners.discard(listener)
 
     def _followers(self) -> list[RowListener]:
-        return [*self._sorts.values(), *self._listeners]
+        sorts: list[RowListener] = [*self._sorts.values()]
+        return [*sorts, *self._listeners] if len(self._listeners) else sorts
 
     def _mark(self, slots: Iterable[int]) -> None:
         for listener in self._followers():

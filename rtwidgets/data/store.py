@@ -398,7 +398,7 @@ class Store:
         if delta:
             self.revision += 1
         delta.revision = self.revision
-        if delta:
+        if delta and len(self._listeners):
             for listener in list(self._listeners):
                 listener.apply(delta)
         self._rows.squeeze_if_sparse()

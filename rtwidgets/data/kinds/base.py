@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -193,12 +194,16 @@ class ColumnKind(ABC):
         return test
 
 
-class ColumnValues(NamedTuple):
-    """Some values of one column."""
+@dataclass(slots=True)
+class ColumnValues:
+    """Some values of one column; unpacks into kind, data and mask."""
 
     kind: ColumnKind
     data: Array
     mask: Array | None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.kind, self.data, self.mask))
 
     def to_json(self) -> list[Any]:
         """As a browser reads them; see `ColumnKind.to_json`."""

@@ -25,10 +25,13 @@ LAST = np.datetime64("9999-12-31T23:59:59.999999", "us")
 """The first and the last moment that Python's datetime, and so a cell of a DataFrame, can show."""
 
 _DAY = 86_400_000_000
+_FIRST_MICROS = int(FIRST.view("int64"))
+_SPAN = np.uint64(int(LAST.view("int64")) - _FIRST_MICROS)
 _PARTS = re.compile(
     r"(?P<year>\d{4,7})-(?P<month>\d\d)-(?P<day>\d\d)"
     r"(?:[T ](?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?)?)?"
-    r"(?P<zone>Z|[+-]\d\d(?::?\d\d){0,2})?(?P<bc> BC)?"
+    r"(?P<zone>Z|[+-]\d\d(?::?\d\d){0,2})?(?P<bc> BC)?",
+    re.ASCII,
 )
 
 
@@ -37,7 +40,7 @@ def parse_moment(value: Any) -> np.datetime64:
     if value is None:
         return NAT
     text = str(value).strip()
-    if len(text) < 33 and text[:4].isdigit() and text[4:5] == "-" and text[-3:] != " BC":
+    if len(text) < 33 and text[4:5] == "-" and text[-3:] != " BC":
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
@@ -103,9 +106,7 @@ def parse_moments(values: Sequence[Any]) -> Array:
         signs = text.count("+"), text.count("-")
         usual = len(values) if offset else 0, 2 * (len(values) - nulls)
         if len(plain) == len(values) and signs == usual and "Z" not in text and " " not in text:
-            found = np.array(plain, dtype="datetime64[us]")
-            if not ((found > LAST) | (found < FIRST)).any():
-                return found
+            return np.array(plain, dtype="datetime64[us]")
     except (ValueError, TypeError):
         pass
     return np.array([parse_moment(v) for v in values], dtype="datetime64[us]")
@@ -140,7 +141,9 @@ def _render(value: np.datetime64, *, date: bool, offset: str) -> str | None:
 
 def in_datetime_range(data: Array) -> bool:
     """Whether Python's datetime can hold every value."""
-    return not bool(((data > LAST) | (data < FIRST)).any())  # nothing compares with NaT
+    # As unsigned numbers, what comes before the first moment (and NaT) is past the last one, too.
+    outside = (data.view("int64") - _FIRST_MICROS).view("uint64") > _SPAN
+    return not outside.any() or bool(np.isnat(data[outside]).all())
 
 
 def clamp(data: Array) -> Array:

@@ -32,10 +32,10 @@ _UNITS = {
 """Months, days and microseconds of each unit."""
 _SHORT = {"y": "year", "d": "day", "h": "hour", "m": "min", "s": "sec", "w": "week", "hr": "hour", "hrs": "hour"}
 _ISO = {"Y": "year", "M": "mon", "W": "week", "D": "day"}, {"H": "hour", "M": "min", "S": "sec"}
-_AMOUNT = re.compile(r"([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)\s*([A-Za-z]+)")
-_CLOCK = re.compile(r"([+-])?(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?")
-_TIME = re.compile(r"(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?")
-_TIMETZ = re.compile(rf"({_TIME.pattern})\s*(Z|[+-]\d\d(?::?\d\d){{0,2}})")
+_AMOUNT = re.compile(r"([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)\s*([A-Za-z]+)", re.ASCII)
+_CLOCK = re.compile(r"([+-])?(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?", re.ASCII)
+_TIME = re.compile(r"(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?", re.ASCII)
+_TIMETZ = re.compile(rf"({_TIME.pattern})\s*(Z|[+-]\d\d(?::?\d\d){{0,2}})", re.ASCII)
 
 
 def interval(value: Any) -> int:

@@ -158,9 +158,9 @@ class FloatKind(ColumnKind):
 
     def parse(self, values: Sequence[Any]) -> Values:
         data = np.array(values, dtype="float64")
-        nan = np.isnan(data)
-        if nan.any():
-            data[nan] = np.nan
+        total = data.sum()
+        if total != total:  # some NaN, or infinities of both signs
+            data[np.isnan(data)] = np.nan
             data[[value is None for value in values]] = _NULL_FLOAT
         return data, None
 
