@@ -57,7 +57,7 @@ KINDS: tuple[ColumnKind, ...] = (
     TextKind("bpchar", ("bpchar", "character"), key=order.blank_padded),
     TextKind("citext", ("*.citext",), key=order.case_blind),
     TextKind("uuid", ("uuid",)),
-    TextKind("time", ("time", "time without time zone")),
+    TextKind("time", ("time", "time without time zone"), key=order.time),
     TextKind("timetz", ("timetz", "time with time zone"), key=order.timetz),
     TextKind("interval", ("interval",), key=order.interval),
     TextKind("money", ("money",), key=order.money, operand=order.money_operand),

@@ -1,7 +1,7 @@
 """Dates and timestamps as microseconds: from the texts that Postgres writes, and back.
 
-`datetime64[us]` covers years -290,000 to 294,000, which is all that a Postgres timestamp can hold. `infinity` and
-`-infinity` are the greatest and the least number of microseconds, as in Postgres itself.
+`datetime64[us]` ends in the year 294,246, 30 years before a Postgres timestamp does: what is later counts as
+`infinity`. That and `-infinity` are the greatest and the least number of microseconds, as in Postgres itself.
 """
 
 from __future__ import annotations

@@ -100,12 +100,24 @@ def money(value: Any) -> int:
     return -int(digits) if "-" in text or text.startswith("(") else int(digits)
 
 
-def money_operand(text: str) -> int:
-    """The amount that a person writes in a filter: where the cents are left out they are zero."""
-    number = re.sub(r"[^\d.,()-]", "", text)
+def money_operand(value: Any) -> int:
+    """The amount that a person writes in a filter, where the cents may be left out."""
+    number = re.sub(r"[^0-9.,()-]", "", str(value))
     last = max(number.rfind("."), number.rfind(","))
-    cents = len(number) - last - 1 if last >= 0 else 0
-    return money(number if cents == 2 else number + "00")
+    cents = len(re.sub("[^0-9]", "", number[last:])) if last >= 0 else 0
+    if not re.search("[0-9]", number):
+        raise ValueError(f"{value!r} is no amount of money")
+    return money(number + ("0" if cents == 1 else "" if cents == 2 else "00"))
+
+
+def time(value: Any) -> int:
+    """Microseconds since midnight."""
+    found = _TIME.fullmatch(str(value).strip())
+    if found is None:
+        raise ValueError(f"{value!r} is no time: write 12:00:00")
+    hour, minute, second, fraction = found.groups()
+    seconds = int(hour) * 3600 + int(minute) * 60 + int(second or 0)
+    return seconds * 1_000_000 + int((fraction or "").ljust(6, "0"))
 
 
 def timetz(value: Any) -> tuple[int, int]:
@@ -114,9 +126,7 @@ def timetz(value: Any) -> tuple[int, int]:
     if found is None:
         raise ValueError(f"{value!r} is no time with a zone: write 12:00:00+02")
     east = offset_seconds(found[6])
-    hour, minute, second, fraction = found[2], found[3], found[4] or "0", (found[5] or "").ljust(6, "0")
-    seconds = int(hour) * 3600 + int(minute) * 60 + int(second) - east
-    return seconds * 1_000_000 + int(fraction), -east
+    return time(found[1]) - east * 1_000_000, -east
 
 
 def number(value: Any) -> tuple[int, Any]:
