@@ -31,6 +31,7 @@ class ColumnData:
         self.name = name
         self.pg_type = pg_type
         self.kind = kind
+        self._storage = kind.storage
         self.data = kind.blank(capacity)
         self.mask: Array | None = np.zeros(capacity, dtype=bool) if kind.masked else None
         self.nulls = False
@@ -80,6 +81,9 @@ class ColumnData:
         """Makes positions from `first` on writable: copies the buffer if a frame still shows them."""
         self._shown = None
         self._written += 1
+        if self._storage is not self.kind.storage:  # an enum has got more labels than its codes were made for
+            self._storage = self.kind.storage
+            self._replace(self.data.astype(self._storage), self.mask)
         if first < self._shared:
             if self._in_use():
                 self._copy()

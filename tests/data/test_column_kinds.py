@@ -12,7 +12,9 @@ import pytest
 
 from rtwidgets.data.column_kinds import TEXT_DTYPE, Block, ColumnValues, kind_of
 from rtwidgets.data.dataframes import frame_of_block
+from rtwidgets.data.groupby import GroupBy
 from rtwidgets.data.store import Store
+from rtwidgets.data.view_filter import ViewFilter
 from rtwidgets.protocol.messages import Change, Column
 
 TYPES = {
@@ -123,3 +125,197 @@ def test_a_frame_is_put_together_as_pandas_would(rows: int) -> None:
         pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(frame)), want)
     frame.columns.name = "mine"
     assert frame_of_block(block, rows).columns.name is None
+
+
+@pytest.mark.parametrize(
+    ("pg_type", "labels", "bases", "name"),
+    [
+        ("Date", {"Date": ("mon", "tue")}, {}, "enum"),  # create type "Date" as enum
+        ("Date", {}, {}, "other"),
+        ("date", {}, {}, "date"),
+        ("json", {"json": ("ok",)}, {}, "enum"),  # create type public.json as enum
+        ("public.json", {"public.json": ("ok",)}, {}, "enum"),
+        ("public.json", {}, {}, "other"),
+        ("pg_catalog.json", {}, {}, "json"),
+        ('public."Date"', {}, {}, "other"),
+        ("_mood", {"_mood": ("a", "b")}, {}, "enum"),  # an enum whose name begins with _
+        ("_mood", {"mood": ("a", "b")}, {}, "array"),
+        ("__mood", {"_mood": ("a", "b")}, {}, "array"),
+        ("deep", {}, {"deep": "middle", "middle": "shallow", "shallow": "int4"}, "int32"),
+        ("deep", {}, {"deep": "numbers", "numbers": "_numeric"}, "array"),
+        ("kind", {"mood": ("a",)}, {"kind": "mood"}, "enum"),
+        ("int4", {}, {"int4": "text"}, "text"),  # create domain public.int4 as text
+        ("loop", {}, {"loop": "pool", "pool": "loop"}, "other"),
+        ("numeric(10,2)", {}, {}, "decimal"),
+        ("timestamp(3) with time zone", {}, {}, "timestamptz"),
+        ("character(4)", {}, {}, "bpchar"),
+        ("extensions.citext", {}, {}, "citext"),
+        ("character varying[]", {}, {}, "array"),
+    ],
+)
+def test_a_type_is_known_by_its_exact_name(pg_type: str, labels: Any, bases: Any, name: str) -> None:
+    assert kind_of(pg_type, numeric="decimal", labels=labels, bases=bases).name == name
+
+
+def test_a_change_with_bare_names_keeps_the_types_of_the_description() -> None:
+    described = [Column("id", "int4"), Column("state", "public.json"), Column("day", 'public."Date"')]
+    labels = {"public.json": ("ok", "bad"), 'public."Date"': ("tue", "mon")}
+    store = Store(described, ["id"], labels=labels)
+    store.load([{"id": 1, "state": "bad", "day": "mon"}])
+    bare = [Column("id", "int4"), Column("state", "json"), Column("day", "Date")]
+    delta = store.apply([Change("INSERT", "public", "t", bare, {"id": 2, "state": "ok", "day": "tue"})])
+    assert not delta.columns_changed
+    assert store.df()["state"].tolist() == ["bad", "ok"]
+    assert store.window(0, 2, sort=[("day", False)])["keys"] == [2, 1]
+
+
+MOOD = [Column("id", "int4"), Column("mood", "mood")]
+LABELS = {"mood": ("low", "high", "urgent")}
+
+
+def moods() -> Store:
+    store = Store(MOOD, ["id"], labels=LABELS)
+    store.load([{"id": i, "mood": mood} for i, mood in enumerate(["urgent", None, "low", "high", "urgent"])])
+    return store
+
+
+def test_an_enum_is_an_ordered_category_in_a_frame() -> None:
+    store = moods()
+    frame = store.df()
+    assert frame["mood"].cat.categories.tolist() == ["low", "high", "urgent"]
+    assert frame["mood"].cat.ordered
+    assert (frame["mood"] >= "high").tolist() == [True, False, False, True, True]
+    assert frame.sort_values("mood")["id"].tolist() == [2, 3, 0, 4, 1]
+    assert frame.groupby("mood", observed=True).size().to_dict() == {"low": 1, "high": 1, "urgent": 2}
+    assert frame["mood"].max() == "urgent"
+    assert Store(MOOD, ["id"], labels=LABELS).df()["mood"].dtype == frame["mood"].dtype
+    held = frame["mood"].tolist()
+    store.apply([Change("UPDATE", "public", "t", MOOD, {"id": 1, "mood": "high"}, {"id": 1})])
+    assert store.df()["mood"].tolist() == ["urgent", "high", "low", "high", "urgent"]
+    assert repr(frame["mood"].tolist()) == repr(held)
+
+
+def test_an_enum_s_filters_and_groups_have_the_declared_order() -> None:
+    store = moods()
+    for text, keys in ((">=high", [0, 3, 4]), ("<urgent", [2, 3]), ("=low", [2]), ("urg", [0, 4]), ("=null", [1])):
+        view_filter = ViewFilter(store, "", {"mood": text})
+        while view_filter.work():
+            pass
+        assert (view_filter.problems, store.window(0, 9, view_filter=view_filter)["keys"]) == ([], keys)
+    [problem] = ViewFilter(store, "", {"mood": ">highest"}).problems
+    assert "low, high, urgent" in problem
+    groups = GroupBy(store, "mood", {"n": ("id", "count"), "last": ("mood", "max")})
+    assert groups.df().index.tolist() == ["low", "high", "urgent"]
+    assert groups.store.keys() == ["low", "high", "urgent"]
+    assert groups.store.df()["mood"].cat.categories.tolist() == ["low", "high", "urgent"]
+    assert store.window(0, 9, sort=[("mood", True)])["keys"] == [1, 0, 4, 3, 2]
+
+
+def test_a_label_that_was_added_meanwhile_comes_last_until_the_table_is_described_again() -> None:
+    store = moods()
+    before = store.df()
+    store.apply([Change("INSERT", "public", "t", MOOD, {"id": 9, "mood": "medium"})])
+    assert store.df()["mood"].cat.categories.tolist() == ["low", "high", "urgent", "medium"]
+    assert store.df()["mood"].tolist()[-1] == "medium"
+    assert before["mood"].cat.categories.tolist() == ["low", "high", "urgent"]
+    rows = [store.row(key) or {} for key in store]
+    delta = store.resync(rows, MOOD, labels={"mood": ("low", "medium", "high", "urgent")})
+    assert delta.columns_changed
+    assert store.df()["mood"].cat.categories.tolist() == ["low", "medium", "high", "urgent"]
+    assert store.window(0, 9, sort=[("mood", False)])["keys"] == [2, 9, 3, 0, 4, 1]
+
+
+def test_an_enum_of_many_labels() -> None:
+    labels = [f"label {i}" for i in range(300)]
+    store = Store(MOOD, ["id"], labels={"mood": labels})
+    store.load([{"id": i, "mood": label} for i, label in enumerate(labels)])
+    assert store.df()["mood"].tolist() == labels
+    few = Store(MOOD, ["id"], labels={"mood": labels[:1]})
+    few.load([])
+    for i, label in enumerate(labels):
+        few.upsert([{"id": i, "mood": label}])
+        if i % 50 == 0:
+            assert few.df()["mood"].tolist() == labels[: i + 1]
+    assert few.df()["mood"].tolist() == labels
+
+
+FLOATS = [Column("id", "int4"), Column("f", "float8"), Column("n", "numeric")]
+
+
+@pytest.mark.parametrize("numeric", ["float", "decimal"])
+def test_nan_infinity_and_null_are_three_things(numeric: Any) -> None:
+    store = Store(FLOATS, ["id"], numeric=numeric)
+    values = ["NaN", None, "Infinity", "-Infinity", 1.5]
+    store.load([{"id": i, "f": value, "n": value} for i, value in enumerate(values)])
+    shown = store.window(0, 9)["columns"]
+    assert shown["f"] == ["NaN", None, "Infinity", "-Infinity", 1.5]
+    assert shown["n"] == ["NaN", None, "Infinity", "-Infinity", 1.5 if numeric == "float" else "1.5"]
+    for name in ("f", "n"):
+        for text, keys in (
+            ("=null", [1]), ("=NaN", [0]), ("!null", [0, 2, 3, 4]), (">1", [0, 2, 4]), ("<2", [3, 4]), (">=NaN", [0]),
+            ("=Infinity", [2]), ("<NaN", [2, 3, 4]), ("nan", [0]), ("inf", [2, 3]),
+        ):  # fmt: skip
+            view_filter = ViewFilter(store, "", {name: text})
+            while view_filter.work():
+                pass
+            assert (text, store.window(0, 9, view_filter=view_filter)["keys"]) == (text, keys)
+        assert store.window(0, 9, sort=[(name, False)])["keys"] == [3, 4, 2, 0, 1]
+        assert store.window(0, 9, sort=[(name, True)])["keys"] == [1, 0, 2, 4, 3]
+    assert store.df()["f"].isna().tolist() == [True, True, False, False, False]
+    assert store.row(1) == {"id": 1, "f": None, "n": None}
+    for i, value in enumerate(values):  # the same again is no change, in a change and in a snapshot
+        assert not store.apply([Change("UPDATE", "public", "t", FLOATS, {"id": i, "f": value, "n": value}, {"id": i})])
+    delta = store.apply([Change("UPDATE", "public", "t", FLOATS, {"id": 0, "f": None, "n": None}, {"id": 0})])
+    assert delta.updated == [(0, ("f", "n"))]
+    [(_, was, now)] = delta.updated_rows()
+    assert was["f"] != was["f"]
+    assert now == {"f": None, "n": None}
+
+
+DATES = [Column("id", "int4"), Column("d", "date"), Column("ts", "timestamp"), Column("tz", "timestamptz")]
+
+
+def test_dates_before_christ_and_after_9999_are_shown_and_compared_as_they_are() -> None:
+    store = Store(DATES, ["id"])
+    texts = [
+        ("0044-03-15 BC", "0044-03-15T12:00:00 BC", "0044-03-15T12:00:00+00:00 BC"),
+        ("20000-01-01", "20000-01-01T00:00:00.5", "20000-01-01T00:00:00+00:00"),
+        ("infinity", "infinity", "infinity"),
+        ("-infinity", "-infinity", "-infinity"),
+        ("2026-11-23", "2026-11-23T10:00:00", "2026-11-23T10:00:00+00:00"),
+        (None, None, None),
+    ]
+    rows = [{"id": i, "d": d, "ts": ts, "tz": tz} for i, (d, ts, tz) in enumerate(texts)]
+    store.load(rows)
+    shown = store.window(0, 9)["columns"]
+    assert shown["d"] == [d for d, _, _ in texts]
+    assert shown["ts"] == [ts and ts.replace(".5", ".500000") for _, ts, _ in texts]
+    assert shown["tz"] == [tz for _, _, tz in texts]
+    for name in ("d", "ts", "tz"):
+        assert store.window(0, 9, sort=[(name, False)])["keys"] == [3, 0, 4, 1, 2, 5]
+        for text, keys in (
+            ("<2026-01-01", [0, 3]),
+            ("=infinity", [2]),
+            ("=-infinity", [3]),
+            ("20000", [1]),
+            ("bc", [0]),
+        ):
+            view_filter = ViewFilter(store, "", {name: text})
+            while view_filter.work():
+                pass
+            assert (text, store.window(0, 9, view_filter=view_filter)["keys"]) == (text, keys)
+    assert not store.resync(rows)
+    years = [None if pd.isna(value) else value.year for value in store.df()["tz"]]
+    assert years == [1, 9999, 9999, 1, 2026, None]
+    assert store.df().sort_values("d")["id"].tolist()[-1] == 5
+
+
+@pytest.mark.parametrize("text", ["²", "--1", "٣", "1²"])
+def test_a_text_that_only_looks_like_a_number_stays_a_text(text: str) -> None:
+    store = Store([Column("code", "text"), Column("n", "int4")], ["code"])
+    store.load([{"code": text, "n": 1}])
+    assert store.select([text])["n"].tolist() == [1]
+    assert store.row(text) == {"code": text, "n": 1}
+    for name in ("n",):
+        view_filter = ViewFilter(store, "", {name: f">{text}"})
+        assert len(view_filter.problems) == (text != "٣")

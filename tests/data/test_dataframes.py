@@ -20,19 +20,23 @@ from rtwidgets.protocol.messages import Column
 
 TYPES = {
     "id": "int8", "name": "text", "n": "int4", "x": "float8", "ok": "bool", "at": "timestamptz", "ts": "timestamp",
-    "d": "date", "j": "jsonb", "m": "numeric", "by": "bytea",
+    "d": "date", "j": "jsonb", "m": "numeric", "by": "bytea", "e": "mood",
 }  # fmt: skip
+LABELS = {"mood": ("low", "high", "urgent")}
 OBJECTS = [] if int(pd.__version__.split(".")[0]) >= 3 else ["j", "m", "by"]
 COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3
 
 
 def table(order: str | None) -> Store:
-    store = Store([Column(name, kind) for name, kind in TYPES.items()], ["id"], numeric="decimal", order=order)
+    store = Store(
+        [Column(name, kind) for name, kind in TYPES.items()], ["id"], numeric="decimal", order=order, labels=LABELS
+    )
     store.load(
         {
             "id": i, "name": None if i % 3 == 0 else f"a{i % 4}", "n": None if i == 2 else i, "x": i / 2,
             "ok": None if i == 3 else i % 2 == 0, "at": f"2026-01-01T0{i}:00:00+00:00", "ts": "2026-01-01T00:00:00",
             "d": "2026-01-01", "j": {"a": i}, "m": i, "by": "00",
+            "e": None if i == 4 else ("low", "high")[i % 2],
         }
         for i in range(10)
     )  # fmt: skip
@@ -99,6 +103,11 @@ READS: dict[str, Callable[[Any], Any]] = {
     "arithmetic": lambda d: (d.x + d.n) / d.id - d.n % 2,
     "absolute": lambda d: abs(d.n),
     "any": lambda d: (d.ok.any(), d.ok.sum(), d.n.mean(), d.n.std()),
+    "enum": lambda d: (d[d.e >= "high"].id.sum(), d.e.value_counts().to_dict(), d.e.max()),
+    "enum order": lambda d: d.sort_values("e").id,
+    "enum groups": lambda d: d.groupby("e", observed=False).x.sum(),
+    "enum text": lambda d: d.e.astype("str").str.upper(),
+    "enum codes": lambda d: d.e.cat.codes.sum(),
     "records": lambda d: d[["id", "name"]].to_dict("records"),
 }  # fmt: skip
 
@@ -121,9 +130,9 @@ def test_what_pandas_can_do_with_its_own_frames_it_can_with_ours(name: str, orde
 def test_columns_are_of_dtypes_that_do_not_look_at_the_data() -> None:
     text = str(table(None).df()["name"].dtype)
     want = ["Int64", text, "Int32", "float64", "boolean", "datetime64[us, UTC]", "datetime64[us]", "datetime64[us]"]
-    want += ["object"] * 3
+    want += ["object"] * 3 + ["category"]
     columns = [Column(name, kind) for name, kind in TYPES.items()]
-    empty, nulls = Store(columns, ["id"], numeric="decimal"), Store(columns, ["id"], numeric="decimal")
+    empty, nulls = (Store(columns, ["id"], numeric="decimal", labels=LABELS) for _ in range(2))
     nulls.load([{"id": 1, **dict.fromkeys(list(TYPES)[1:])}])
     for store in (table(None), empty, nulls):
         assert [str(kind) for kind in store.df().dtypes] == want
@@ -143,7 +152,9 @@ WRITES: dict[str, Callable[[Any, str, Any], Any]] = {
 
 
 @pytest.mark.parametrize("how", WRITES)
-@pytest.mark.parametrize(("name", "value"), [("n", 77), ("x", 7.5), ("name", "mine"), ("ok", False), ("id", 99)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("n", 77), ("x", 7.5), ("name", "mine"), ("ok", False), ("id", 99), ("e", "high")]
+)
 def test_nothing_that_a_reader_writes_reaches_the_table(how: str, name: str, value: Any) -> None:
     store = table(None)
     before = store.df().copy(deep=True)

@@ -328,8 +328,7 @@ class EnumKind(ColumnKind):
         self.labels = list(dict.fromkeys(labels))
         self._codes = {label: code for code, label in enumerate(self.labels)}
         self._dtype: Any = None
-        # pandas wants the narrowest codes that all labels fit into.
-        self.storage = "int8" if len(self.labels) <= 100 else "int16"
+        self.storage = self._narrowest()
 
     @property
     def null(self) -> Any:
@@ -354,14 +353,20 @@ class EnumKind(ColumnKind):
         try:
             return np.array([-1 if value is None else codes[value] for value in values], dtype=self.storage), None
         except (KeyError, TypeError):
-            return np.array([-1 if value is None else self._code(str(value)) for value in values], self.storage), None
+            found = [-1 if value is None else self._code(str(value)) for value in values]
+            return np.array(found, dtype=self.storage), None
 
     def _code(self, label: str) -> int:
         code = self._codes.get(label)
         if code is None:
             code = self._codes[label] = len(self.labels)
             self.labels.append(label)
+            self.storage = self._narrowest()
         return code
+
+    def _narrowest(self) -> str:
+        """pandas has the narrowest codes that all labels fit into, and copies any others."""
+        return "int8" if len(self.labels) < 127 else "int16"
 
     def differ(self, old: Array, new: Array) -> Array:
         return old != new
@@ -377,10 +382,8 @@ class EnumKind(ColumnKind):
         return [None if code < 0 else labels[code] for code in data.tolist()]
 
     def to_pandas(self, data: Array, mask: Array | None) -> Any:
-        dtype = self.dtype
-        narrow = "int8" if len(self.labels) < 128 else "int16"
         make: Any = pd.Categorical.from_codes
-        return make(data.astype(narrow, copy=False), dtype=dtype, validate=False)
+        return make(data, dtype=self.dtype, validate=False)
 
     def order_key(self, value: Any) -> Any:
         return int(value)
