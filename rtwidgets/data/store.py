@@ -88,8 +88,8 @@ class Store:
 
     @classmethod
     def of(cls, specs: Sequence[ColumnSpec], key: Sequence[str], *, order: Sort = ()) -> Store:
-        """An empty store whose columns are of these kinds: that of a derived view."""
-        store = cls([], key, order=order)
+        """An empty store whose columns are of these kinds, such as that of a derived view."""
+        store = cls([], key, order=order, append_only=not key)
         store.reshape(specs)
         return store
 

@@ -97,7 +97,7 @@ class Past(Grid):
         try:
             then = None
             if frame is not None:
-                then = Store(now.columns, now.key, numeric=now.numeric, order=list(now.order), append_only=not now.key)
+                then = Store.of(now.specs, now.key, order=now.order)
                 then.load(_as_sent(records(frame)))
         except Exception:
             logger.exception("the rows of %s could not be shown", self.at)
