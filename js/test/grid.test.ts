@@ -500,6 +500,17 @@ test("a long text is read whole from the kernel, to be copied and to be read", a
   expect(document.activeElement).toBe(cell(1, 1));
 });
 
+test("a double click opens the value of a cell, and the panel has the focus", async () => {
+  const { hear, el, cell } = open();
+  await hear(three);
+  cell(1, 1).click();
+  cell(1, 1).dispatchEvent(new MouseEvent("dblclick", { bubbles: true }));
+  await painted();
+  const reader = el.querySelector<HTMLElement>(".rtw-reader")!;
+  expect([reader.hidden, reader.querySelector("pre")!.textContent]).toEqual([false, "b"]);
+  expect(reader.contains(document.activeElement)).toBe(true);
+});
+
 test("where all columns are hidden, there is a way back", async () => {
   const { model, hear, el, texts } = open({ arrangement: { hidden: ["id", "name", "price"] } });
   await hear(three);

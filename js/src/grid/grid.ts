@@ -254,6 +254,7 @@ export class Grid {
   private read(index: number, column: string): void {
     const copied = copiedCell(this.sheet, index, column);
     const rest = copied.whole ? undefined : this.copier.wholeText(copied);
+    this.drawing.refocus = false; // the panel gets it
     this.reader.open(column, copied.text, rest, () => this.activate(this.cursor.index, column));
   }
 
