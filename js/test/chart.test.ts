@@ -161,6 +161,26 @@ test("a series is hidden and shown by its button", async () => {
   expect(button.getAttribute("aria-pressed")).toBe("true");
 });
 
+test("the value under the pointer and in the legend has every digit", async () => {
+  await draw({}, [0, 1], [1234567.89, 1234567.9], [0, 0]);
+  expect(values()).toEqual(["1,234,567.9"]);
+  el.querySelector(".rtw-plot")!.dispatchEvent(new KeyboardEvent("keydown", { key: "Home", bubbles: true }));
+  expect(values()).toEqual(["1,234,567.89"]);
+});
+
+test("a legend with more series than there is room for says so, and opens", async () => {
+  const legend = el.querySelector<HTMLElement>(".rtw-legend")!;
+  const more = el.querySelector<HTMLButtonElement>(".rtw-more")!;
+  await draw({ series: [["a", 0]] }, [1], [1], [0]);
+  expect(more.hidden).toBe(true);
+  Object.defineProperty(legend, "scrollHeight", { value: 90 });
+  Object.defineProperty(legend, "clientHeight", { value: 60 });
+  await draw({ series: Array.from({ length: 12 }, (_, i) => [`s${i}`, i]) }, [1], [1], [0]);
+  expect([more.hidden, more.textContent, more.getAttribute("aria-expanded")]).toEqual([false, "all 12 series", "false"]);
+  more.click();
+  expect([legend.className, more.hidden, more.textContent]).toEqual(["rtw-legend rtw-open", false, "fewer"]);
+});
+
 test("the picture says in words what it shows", async () => {
   await draw({}, [1, 2], [5, 8], [0, 0]);
   await new Promise((resolve) => setTimeout(resolve, 1100));

@@ -1,6 +1,6 @@
 /**
- * A list of lines of any height of which only those near the view are elements. Who is at the end stays there as lines come; who
- * reads above keeps what they read where it is, whatever comes, goes or turns out taller around it.
+ * A list of lines of any height of which only those near the view are elements. A view at the end stays there as lines come; one that
+ * stands above keeps its lines in place, whatever comes, goes or turns out taller around them.
  */
 import { h, perFrame } from "./dom";
 
@@ -21,7 +21,7 @@ export interface Drawn<T> {
 const GUESS = 20;
 /** Pixels above and below the view in which lines are drawn as well. */
 const MARGIN = 200;
-/** Pixels above and below the view in which missing lines are asked for. */
+/** Pixels above and below the view in which missing lines are requested. */
 const AHEAD = 800;
 /** Height of the view before there is a layout to measure. */
 const VIEW = 220;
@@ -93,12 +93,12 @@ export class Lines<T> {
     this.draw();
   }
 
-  /** The first item that is being read; undefined where there is none. */
+  /** The first item in view; undefined where there is none. */
   get reading(): T | undefined {
     return this.marks[0]?.[0];
   }
 
-  /** Takes in where a person has scrolled to; the event comes later than the scrolling, and after it other things may. */
+  /** Notes where the view was scrolled to; the event comes later than the scrolling, and after other things. */
   private look(): void {
     const { scrollHeight, scrollTop, clientHeight } = this.element;
     if (clientHeight === 0 || scrollTop === this.scroll) return;

@@ -35,7 +35,7 @@ export const ANYONE = "*";
 /** A second hello is sent this many ms after one that brought nothing. */
 const HELLO_AGAIN = 1000;
 
-/** ms between two acknowledgements: the kernel answers each with two messages (busy, idle), which hold up the next frame. */
+/** ms between two acknowledgements: the kernel answers each with two messages (busy, idle), which delay the next frame. */
 const ACK_EVERY = 250;
 
 /** ms until a cut connection is tried again. */

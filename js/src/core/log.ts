@@ -126,7 +126,7 @@ export class Log<T extends Numbered> {
   }
 }
 
-/** Two runs that overlap or touch, as one; where both know an item, that of the first stays. */
+/** Two runs that overlap or touch, as one; an item of both is that of the first. */
 function joined<T extends Numbered>(first: Run<T>, second: Run<T>): Run<T> {
   const before = second.items.filter(({ id }) => id < first.start);
   const after = second.items.filter(({ id }) => id >= first.stop);

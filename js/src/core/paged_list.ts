@@ -1,5 +1,5 @@
 /**
- * A long list of which the kernel holds all items and the page those that are read: the newest, and what is around the view. Older
+ * A long list of which the kernel keeps all items and the page those that are read: the newest, and what is around the view. Older
  * items are requested when they come near, also while a filter leaves only some.
  */
 import { h, setText } from "./dom";
@@ -14,7 +14,7 @@ export interface Item<L> {
   line: L;
 }
 
-/** What a frame says of the list. */
+/** The part of a frame that concerns the list. */
 export interface ListFrame<L> extends Frame {
   /** The number of the first of `lines`. */
   from?: number;

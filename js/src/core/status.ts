@@ -29,7 +29,7 @@ export class StatusLine {
   private last: [status: string, error: string, facts?: string[], word?: string] = ["connecting", ""];
 
   constructor(...tools: HTMLElement[]) {
-    // Only the word is announced: numbers that move several times a second would talk without end.
+    // Only the status is announced: numbers that change several times a second would be read out without end.
     this.element = h("div", { class: "rtw-status" }, h("span", { role: "status" }, this.light, this.word), this.facts, ...tools);
     this.problem = h("p", { class: "rtw-problem", role: "alert", hidden: true });
   }

@@ -18,7 +18,7 @@ export interface Arranged {
 
 export class Arrangement {
   readonly layout: Layout;
-  /** Whether the row of filters is shown: a filter that nobody sees would hide rows without a word. */
+  /** Whether the row of filters is shown: a filter that is not seen would hide rows unnoticed. */
   filtering: boolean;
   private timer = 0;
 

@@ -1,5 +1,5 @@
 /**
- * What copying gives: one cell as it is, or rows as a spreadsheet reads them. What the page does not hold whole (rows out of the
+ * What copying gives: one cell as it is, or rows as a spreadsheet reads them. What the page does not have whole (rows out of the
  * window, long texts) is read from the kernel first.
  */
 import type { Announcer } from "./announcer";

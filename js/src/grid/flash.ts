@@ -5,7 +5,7 @@ export const FLASH = 800;
 
 interface Mark {
   until: number;
-  /** Alternates with each change, so that the style sheet's animation begins anew. */
+  /** Alternates with each change, so that the style sheet's animation restarts. */
   beat: 0 | 1;
 }
 
@@ -31,7 +31,7 @@ export class Flashes {
     return this.rows.has(id);
   }
 
-  /** Forgets what is over; says when the next mark ends. */
+  /** Drops the marks that are over; returns when the next one ends. */
   sweep(now: number): number | undefined {
     let next = Infinity;
     for (const [id, marks] of this.cells) {

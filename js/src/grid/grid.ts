@@ -31,7 +31,7 @@ export interface Wants {
   sort: Sort;
   search: string;
   filters: object;
-  /** The view follows the end: the kernel need not wait to be asked for the next rows. */
+  /** The view follows the end: the kernel sends the next rows without a request. */
   tail: boolean;
   /** A row that is to stay in place, and its place. */
   anchor: [index: number, key: unknown] | null;
@@ -134,7 +134,7 @@ export class Grid {
     const before = viewport.position.top;
     const delta = sheet.apply(frame);
     const now = performance.now();
-    if (!requests.settled) [delta.arrived, delta.gone] = [[], []]; // they did not come or go: they were asked for
+    if (!requests.settled) [delta.arrived, delta.gone] = [[], []]; // these rows did not come or go: they were requested
     drawing.mark(delta, now);
     if (requests.settled) {
       // At the very top the newest rows are what one wants to see.
@@ -399,7 +399,7 @@ export class Grid {
     this.drawing.draw({ sheet, layout, columns, cursor, selection, viewport, filtering, follow });
     const { seen } = viewport;
     requests.setMissing(viewport.known.length < seen.stop - seen.start);
-    // At the very top no row is kept in place: leaving it or coming back to it, the view says so.
+    // At the very top no row is kept in place: leaving it or coming back to it, the view sends another request.
     if (sheet.loaded) requests.schedule(requests.settled && requests.anchored !== (this.anchor !== null), sheet.rows);
     this.host.drawn();
   }

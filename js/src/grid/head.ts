@@ -221,7 +221,7 @@ export class Head {
   }
 }
 
-/** Follows a pressed pointer to its release, or its loss, over an element that holds it. */
+/** Follows a pressed pointer until it is released or lost; the element captures it. */
 function follow(
   event: PointerEvent,
   element: HTMLElement,
@@ -229,7 +229,7 @@ function follow(
 ): void {
   const over = new AbortController();
   const { signal } = over;
-  // Held only from the first move on: a held pointer's click would go to the holder, and not to the button under it.
+  // Captured only from the first move on: the click of a captured pointer goes to the element, not to the button under it.
   let captured = false;
   const owner = element.ownerDocument;
   const move = (now: PointerEvent): void => {

@@ -1,9 +1,9 @@
 /**
  * Rows that went out of the table a moment ago: a picture of each stays at its place, struck through and fading, over the
- * rows that close up. Pictures are only looked at: nothing that counts, reads out, focuses or selects rows knows of them.
+ * rows that close up. Pictures are only to be seen: they are not counted, announced, focused or selected.
  */
 
-/** Milliseconds that a picture stays; the style sheet's animation takes as long. */
+/** Milliseconds that a picture stays; the style sheet's animation is as long. */
 export const LEAVE = 600;
 /** Milliseconds after it that its place stays free of others: where rows go all the time, the next one must be read, too. */
 const REST = 600;
@@ -19,7 +19,7 @@ interface Ghost {
 
 export class Leaving {
   private ghosts: Ghost[] = [];
-  /** Until when a place of the view, in rows from its top, takes no other picture. */
+  /** Until when a place of the view, in rows from its top, is free for no other picture. */
   private readonly taken = new Map<number, number>();
 
   get any(): boolean {
@@ -52,7 +52,7 @@ export class Leaving {
     }
   }
 
-  /** Takes away what is over; says when the next one is. */
+  /** Removes the pictures that are over; returns when the next one is. */
   sweep(now: number): number | undefined {
     for (const ghost of this.ghosts) if (ghost.until <= now) ghost.element.remove();
     this.ghosts = this.ghosts.filter((ghost) => ghost.until > now);

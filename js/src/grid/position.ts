@@ -1,10 +1,10 @@
-/** Where the view stands in the list of rows, and the scroll bar that has to say so. */
+/** The position of the view in the list of rows, and of the scroll bar that shows it. */
 import { ROW, canvasHeight, clamp, isScaled, lastTop, movedTop, scrollFor } from "./window";
 
 export class Position {
   /** Pixels of the full list above the view. */
   top = 0;
-  /** What the scroll bar said last. */
+  /** The last position of the scroll bar. */
   scroll = 0;
   /** The scroll bar has to be set at the next drawing. */
   private aim = false;
@@ -25,7 +25,7 @@ export class Position {
     else if (y + ROW > this.top + height) this.to(y + ROW - height);
   }
 
-  /** The scroll bar was moved; says whether upwards and away from the end. */
+  /** The scroll bar was moved; returns whether upwards and away from the end. */
   scrolled(scroll: number, total: number, height: number): boolean {
     const before = this.top;
     this.top = movedTop(before, this.scroll, scroll, total, height);

@@ -1,4 +1,4 @@
-/** The kernel's last word on the table: its state, its columns and one window of rows; and what a frame changed in them. */
+/** The last state of the table: its status, its columns and one window of rows; and what a frame changed in them. */
 import type { Frame } from "../core/link";
 
 export type Sort = [column: string, descending: boolean][];
@@ -10,7 +10,7 @@ export interface State {
   status: string;
   error: string;
   paused: boolean;
-  /** Changes held while paused. */
+  /** Changes that wait while the table is paused. */
   waiting: number;
   /** Rows of the table; `shown`, where it is present, counts those that pass search and filters. */
   total: number;
@@ -35,7 +35,7 @@ export interface TableFrame extends Frame {
   start?: number;
   keys?: unknown[];
   columns?: unknown[][];
-  /** Cells of the window that hold only the beginning of a long text, with its whole length. */
+  /** Cells of the window with only the beginning of a long text, with its whole length. */
   cuts?: [column: string, cells: [row: number, length: number][]][];
   /** Cells of the window that changed since the last frame, in rows that were in the last window. */
   changed?: Marks;

@@ -76,7 +76,7 @@ export class Toolbar {
   }
 }
 
-/** What the status line says of the rows; `more` stands first. */
+/** The facts on the rows for the status line, after those given. */
 export function factsOf(grid: Grid, ...more: string[]): string[] {
   const { state, loaded, rows } = grid.sheet;
   const facts = [...more];

@@ -1,7 +1,7 @@
 /**
- * The geometry of a virtual grid: which rows are seen, which to ask for, where the view stands. Pure functions, no DOM.
+ * The geometry of a virtual grid: which rows are seen, which to request, where the view stands. Pure functions, no DOM.
  *
- * `top` is where the view stands in a list of full height, `scroll` what the browser's scroll bar says. They are the same until
+ * `top` is where the view stands in a list of full height, `scroll` the position of the browser's scroll bar. They are the same until
  * the list is taller than a browser lets an element be; then the canvas is cut, and only long jumps go by the scroll bar's scale.
  */
 
@@ -22,7 +22,7 @@ export function clamp(value: number, least: number, most: number): number {
   return Math.max(least, Math.min(value, most));
 }
 
-/** Height of the element that holds the rows. */
+/** Height of the element that contains the rows. */
 export function canvasHeight(total: number): number {
   return Math.min(total * ROW, TALLEST);
 }
@@ -40,7 +40,7 @@ function scale(total: number, height: number): number {
   return isScaled(total) ? (canvasHeight(total) - height) / lastTop(total, height) : 1;
 }
 
-/** What the scroll bar has to say for a view that stands at `top`. */
+/** The position of the scroll bar for a view that stands at `top`. */
 export function scrollFor(top: number, total: number, height: number): number {
   return top * scale(total, height);
 }
@@ -59,7 +59,7 @@ export function seenRows(top: number, height: number, total: number): Range {
   return { start, stop: clamp(Math.ceil((top + height) / ROW), start, total) };
 }
 
-/** The rows to ask for: what is seen with one screen above and two below, never more than the kernel sends. */
+/** The rows to request: what is seen with one screen above and two below, never more than the kernel sends. */
 export function reach(seen: Range, screen: number): Range {
   const rows = Math.min(Math.max(seen.stop - seen.start, screen), MOST);
   const margin = Math.min(rows, Math.floor((MOST - rows) / 3));
@@ -75,7 +75,7 @@ export function isNear(seen: Range, requested: Range, screen: number, total: num
   return above || below;
 }
 
-/** By how many rows what was seen has moved: the first seen row that is still known tells. */
+/** By how many rows the view has moved: as far as the first seen row that is still known. */
 export function shiftOf(seen: [id: string, index: number][], find: (id: string) => number | undefined): number {
   for (const [id, index] of seen) {
     const now = find(id);

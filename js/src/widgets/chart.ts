@@ -57,7 +57,7 @@ interface ChartFrame extends Frame {
 
 /** Rows of the table of last values. */
 const TABLE_ROWS = 10;
-/** The table and the summary follow this often: they are read, not watched. */
+/** Milliseconds between two updates of the table and the summary: they are read, not watched. */
 const WORDS_EVERY = 1000;
 const HEIGHT = 260;
 
@@ -339,7 +339,7 @@ export default {
 
     reset.addEventListener("click", () => (zoomTo(null), plot.focus()), { signal });
     details.addEventListener("toggle", describe, { signal });
-    // The notebook must not take keys pressed here for its own commands.
+    // The notebook must not run its own commands on keys pressed here.
     root.addEventListener("keydown", (event) => event.stopPropagation(), { signal });
     plot.addEventListener(
       "keydown",

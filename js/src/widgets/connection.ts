@@ -28,7 +28,7 @@ interface ConnectionFrame extends Frame {
   ago?: number;
 }
 
-/** How long ago, in words that change as seldom as they can. */
+/** How long ago, in a text that changes as seldom as possible. */
 export function since(ms: number): string {
   const seconds = Math.floor(ms / 1000);
   if (seconds < 1) return "just now";
@@ -46,7 +46,7 @@ export default {
     const table = h(
       "table",
       { class: "rtw-channels" },
-      h("thead", {}, h("tr", {}, ...["channel", "status", "joined again", "what is wrong"].map((name) => h("th", { scope: "col" }, name)))),
+      h("thead", {}, h("tr", {}, ...["channel", "status", "rejoins", "error"].map((name) => h("th", { scope: "col" }, name)))),
       rows,
     );
     const none = h("p", { class: "rtw-none" }, "No channel is in use.");
@@ -76,13 +76,13 @@ export default {
         setAttribute(root, "data-status", state.status);
         facts.replaceChildren(
           ...fact("server", state.url),
-          ...fact("round trip", state.trip === null ? "no heartbeat answered yet" : `${state.trip} ms, asked every ${state.heartbeat} s`),
+          ...fact("round trip", state.trip === null ? "no heartbeat answered yet" : `${state.trip} ms, every ${state.heartbeat} s`),
           ...fact("reconnects", String(state.reconnects)),
           ...fact("serializer", state.vsn),
           ...(state.bad ? fact("unreadable frames", String(state.bad)) : []),
         );
         last.hidden = state.last === "" || state.last === state.error;
-        setText(last, `Last trouble${state.failed === null ? "" : ` (${clock(state.failed)})`}: ${state.last}`);
+        setText(last, `Last error${state.failed === null ? "" : ` (${clock(state.failed)})`}: ${state.last}`);
         none.hidden = state.count > 0;
         table.hidden = state.count === 0;
         rows.replaceChildren(
@@ -103,7 +103,7 @@ export default {
       draw();
     };
 
-    // Seconds go on while the kernel says nothing, also when there is none any more.
+    // Seconds go on without frames from the kernel, also when it has stopped.
     const counting = window.setInterval(draw, 1000);
     const link = new Link<ConnectionFrame>(model, apply, status);
     signal.addEventListener("abort", () => {

@@ -12,9 +12,9 @@ interface CursorsFrame extends Frame {
   gone?: string[];
 }
 
-/** ms between two positions sentAt to the kernel. */
+/** ms between two positions sent to the kernel. */
 const SEND_EVERY = 33;
-/** ms in which a pointer glides to where it was said to be: about the time until the next word of it. */
+/** ms in which a pointer glides to its last position: about the time until the next one. */
 const GLIDE = 90;
 /** ms after which a pointer that rests fades. */
 const RESTS = 5000;
@@ -112,7 +112,7 @@ export default {
         for (const [key, known] of pointers) setText(known.label, names.get(key) ?? key);
       }
       for (const [key, x, y] of frame.moved ?? []) {
-        // One's own pointer is where the hand is, not where the kernel last heard of it.
+        // One's own pointer is where the hand is, not at the last position that the kernel received.
         if (key !== mine || !pointers.has(key)) goes(key, x, y);
       }
       for (const key of frame.gone ?? []) forget(key);

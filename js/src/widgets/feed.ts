@@ -52,7 +52,7 @@ export default {
     );
     const { lines } = list;
     list.element.append(unread);
-    // Without the attribute JupyterLab would take keys pressed here for its own: two presses of D delete the cell.
+    // Without the attribute JupyterLab runs its own commands on keys pressed here: two presses of D delete the cell.
     const root = h("div", { class: "rtw rtw-feed", "data-lm-suppress-shortcuts": true }, status.element, status.problem, list.element, announcer, form);
     el.append(root);
 
@@ -195,7 +195,7 @@ export default {
 
     form.addEventListener("submit", (event) => (event.preventDefault(), submit()), { signal });
     box.addEventListener("input", grow, { signal });
-    // The notebook must not take keys pressed here for its own commands.
+    // The notebook must not run its own commands on keys pressed here.
     root.addEventListener("keydown", (event) => event.stopPropagation(), { signal });
     box.addEventListener(
       "keydown",

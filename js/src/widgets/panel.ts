@@ -47,7 +47,7 @@ export default {
         const facts = [now.topic, now.private ? "private" : "public", ...(now.ack ? ["ack"] : []), ...(now.key ? [`as ${now.key}`] : [])];
         // Here people learn the protocol's own words.
         status.show(now.status, now.error, facts, now.status);
-        // All stay usable: what a call says on a channel that is not joined is worth seeing too.
+        // All stay usable: what a call answers on a channel that is not joined is worth seeing too.
         for (const one of root.querySelectorAll("button")) one.disabled = false;
       }
       for (const { number, problem, took } of frame.answers ?? []) {

@@ -22,7 +22,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   let gone = false;
   const reads = new Map<number, Reading>();
   let readCount = 0;
-  /** A selection that the kernel has been asked to make, or why it did not. */
+  /** A selection that was requested from the kernel, or why it was refused. */
   let selecting = "";
 
   const selected = new SharedTrait(model, "selected", (keys) => {
@@ -67,7 +67,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   const link = new Link<TableFrame>(model, apply, { setGone }, { ...grid.wants });
   const before = model.get("selected");
   if (Array.isArray(before) && before.length) grid.setSelected(before);
-  // Without the attribute JupyterLab would take keys pressed here for its own: two presses of D delete the cell.
+  // Without the attribute JupyterLab runs its own commands on keys pressed here: two presses of D delete the cell.
   const root = h("div", { class: "rtw rtw-table", "data-lm-suppress-shortcuts": true }, status.element, status.problem, grid.pane);
   const room = new Room(root);
   room.fit(Number(model.get("count")) || 0, model.get("status") === "live");
