@@ -8,36 +8,19 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from ..protocol.codec import loads
 from ..protocol.errors import RealtimeError
 from ..protocol.filters import Condition, Filter, parse
-from ..protocol.messages import Column
 from ..protocol.pg_snapshot import PgSnapshot
-from .snapshot_source import Page, Row, TableInfo
+from .snapshot_source import Page, Row, TableInfo, table_info
+from .table_description import TABLE, description_of
 
 if TYPE_CHECKING:
+    import psycopg
     from psycopg import AsyncConnection, sql
 
-_DESCRIBE = """
-select a.attname, y.typname, coalesce(i.n, 0), exists (select from pg_publication_tables p
-  where p.pubname = 'supabase_realtime' and p.schemaname = s.nspname and p.tablename = c.relname),
-  coalesce(b2.typname, b.typname),
-  (select array_agg(e.enumlabel::text order by e.enumsortorder) from pg_enum e where e.enumtypid = y.oid),
-  -- Whether its text is sorted otherwise than by code point. 100: the database's own collation.
-  case when a.attcollation = 100 then 'a' < 'B' else a.attcollation <> 0 and a.attcollation not in (select oid
-    from pg_collation
-    where collname in ('C', 'POSIX', 'C.UTF-8', 'C.utf8', 'ucs_basic', 'pg_c_utf8', 'pg_unicode_fast'))
-  end
-from pg_class c join pg_namespace s on s.oid = c.relnamespace
-join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-join pg_type y on y.oid = a.atttypid
-left join pg_type b on b.oid = y.typbasetype left join pg_type b2 on b2.oid = b.typbasetype
-left join (select indrelid, attnum, n from pg_index, unnest(indkey::int2[]) with ordinality as k(attnum, n)
-  where indisprimary) i on i.indrelid = c.oid and i.attnum = a.attnum
-where s.nspname = %s and c.relname = %s
-  -- What changes do not carry is no column of a live table.
-  and not exists (select from pg_publication_tables p where p.pubname = 'supabase_realtime' and p.schemaname = s.nspname
-    and p.tablename = c.relname and (not a.attname = any(p.attnames)
-      or (a.attgenerated <> '' and current_setting('server_version_num')::int < 180000)))
-order by a.attnum
-"""
+_SESSION: LiteralString = """select set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true),
+  set_config('IntervalStyle', 'postgres', true), set_config('bytea_output', 'hex', true),
+  set_config('extra_float_digits', '1', true), set_config('client_encoding', 'UTF8', true)"""
+"""What values look like must not depend on the settings of the database or the role. For one transaction each, since a
+pooler may give the connection to others."""
 
 
 class DsnSource:
@@ -63,7 +46,8 @@ class DsnSource:
                 "a DSN as the source needs psycopg", code="MissingPackage", hint='pip install "psycopg[binary]"'
             ) from None
         try:
-            return await psycopg.AsyncConnection.connect(self._dsn, connect_timeout=10)
+            # No prepared statements: a pooler may not know them, and they outlive a change of the table.
+            return await psycopg.AsyncConnection.connect(self._dsn, connect_timeout=10, prepare_threshold=None)
         except psycopg.OperationalError as error:
             gone = error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
             raise RealtimeError(
@@ -83,22 +67,21 @@ class DsnSource:
     async def describe(self, table: str, schema: str = "public") -> TableInfo:
         """The table's columns and key. Raises `RealtimeError`."""
         async with await self._connect() as connection:
-            cursor = await connection.execute(_DESCRIBE, (schema, table))
-            found = await cursor.fetchall()
-        if not found:
+            import psycopg
+
+            try:
+                await connection.execute(_SESSION)
+                cursor = await connection.execute(TABLE.encode(), {"schema": schema, "table": table})
+                row = await cursor.fetchone()
+            except psycopg.Error as error:
+                raise _failed(schema, table, error) from None
+        if row is None:
             raise RealtimeError(
                 f"no table {schema}.{table} at the source's DSN",
                 code="UndefinedTable",
                 hint="check the table's name, and that the DSN names the project's database",
             )
-        return TableInfo(
-            [Column(row[0], row[1]) for row in found],
-            tuple(name for _, name in sorted((row[2], row[0]) for row in found if row[2])),
-            bool(found[0][3]),
-            {kind: tuple(labels) for _, kind, _, _, _, labels, _ in found if labels},
-            {kind: base for _, kind, _, _, base, _, _ in found if base},
-            frozenset(row[0] for row in found if row[6]),
-        )
+        return table_info(description_of(row))
 
     async def select(
         self,
@@ -113,10 +96,11 @@ class DsnSource:
         page_size: int = 10_000,
     ) -> AsyncIterator[Page]:
         """The rows in pages, all of one moment; see `SnapshotSource`. Raises `RealtimeError`."""
+        names = columns or [column.name for column in (await self.describe(table, schema)).columns]
+        connection = await self._connect()
         import psycopg
         from psycopg import sql
 
-        names = columns or [column.name for column in (await self.describe(table, schema)).columns]
         where = [_where(condition) for condition in parse(filter).conditions]
         query = sql.SQL("select {} from {}{}{}{}").format(
             sql.SQL(", ").join(map(sql.Identifier, names)),
@@ -125,9 +109,10 @@ class DsnSource:
             _order(order),
             sql.SQL("") if limit is None else sql.SQL(" limit {}").format(sql.Literal(limit)),
         )
-        async with await self._connect() as connection:
+        async with connection:
             try:
                 await connection.execute("set transaction isolation level repeatable read, read only")
+                await connection.execute(_SESSION)
                 cursor = await connection.execute("select pg_current_snapshot()::text")
                 snapshot = await cursor.fetchone()
                 cursor = await connection.execute("select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::int8")
@@ -135,7 +120,7 @@ class DsnSource:
                 assert snapshot is not None
                 assert lsn is not None
                 at = (lsn[0], PgSnapshot.parse(snapshot[0]))
-                copy = sql.SQL("copy (select row_to_json(t) from ({}) t) to stdout").format(query)
+                copy = sql.SQL("copy (select row_to_json({0}) from ({1}) {0}) to stdout").format(_alias(names), query)
                 rows: list[Row] = []
                 async with connection.cursor().copy(copy) as read:
                     async for (text,) in read.rows():
@@ -146,12 +131,26 @@ class DsnSource:
                             rows = []
                 yield Page(rows, None, *at)
             except psycopg.Error as error:
-                raise RealtimeError(
-                    f"{schema}.{table} could not be read: {_words(error)}",
-                    code="SourceFailed",
-                    retryable=(error.sqlstate or "08").startswith(("08", "57P", "40")),
-                    hint="check what the DSN's role may read",
-                ) from None
+                raise _failed(schema, table, error) from None
+
+
+def _failed(schema: str, table: str, error: psycopg.Error) -> RealtimeError:
+    return RealtimeError(
+        f"{schema}.{table} could not be read: {_words(error)}",
+        code="SourceFailed",
+        retryable=(error.sqlstate or "08").startswith(("08", "40", "53", "55", "57", "58")),
+        hint="check what the DSN's role may read",
+    )
+
+
+def _alias(names: Sequence[str]) -> sql.Identifier:
+    """A name for a row that no column has: of a column of that name, the row would be that column."""
+    from psycopg import sql
+
+    alias = "t"
+    while alias in names:
+        alias += "_"
+    return sql.Identifier(alias)
 
 
 def _words(error: BaseException) -> str:

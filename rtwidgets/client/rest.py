@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 import httpx
 
 from ..protocol.codec import FrameError, dumps, loads
-from ..protocol.errors import RealtimeError, from_rest, from_status, make
+from ..protocol.errors import RealtimeError, code_of, from_rest, from_status, make
 from ..protocol.filters import Filter, parse
 from ..protocol.messages import Column
 from ..protocol.payloads import to_json
 from ..protocol.pg_snapshot import PgSnapshot
 from .addresses import is_loopback
-from .snapshot_source import Page, Row, TableInfo
+from .snapshot_source import Page, Row, TableInfo, table_info, type_name
 
 # PostgREST's OpenAPI document says SQL's long names; change messages say Postgres' short ones.
 _SHORT = {
@@ -35,12 +37,33 @@ _SHORT = {
 }
 
 
+_BARE = re.compile(r"[a-z_][a-z0-9_]*")
+_WORDS = frozenset(("select", "order", "limit", "offset", "and", "or", "not", "columns", "on_conflict", "apikey"))
+"""Parameters of PostgREST: a column of such a name is quoted."""
+
+MOST_BYTES = 256 * 1024 * 1024
+"""Bytes that one answer may have, decompressed."""
+MOST_SECONDS = 120.0
+"""Seconds that one answer may take from its first byte to its last."""
+LEAST_ROWS = 100
+"""Rows that are always asked for at once, however slow the line is."""
+
+
 def _short(name: str) -> str:
+    """A type's name as changes have it; outside the search path, with its schema."""
     if name.endswith("[]"):
-        return "_" + _short(name[:-2])
-    name = name.split("(")[0].strip()
-    # A type outside the search path comes with its schema, which changes do not say.
-    return _SHORT.get(name, name.rpartition(".")[2].strip('"'))
+        return "_" + _short(name[:-2]).rpartition(".")[2].strip('"')
+    plain = name.split("(")[0].strip()
+    schema, dot, bare = plain.rpartition(".")
+    return type_name(schema.strip('"'), bare.strip('"')) if dot else _SHORT.get(plain, plain)
+
+
+class Answer(NamedTuple):
+    """An HTTP answer, read to its end."""
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
 
 
 class RestClient:
@@ -68,6 +91,8 @@ class RestClient:
         self._timeout = timeout
         self._http: httpx.AsyncClient | None = None
         self._direct = False
+        self._most_rows: int | None = None
+        """Rows of a page, where larger ones did not come through."""
         self._openapi: dict[str, Any] = {}
         self._described: dict[str, set[str]] = {}
         """The tables whose description was taken from it, by schema."""
@@ -77,15 +102,15 @@ class RestClient:
 
     async def _request(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, content: bytes | None = None
-    ) -> httpx.Response:
+    ) -> Answer:
         http = await self._connections()
         token = await self._token()
-        response = await self._ask(http, method, path, token, headers, content)
-        if response.status_code == 401 and token and self._fresh is not None:
+        answer = await self._send(http, method, path, token, headers, content)
+        if answer.status == 401 and token and self._fresh is not None:
             other = await self._fresh()
             if other != token:
-                response = await self._ask(http, method, path, other, headers, content)
-        return response
+                answer = await self._send(http, method, path, other, headers, content)
+        return answer
 
     async def _connections(self) -> httpx.AsyncClient:
         direct, before = is_loopback(self._base), self._http
@@ -99,7 +124,7 @@ class RestClient:
             await before.aclose()
         return self._http
 
-    async def _ask(
+    async def _send(
         self,
         http: httpx.AsyncClient,
         method: str,
@@ -107,17 +132,27 @@ class RestClient:
         token: str | None,
         headers: dict[str, str] | None,
         content: bytes | None,
-    ) -> httpx.Response:
+    ) -> Answer:
         sent = {"apikey": self._key, **(headers or {})}
         # A new-style key (sb_...) is no JWT: PostgREST would refuse it as a bearer.
         if token or not self._key.startswith("sb_"):
             sent["Authorization"] = f"Bearer {token or self._key}"
+        encoded = {name.encode(): value.encode() for name, value in sent.items()}
+        what = f"{method} {path.split('?')[0]}"
         try:
-            return await http.request(method, self._base + path, headers=sent, content=content)
+            async with (
+                asyncio.timeout(self._timeout + MOST_SECONDS),
+                http.stream(method, self._base + path, headers=encoded, content=content) as response,
+            ):
+                return Answer(response.status_code, response.headers, await _read(response, what))
         except httpx.TimeoutException:
-            raise make("Timeout", f"{method} {path.split('?')[0]} got no answer within {self._timeout} s") from None
+            raise make("Timeout", f"{what} got no answer within {self._timeout} s") from None
+        except TimeoutError as error:
+            if isinstance(error, RealtimeError):
+                raise
+            raise make("Timeout", f"the answer to {what} did not end within {MOST_SECONDS:.0f} s") from None
         except httpx.HTTPError as error:
-            raise make("ConnectionLost", f"{method} {path.split('?')[0]}: {error or type(error).__name__}") from None
+            raise make("ConnectionLost", f"{what}: {error or type(error).__name__}") from None
 
     async def select(
         self,
@@ -142,32 +177,50 @@ class RestClient:
         named += [f"{_name(name)}.asc" for name in key if name not in ordered]
         if named:
             query.append("order=" + quote(",".join(named), safe=',."()'))
+        keyed = tuple(key) if not columns or set(key) <= set(columns) else ()
         # By offset, a row deleted meanwhile would make the next page skip another: so by key, where there is no order.
-        by_key = tuple(key) if not order and (not columns or set(key) <= set(columns)) else ()
+        by_key = () if order else keyed
         level = -1  # how many of the key's columns, but one, the next page shares with the last row
         done = 0
         last: Row = {}
+        ends: tuple[Any, ...] = ()
         total: int | None = None
         while limit is None or done < limit:
-            want = page_size if limit is None else min(page_size, limit - done)
+            want = min(page_size, self._most_rows or page_size)
+            want = want if limit is None else min(want, limit - done)
             headers = {"Accept-Profile": schema, "Accept": "application/json"}
             if done == 0:
                 headers["Prefer"] = "count=exact"
             if by_key:
                 tests = zip(by_key, ["eq"] * level + ["gt"], strict=False) if last else ()
-                after = [f"&{quote(name, safe='')}={op}.{quote(str(last[name]), safe='')}" for name, op in tests]
+                after = [f"&{_key(name)}={op}.{quote(_text(last[name]), safe='')}" for name, op in tests]
                 place = f"{''.join(after)}&limit={want}"
             else:
                 place = f"&limit={want}&offset={done}"
             path = f"/rest/v1/{quote(table, safe='')}?{'&'.join(query)}{place}"
-            response = await self._request("GET", path, headers=headers)
-            if response.status_code == 416:  # the rows ended exactly at the last page
+            try:
+                answer = await self._request("GET", path, headers=headers)
+            except RealtimeError as error:
+                if error.code in ("Timeout", "AnswerTooLarge"):  # a smaller page may come through
+                    self._most_rows = max(LEAST_ROWS, want // 8)
+                raise
+            if answer.status == 416:  # the rows ended exactly at the last page
                 return
-            if response.status_code not in (200, 206):
-                raise from_rest(response.status_code, response.content, f"{schema}.{table}")
-            page = _page(response)
+            if answer.status not in (200, 206):
+                raise from_rest(answer.status, answer.content, f"{schema}.{table}")
+            page = _page(answer)
+            if self._most_rows is not None:
+                self._most_rows = min(self._most_rows * 2, page_size)
             if done == 0:
                 total = page.total
+            before, ends = ends, _ends(page, keyed)
+            if ends and ends == before:
+                raise RealtimeError(
+                    f"{schema}.{table} cannot be read in pages: the server sends the same rows again and again",
+                    code="BadAnswer",
+                    retryable=True,
+                    hint=f"check that the server applies conditions on {', '.join(keyed)}, and does not cache answers",
+                )
             yield page
             done += len(page.rows)
             # A server may give fewer rows than asked (max-rows), so only an empty page or the known total ends it.
@@ -185,55 +238,39 @@ class RestClient:
 
         Raises `RealtimeError`.
         """
-        response = await self._request(
+        name = f"{schema}.{table}"
+        answer = await self._request(
             "GET", f"/rest/v1/rpc/rtwidgets_describe?schema={quote(schema, safe='')}&table={quote(table, safe='')}"
         )
-        if response.status_code == 200:
-            found = _object(response)
-            columns = [Column(str(column["name"]), str(column["type"])) for column in found.get("columns", [])]
-            said: list[dict[str, Any]] = found.get("columns", [])
-            return TableInfo(
-                columns,
-                tuple(found.get("key") or ()),
-                found.get("published"),
-                {one["type"]: tuple(one["labels"]) for one in said if one.get("labels")},
-                {one["type"]: one["base"] for one in said if one.get("base")},
-                frozenset(one["name"] for one in said if one.get("collated")),
-            )
-        if response.status_code == 404 and "PGRST205" in response.text:
-            # Our server's answer: there is no such table. A project says PGRST202: there is no such function.
-            raise from_rest(404, response.content, f"{schema}.{table}")
+        if answer.status == 200:
+            return table_info(_object(answer))
+        # A project has no such function (PGRST202), nor has a PostgREST without its schema cache (404 without a code).
+        # Anything else is the answer to this question: that there is no such table, or that the server is down.
+        if answer.status != 404 or code_of(answer.content) not in ("PGRST202", "42883", None):
+            raise from_rest(answer.status, answer.content, name)
         if table in self._described.get(schema, ()):
             self._openapi.pop(schema, None)  # asked again: it may have changed
         if schema not in self._openapi:
             self._described[schema] = set()
-            response = await self._request(
+            answer = await self._request(
                 "GET", "/rest/v1/", headers={"Accept-Profile": schema, "Accept": "application/openapi+json"}
             )
-            if response.status_code != 200:
-                raise from_rest(response.status_code, response.content, f"{schema}.{table}")
-            self._openapi[schema] = _object(response).get("definitions", {})
+            if answer.status != 200:
+                raise from_rest(answer.status, answer.content, name)
+            definitions = _object(answer).get("definitions")
+            if not isinstance(definitions, dict):
+                raise _bad_answer("the description of the project's API has no tables")
+            self._openapi[schema] = cast("dict[str, Any]", definitions)
         definition = self._openapi[schema].get(table)
         if not isinstance(definition, dict):
             self._openapi.pop(schema)
             raise RealtimeError(
-                f"no table {schema}.{table} in the project's API",
+                f"no table {name} in the project's API",
                 code="UndefinedTable",
-                hint="check the table's name, and that the role may select from it",
+                hint="check the table's name and schema=, and that the role may select from it",
             )
         self._described[schema].add(table)
-        columns: list[Column] = []
-        key: list[str] = []
-        labels: dict[str, tuple[str, ...]] = {}
-        for name, spec in cast(
-            "dict[str, dict[str, Any]]", cast("dict[str, Any]", definition).get("properties", {})
-        ).items():
-            columns.append(Column(name, _short(str(spec.get("format", "text")))))
-            if isinstance(spec.get("enum"), list):
-                labels[columns[-1].type] = tuple(str(label) for label in spec["enum"])
-            if "<pk/>" in str(spec.get("description", "")):
-                key.append(name)
-        return TableInfo(columns, tuple(key), labels=labels)
+        return _from_open_api(cast("dict[str, Any]", definition))
 
     async def columns_of(self, table: str, schema: str = "public") -> list[Column]:
         """The table's columns, in order."""
@@ -258,12 +295,12 @@ class RestClient:
                 body = dumps({"messages": [{"topic": topic, "event": event, "payload": sent, "private": private}]})
             except FrameError as error:
                 raise make("UnprocessableEntity", str(error)) from None
-        response = await self._request("POST", path, headers={"Content-Type": kind}, content=body)
-        if response.status_code == 404 and kind == "application/octet-stream":
+        answer = await self._request("POST", path, headers={"Content-Type": kind}, content=body)
+        if answer.status == 404 and kind == "application/octet-stream":
             text = "this server takes no bytes over HTTP"
             raise make("UnprocessableEntity", text, hint="send them on a channel that is joined")
-        if response.status_code != 202:
-            raise from_status(response.status_code, response.content)
+        if answer.status != 202:
+            raise from_status(answer.status, answer.content)
 
     def move(self, base: str) -> None:
         """Asks at another URL from the next request on."""
@@ -276,40 +313,92 @@ class RestClient:
             await http.aclose()
 
 
+async def _read(response: httpx.Response, what: str) -> bytes:
+    parts: list[bytes] = []
+    count = 0
+    async with asyncio.timeout(MOST_SECONDS):
+        async for part in response.aiter_bytes():
+            parts.append(part)
+            count += len(part)
+            if count > MOST_BYTES:
+                raise RealtimeError(
+                    f"the answer to {what} has more than {MOST_BYTES // 2**20} MB",
+                    code="AnswerTooLarge",
+                    retryable=True,
+                    hint="nothing to do: smaller pages are tried; columns= leaves large ones out",
+                )
+    return b"".join(parts)
+
+
 def _name(column: str) -> str:
-    return (
-        column if column.replace("_", "a").isalnum() else '"' + column.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    )
+    """A column's name as PostgREST's grammar has it: quoted where a character or the word means something else."""
+    if _BARE.fullmatch(column) and column not in _WORDS:
+        return column
+    return '"' + column.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _key(column: str) -> str:
+    return quote(_name(column), safe="")
 
 
 def _names(columns: Sequence[str]) -> str:
-    return quote(",".join(_name(column) for column in columns), safe=',"')
+    return quote(",".join(_name(column) for column in columns), safe=",")
 
 
 def _conditions(filter: Filter) -> list[str]:
-    return [f"{quote(column, safe='')}={quote(value, safe='')}" for column, value in filter.rest()]
+    return [f"{_key(column)}={quote(value, safe='')}" for column, value in filter.rest()]
 
 
-def _object(response: httpx.Response) -> dict[str, Any]:
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _ends(page: Page, key: tuple[str, ...]) -> tuple[Any, ...]:
+    """The keys of the first and the last row; empty where they are not known."""
+    if not key or not page.rows:
+        return ()
+    return tuple(page.rows[at].get(name) for at in (0, -1) for name in key)
+
+
+def _from_open_api(definition: dict[str, Any]) -> TableInfo:
+    columns: list[Column] = []
+    key: list[str] = []
+    labels: dict[str, tuple[str, ...]] = {}
+    for name, spec in cast("dict[str, dict[str, Any]]", definition.get("properties", {})).items():
+        columns.append(Column(name, _short(str(spec.get("format", "text")))))
+        if isinstance(spec.get("enum"), list):
+            labels[columns[-1].type] = tuple(str(label) for label in spec["enum"])
+        if "<pk/>" in str(spec.get("description", "")):
+            key.append(name)
+    return TableInfo(columns, tuple(key), labels=labels)
+
+
+def _bad_answer(text: str) -> RealtimeError:
+    return RealtimeError(
+        text, code="BadAnswer", retryable=True, hint="check the project's URL; it is tried again by itself"
+    )
+
+
+def _object(answer: Answer) -> dict[str, Any]:
     try:
-        found = loads(response.content)
+        found = loads(answer.content)
     except FrameError:
         found = None
     if not isinstance(found, dict):
-        raise RealtimeError("the answer is not JSON as expected", code="BadAnswer", hint="check the project's URL")
+        raise _bad_answer("the answer is not JSON as expected")
     return cast("dict[str, Any]", found)
 
 
-def _page(response: httpx.Response) -> Page:
+def _page(answer: Answer) -> Page:
     try:
-        rows = loads(response.content)
+        rows = loads(answer.content)
     except FrameError:
         rows = None
-    if not isinstance(rows, list):
-        raise RealtimeError("the answer is not a list of rows", code="BadAnswer", hint="check the project's URL")
-    total = response.headers.get("content-range", "").rpartition("/")[2]
-    lsn = response.headers.get("x-rtwidgets-lsn")
-    snapshot = response.headers.get("x-rtwidgets-snapshot")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in cast("list[Any]", rows)):
+        raise _bad_answer("the answer is not a list of rows")
+    total = answer.headers.get("content-range", "").rpartition("/")[2]
+    lsn = answer.headers.get("x-rtwidgets-lsn")
+    snapshot = answer.headers.get("x-rtwidgets-snapshot")
     return Page(
         cast("list[Row]", rows),
         int(total) if total.isdigit() else None,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol, cast, runtime_checkable
 
 import msgspec
 
@@ -29,11 +30,14 @@ class Page(msgspec.Struct, frozen=True):
 class TableInfo(msgspec.Struct, frozen=True):
     """What a table is, as far as the source knows.
 
-    `key`: the primary key, empty where there is none. `published`: None where it is not known. `labels`: an enum's
-    labels in order, by the type's name. `bases`: a domain's base type, by the domain's name. `collated`: columns that
-    Postgres does not sort by code point. `oid`: the relation, 0 where it is not known. `kind`: Postgres' relkind (`r`
-    table, `p` partitioned table, `v` view, `m` materialized view, `f` foreign table). `via_root`: whether the changes
-    of a partitioned table are published under its own name.
+    Types outside `pg_catalog` have their schema (`public.mood`), where the source knows it.
+
+    `key`: the primary key, empty where there is none. `published`: whether changes come under this name, None where it
+    is not known. `labels`: an enum's labels in order, by the type's name. `bases`: a domain's innermost base type, by
+    the domain's name. `collated`: columns that Postgres does not sort by code point. `oid`: the relation, 0 where it is
+    not known. `kind`: Postgres' relkind (`r` table, `p` partitioned table, `v` view, `m` materialized view, `f` foreign
+    table). `member`: the publication lists the table, or one that it is a partition of. `row_filter`: the publication's
+    condition, as SQL: rows outside of it send no changes.
     """
 
     columns: list[Column]
@@ -44,7 +48,8 @@ class TableInfo(msgspec.Struct, frozen=True):
     collated: frozenset[str] = frozenset()
     oid: int = 0
     kind: str = "r"
-    via_root: bool = False
+    member: bool = False
+    row_filter: str | None = None
 
 
 @runtime_checkable
@@ -80,3 +85,43 @@ class SnapshotSource(Protocol):
         With `key`, no row comes twice or is left out because others change meanwhile.
         """
         ...
+
+
+_PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
+
+
+def type_name(schema: str | None, name: str) -> str:
+    """A type's name, with its schema unless it is one of Postgres' own."""
+    if schema is None or schema == "pg_catalog":
+        return name
+    parts = (part if _PLAIN.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in (schema, name))
+    return ".".join(parts)
+
+
+def table_info(found: Mapping[str, Any]) -> TableInfo:
+    """From the answer of `rtwidgets_describe`."""
+    columns: list[Column] = []
+    labels: dict[str, tuple[str, ...]] = {}
+    bases: dict[str, str] = {}
+    given = cast("list[dict[str, Any]]", found.get("columns") or [])
+    for one in given:
+        array = one.get("element") is not None and not one.get("base")
+        kind = str(one["type"]) if array else type_name(one.get("type_schema"), str(one["type"]))
+        columns.append(Column(str(one["name"]), kind))
+        if one.get("base"):
+            array = one.get("element") is not None
+            bases[kind] = one["base"] if array else type_name(one.get("base_schema"), one["base"])
+        if one.get("labels"):
+            labels[bases.get(kind, kind)] = tuple(one["labels"])
+    return TableInfo(
+        columns,
+        tuple(found.get("key") or ()),
+        found.get("published"),
+        labels,
+        bases,
+        frozenset(one["name"] for one in given if one.get("collated")),
+        int(found.get("oid") or 0),
+        str(found.get("kind") or "r"),
+        bool(found.get("member")),
+        found.get("filter"),
+    )

@@ -9,6 +9,7 @@ from ..client.snapshot_source import Row, TableInfo
 from ..protocol.filter_eval import Verdict, judge
 from ..protocol.filters import Filter
 from ..protocol.messages import Change, Column
+from .column_kinds import bare_name
 from .delta import Key
 from .snapshot import key_in
 
@@ -33,10 +34,12 @@ class ChangeFilter:
         self.declare(info.columns)
 
     def declare(self, columns: Sequence[Column]) -> None:
-        """The columns are these now."""
+        """The columns are these now, as a change names their types: without a schema."""
         if self._names:
             bases = self._info.bases
-            types = {column.name: bases.get(column.type, column.type) for column in columns}
+            known = {column.name: column.type for column in self._info.columns}
+            types = {column.name: _same_type(known.get(column.name), column.type) for column in columns}
+            types = {name: bases.get(pg_type, pg_type) for name, pg_type in types.items()}
             self._verdict = judge(self._filter, types, self._info.labels, self._info.collated)
 
     def judged(self, values: Mapping[str, Any]) -> bool | None:
@@ -84,6 +87,12 @@ class ChangeFilter:
                 gone = dict(zip(key, one if len(key) > 1 else (one,), strict=True))
                 kept.append(Change("DELETE", change.schema, change.table, change.columns, old_record=gone))
         return Filtered(kept, unsure)
+
+
+def _same_type(described: str | None, declared: str) -> str:
+    """The type as it was described, where the declared one is the same without its schema."""
+    same = described is not None and declared in (described, bare_name(described))
+    return described if described is not None and same else declared
 
 
 def _records(changes: Sequence[Change]) -> Iterator[Row]:

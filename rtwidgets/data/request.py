@@ -126,12 +126,13 @@ def _check_kind(request: TableRequest, info: TableInfo) -> None:
             code="NotATable",
             hint="follow the table that its rows come from, with filter= and columns=",
         )
-    if info.kind == "p" and not info.via_root and info.published is not None:
+    if info.kind == "p" and info.published is False:
+        set_root = "`alter publication supabase_realtime set (publish_via_partition_root = true);`"
+        add = f"`alter publication supabase_realtime add table {request.name};`"
         raise RealtimeError(
-            f"{request.name} is partitioned, and its changes are sent under the names of its partitions",
+            f"{request.name} is partitioned, and its changes are not sent under its own name",
             code="TableNotPublished",
-            hint="`alter publication supabase_realtime set (publish_via_partition_root = true);`"
-            + ("" if info.published else f" and `alter publication supabase_realtime add table {request.name};`"),
+            hint=set_root if info.member else f"{add}, and {set_root}",
         )
 
 

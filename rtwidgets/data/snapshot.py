@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from ..client.dsn import DsnSource
 from ..client.rest import RestClient
 from ..client.snapshot_source import Page, Row, SnapshotSource, TableInfo
+from ..protocol.errors import RealtimeError
 from ..protocol.filters import Condition, Filter
 from ..protocol.messages import Change
 from ..protocol.pg_snapshot import PgSnapshot
+from .column_kinds import kind_of
 from .delta import Key
 from .request import ResolvedTable, TableRequest
 
@@ -200,6 +203,12 @@ class FrameSource(EmptySource):
     def __init__(self, rows: Sequence[Row], origin: SnapshotSource) -> None:
         super().__init__(origin)
         self._rows = rows
+        self._info = TableInfo([], ())
+
+    async def describe(self, table: str, schema: str = "public") -> TableInfo:
+        """As `origin` describes it."""
+        self._info = await super().describe(table, schema)
+        return self._info
 
     async def select(
         self,
@@ -213,8 +222,30 @@ class FrameSource(EmptySource):
         key: Sequence[str] = (),
         page_size: int = 10_000,
     ) -> AsyncIterator[Page]:
-        """One page with all the rows: whoever gave them has chosen them."""
-        yield Page([dict(row) for row in self._rows], len(self._rows))
+        """One page with all the rows: whoever gave them has chosen them. Their keys are read as the key's type, so that
+        changes find their rows. Raises `RealtimeError` where that cannot be.
+        """
+        rows = [dict(row) for row in self._rows]
+        types = {column.name: column.type for column in self._info.columns}
+        for name in key:
+            try:
+                kind = kind_of(types[name], labels=self._info.labels, bases=self._info.bases)
+                data, nulls = kind.parse([row[name] for row in rows])
+                values = kind.to_record(data, nulls)
+                if kind.name == "uuid":  # which Postgres writes in one form
+                    values = [None if value is None else str(UUID(value)) for value in values]
+                if None in values:
+                    raise ValueError("a key is missing")
+            except (KeyError, ValueError, TypeError, OverflowError) as error:
+                raise RealtimeError(
+                    f"the rows of source= have no usable key {name!r} of type {types.get(name, 'unknown')} "
+                    f"({type(error).__name__})",
+                    code="BadRows",
+                    hint=f"give the DataFrame a column {name!r} with a value in each row",
+                ) from None
+            for row, value in zip(rows, values, strict=True):
+                row[name] = value
+        yield Page(rows, len(rows))
 
 
 SOURCES: tuple[type[SnapshotSource], ...] = (RestClient, DsnSource, FrameSource, EmptySource)

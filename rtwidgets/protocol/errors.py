@@ -330,21 +330,47 @@ _SQL_HINTS = {
 }
 
 
-def from_rest(status: int, body: bytes | str, table: str = "public.x") -> RealtimeError:
-    """The error of an HTTP answer of PostgREST, whose body has Postgres' or its own code."""
-    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+_PASSING = ("08", "40", "53", "55", "57", "58", "PGRST00")
+"""How the codes begin of what passes by itself: connections, conflicts, resources, locks, a server that restarts."""
+_TIMEOUT_HINT = (
+    "the role's statement_timeout is too short for this read: raise it (`alter role ... set statement_timeout = "
+    "'60s'`), or read less with filter=, columns= or limit=; it is tried again by itself"
+)
+
+
+def _json_object(body: bytes | str) -> dict[str, Any] | None:
     try:
-        parsed: Any = json.loads(text)
-    except ValueError:
-        parsed = None
-    if isinstance(parsed, dict):
-        fields = cast("dict[str, Any]", parsed)
-        known = _SQL_HINTS.get(str(fields.get("code")))
-        message = str(fields.get("message") or text)
-        if known:
-            return RealtimeError(message, code=known[1], hint=known[0].format(table=table))
+        parsed: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else None
+
+
+def code_of(body: bytes | str) -> str | None:
+    """The code in an answer of PostgREST: its own, or Postgres' SQLSTATE; None where the answer has none."""
+    code = (_json_object(body) or {}).get("code")
+    return code if isinstance(code, str) and code else None
+
+
+def from_rest(status: int, body: bytes | str, table: str = "public.x") -> RealtimeError:
+    """The error of an HTTP answer of PostgREST, whose body has Postgres' or its own code. An answer of anybody else (a
+    proxy, a page of HTML) may pass by itself.
+    """
+    fields, code = _json_object(body), code_of(body)
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+    if fields is None and status < 500:
+        hint = _KEY if status in (401, 403) else "check the project's URL; it is tried again by itself"
+        return RealtimeError(f"HTTP {status}: {text.strip()[:200]}", code=f"Http{status}", retryable=True, hint=hint)
+    message = str((fields or {}).get("message") or text)
+    known = _SQL_HINTS.get(code or "")
+    if known:
+        own = (fields or {}).get("hint") if code in ("42501", "PGRST205", "22P02") else None
+        return RealtimeError(message, code=known[1], hint=str(own) if own else known[0].format(table=table))
+    if code is not None and code.startswith(_PASSING):
+        hint = _TIMEOUT_HINT if code == "57014" else _LATER
+        return RealtimeError(message, code=code, retryable=True, hint=hint)
     if status == 404:
-        return RealtimeError(text[:500] or "HTTP 404", code="UndefinedTable", hint=_SQL_HINTS["42P01"][0])
+        return RealtimeError(message[:500], code="UndefinedTable", hint=_SQL_HINTS["42P01"][0])
     if status in (401, 403):
-        return RealtimeError(text[:500] or f"HTTP {status}", code="Unauthorized", hint=_KEY)
+        return RealtimeError(message[:500], code="Unauthorized", hint=_KEY)
     return from_status(status, body)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from rtwidgets.client.rest import RestClient
+from rtwidgets.client.snapshot_source import table_info
 from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.filters import Condition, Filter
 from rtwidgets.protocol.pg_snapshot import PgSnapshot
 
 
@@ -145,8 +151,8 @@ async def test_a_table_is_described_anew_when_asked_again_and_its_enums_are_know
 
     client = client_for(answer)
     info = await client.describe("t")
-    assert [column.type for column in info.columns] == ["int8", "mood"]
-    assert info.labels == {"mood": ("sad", "ok")}
+    assert [column.type for column in info.columns] == ["int8", "public.mood"]
+    assert info.labels == {"public.mood": ("sad", "ok")}
     await client.describe("u")
     assert len(asked) == 1, "one document tells of all tables"
     properties["more"] = {"format": "text"}
@@ -170,3 +176,162 @@ async def test_bytes_are_posted_as_they_are() -> None:
             await client.broadcast("t", "m", bad)
         assert not caught.value.retryable
     assert len(sent) == 1
+
+
+def no_function(request: httpx.Request) -> httpx.Response | None:
+    if request.url.path.endswith("rtwidgets_describe"):
+        return httpx.Response(404, json={"code": "PGRST202", "message": "not found"})
+    return None
+
+
+async def rows_of(client: RestClient, **options: Any) -> list[dict[str, Any]]:
+    return [row async for page in client.select("t", **options) for row in page.rows]
+
+
+@pytest.mark.parametrize("name", ["order", "limit", "and", "a.b", 'a"b', "a b", "A", "ü", "a,b", "a(b)", "a:b", "a\\b"])
+async def test_a_column_of_any_name_is_selected_filtered_ordered_and_paged(name: str) -> None:
+    """What PostgREST's grammar would read otherwise stands in double quotes."""
+    rows = [{name: n} for n in range(5)]
+    quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        given = request.url.params
+        assert given["select"] == quoted
+        assert given["order"] in (f"{quoted}.asc", f"{quoted}.desc")
+        tests = given.get_list(quoted)
+        assert tests[0] == "gte.1"
+        found = [row for row in rows if row[name] >= 1 and all(row[name] > int(test[3:]) for test in tests[1:])]
+        return httpx.Response(200, json=found[: int(given["limit"])])
+
+    wanted = Filter((Condition(name, "gte", "1"),))
+    options: dict[str, Any] = {"columns": [name], "filter": wanted, "key": [name], "page_size": 2}
+    assert await rows_of(client_for(answer), **options) == rows[1:]
+    assert len(await rows_of(client_for(answer), **options | {"limit": 2, "order": [(name, True)]})) == 2
+
+
+async def test_pages_that_repeat_themselves_are_noticed() -> None:
+    asked = 0
+
+    def deaf(request: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        return httpx.Response(200, json=[{"id": 1}, {"id": 2}], headers={"content-range": "0-1/50010"})
+
+    for options in ({"key": ["id"]}, {"key": ["id"], "order": [("id", True)]}):
+        asked = 0
+        with pytest.raises(RealtimeError, match="the same rows again and again"):
+            await rows_of(client_for(deaf), **options, page_size=2)
+        assert asked == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "retryable"),
+    [
+        (httpx.Response(503, json={"code": "PGRST000", "message": "no connection"}), True),
+        (httpx.Response(500, json={"code": "57014", "message": "canceling statement due to statement timeout"}), True),
+        (httpx.Response(500, json={"code": "40001", "message": "could not serialize"}), True),
+        (httpx.Response(502, text="<html>Bad gateway</html>"), True),
+        (httpx.Response(404, text="<html>Not found</html>"), True),
+        (httpx.Response(302, headers={"location": "/login"}), True),
+        (httpx.Response(403, text="blocked"), True),
+        (httpx.Response(200, text="<html>Welcome</html>"), True),
+        (httpx.Response(200, json={"not": "rows"}), True),
+        (httpx.Response(200, json=[1, 2]), True),
+        (httpx.Response(403, json={"code": "42501", "message": "permission denied"}), False),
+        (httpx.Response(404, json={"code": "PGRST205", "message": "no such table"}), False),
+        (httpx.Response(400, json={"code": "42703", "message": "no such column"}), False),
+        (httpx.Response(401, json={"message": "Invalid API key"}), False),
+    ],
+)
+async def test_only_a_definite_answer_is_final(answer: httpx.Response, retryable: bool) -> None:
+    with pytest.raises(RealtimeError) as caught:
+        await rows_of(client_for(lambda request: answer))
+    assert caught.value.retryable is retryable
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(("status", "code"), [(503, "PGRST000"), (500, "57P03"), (404, "PGRST205")])
+async def test_what_answers_the_description_is_no_reason_to_ask_another_question(status: int, code: str) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(status, json={"code": code, "message": "no"})
+
+    with pytest.raises(RealtimeError) as caught:
+        await client_for(answer).describe("t")
+    assert (caught.value.retryable, len(asked)) == (status >= 500, 1)
+
+
+@pytest.mark.parametrize("document", [[], {}, {"definitions": 5}, "x"])
+async def test_a_description_that_makes_no_sense_is_asked_for_again(document: Any) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return no_function(request) or httpx.Response(200, json=document)
+
+    with pytest.raises(RealtimeError) as caught:
+        await client_for(answer).describe("t")
+    assert (caught.value.code, caught.value.retryable) == ("BadAnswer", True)
+
+
+async def test_an_answer_has_a_bound_of_bytes_and_smaller_pages_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtwidgets.client.rest.MOST_BYTES", 20_000)
+    asked: list[int] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(int(request.url.params["limit"]))
+        after = int(request.url.params.get("id", "gt.0")[3:])
+        rows = [{"id": n, "v": "x" * 50} for n in range(after + 1, min(after + asked[-1], 500) + 1)]
+        packed = gzip.compress(json.dumps(rows).encode())
+        return httpx.Response(200, content=packed, headers={"content-encoding": "gzip"})
+
+    client = client_for(answer)
+    with pytest.raises(RealtimeError) as caught:
+        await rows_of(client, key=["id"], page_size=1000)
+    assert (caught.value.code, caught.value.retryable) == ("AnswerTooLarge", True)
+    assert len(await rows_of(client, key=["id"], page_size=200)) == 500
+    assert asked[1] == 125
+
+
+async def test_an_answer_that_drips_or_never_ends_has_a_bound_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtwidgets.client.rest.MOST_SECONDS", 0.1)
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"["
+        while True:
+            await asyncio.sleep(0.01)
+            yield b" "
+
+    client = client_for(lambda request: httpx.Response(200, content=drip()))
+    with pytest.raises(RealtimeError, match="did not end within") as caught:
+        await asyncio.wait_for(rows_of(client), 5)
+    assert (caught.value.code, caught.value.retryable) == ("Timeout", True)
+
+
+async def test_a_schema_of_any_name_can_be_said_in_a_header() -> None:
+    seen: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.extend(value for name, value in request.headers.raw if name.lower() == b"accept-profile")
+        return httpx.Response(200, json=[])
+
+    await rows_of(client_for(answer), schema="ünï")
+    assert seen == ["ünï".encode()]
+
+
+def test_types_of_other_schemas_are_told_from_postgres_own() -> None:
+    columns = [
+        {"name": "id", "type": "int4", "type_schema": "pg_catalog"},
+        {"name": "d", "type": "Date", "type_schema": "public", "labels": ["mon"]},
+        {"name": "a", "type": "_int4", "type_schema": "pg_catalog", "element": "int4"},
+        {"name": "m", "type": "_mood", "type_schema": "public", "labels": ["x"]},
+        {"name": "p", "type": "pos", "type_schema": "public", "base": "int4", "base_schema": "pg_catalog"},
+        {"name": "q", "type": "dom", "type_schema": "s", "base": "Date", "base_schema": "public", "labels": ["mon"]},
+        {"name": "l", "type": "list", "type_schema": "s", "base": "_int4", "element": "int4"},
+    ]  # fmt: skip
+    info = table_info({"columns": columns, "key": ["id"], "published": True, "kind": "p", "member": True, "oid": 5})
+    assert [c.type for c in info.columns] == [
+        "int4", 'public."Date"', "_int4", "public._mood", "public.pos", "s.dom", "s.list",
+    ]  # fmt: skip
+    assert info.labels == {'public."Date"': ("mon",), "public._mood": ("x",)}
+    assert info.bases == {"public.pos": "int4", "s.dom": 'public."Date"', "s.list": "_int4"}
+    assert (info.oid, info.kind, info.member) == (5, "p", True)

@@ -644,3 +644,66 @@ def test_keys_of_every_kind_can_be_named() -> None:
         texts, TableReader(Rest(), TableRequest("t"), two)._naming([(x, 1) for x in texts]), strict=True
     ):
         assert [condition.value for condition in parse(str(test)).conditions] == [text, "1"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "sent"),
+    [
+        ("int8", ["1", 2.0], [1, 2]),
+        ("text", ["a", "b"], ["a", "b"]),
+        ("uuid", ["6F1ED002-AB5B-4C9C-B7E0-1B2C3D4E5F60"], ["6f1ed002-ab5b-4c9c-b7e0-1b2c3d4e5f60"]),
+        ("bytea", ["\\x00ff"], ["00ff"]),
+        ("timestamptz", ["2026-01-01T02:00:00+02:00"], ["2026-01-01T00:00:00+00:00"]),
+    ],
+)
+async def test_rows_of_a_frame_have_the_keys_that_changes_have(kind: str, given: list[Any], sent: list[Any]) -> None:
+    rest = Rest()
+    rest.info = TableInfo([Column("k", kind), Column("v", "int4")], ("k",), True)
+    channel = Channel()
+    source = FrameSource([{"k": key, "v": 0} for key in given], rest)
+    follower = TableFollower(channel, source, "t")
+    await follower.start()
+    channel.sink.on_ready()
+    await follower.wait_live(1)
+    changes = [Change("UPDATE", "public", "t", rest.info.columns, {"k": k, "v": 5}, {"k": k}) for k in sent]
+    channel.sink.on_changes(changes)
+    assert follower.store.df()["v"].tolist() == [5] * len(given)
+    await follower.stop()
+
+
+async def test_a_frame_without_a_usable_key_says_so() -> None:
+    for rows in ([{"id": "one", "v": 1}], [{"v": 1}], [{"id": None, "v": 1}]):
+        channel = Channel()
+        follower = TableFollower(channel, FrameSource(rows, Rest()), "t")
+        await follower.start()
+        channel.sink.on_ready()
+        await settled(lambda follower=follower: follower.error)
+        assert (follower.status, follower.error and follower.error.code) == ("error", "BadRows")
+        await follower.stop()
+
+
+@pytest.mark.parametrize(
+    ("info", "request_", "code", "hint"),
+    [
+        (TableInfo(COLUMNS, (), True), {}, "NoPrimaryKey", "add primary key"),
+        (TableInfo(COLUMNS, (), True), {"key": ("id",)}, "NoPrimaryKey", "add primary key"),
+        (TableInfo(COLUMNS, (), True), {"events": True}, "NoPrimaryKey", "add primary key"),
+        (TableInfo(COLUMNS, (), False, kind="v"), {"key": ("id",)}, "NotATable", "follow the table"),
+        (TableInfo(COLUMNS, (), False, kind="m"), {"append_only": True}, "NotATable", "follow the table"),
+        (
+            TableInfo(COLUMNS, ("id",), False, kind="p", member=True),
+            {},
+            "TableNotPublished",
+            "via_partition_root = true",
+        ),
+        (TableInfo(COLUMNS, ("id",), False, kind="p"), {}, "TableNotPublished", "add table"),
+        (TableInfo(COLUMNS, ("id",), False), {}, "TableNotPublished", "add table public.t"),
+    ],
+)
+def test_hints_fit_the_case(info: TableInfo, request_: dict[str, Any], code: str, hint: str) -> None:
+    with pytest.raises(RealtimeError) as caught:
+        resolve(TableRequest("t", **request_), info)
+    assert caught.value.code == code
+    assert hint in caught.value.hint
+    assert ("add table" in caught.value.hint) is (info.published is False and not info.member and info.kind in "rp")
+    assert resolve(TableRequest("t"), TableInfo(COLUMNS, ("id",), True, kind="p", member=True)).key == ("id",)

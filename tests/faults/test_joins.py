@@ -106,8 +106,8 @@ class Auditor:
                 self._look(change, store)
             return apply(changes)
 
-        store.load = lambda rows, columns=None: loaded(load, rows)  # type: ignore[method-assign,assignment]
-        store.resync = lambda rows, columns=None: loaded(resync, rows)  # type: ignore[method-assign,assignment,misc]
+        store.load = lambda rows, **described: loaded(load, rows)  # type: ignore[method-assign,assignment]
+        store.resync = lambda rows, **described: loaded(resync, rows)  # type: ignore[method-assign,assignment,misc]
         store.apply = applied  # type: ignore[method-assign,assignment]
 
     def _look(self, change: Change, store: Any) -> None:
