@@ -302,6 +302,7 @@ def test_an_async_supabase_client_whose_loop_has_ended(server: FakeServer) -> No
     assert server.joins("t")[0].payload["access_token"] == Session.access_token
 
 
+@pytest.mark.slow
 def test_pain_22_running_the_cell_that_connects_again_does_not_pile_up_sockets(server: FakeServer) -> None:
     def cell() -> notebook.Channel:
         connect(server.url, "key")

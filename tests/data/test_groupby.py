@@ -126,6 +126,7 @@ def plain(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
     return list(zip(*columns, strict=True))
 
 
+@pytest.mark.slow
 def test_sums_do_not_drift() -> None:
     """A running sum would be off after the first of these: 1e17 + 0.1 - 1e17 is 0."""
     rng = random.Random(3)

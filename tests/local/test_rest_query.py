@@ -246,6 +246,7 @@ PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(st.lists(st.tuples(KEYS | NAMES, st.lists(PIECES, max_size=30).map("".join) | st.text()), max_size=4), st.text())
 def test_nothing_but_the_documented_error_is_raised(parameters: list[tuple[str, str]], span: str) -> None:

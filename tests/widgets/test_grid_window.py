@@ -154,6 +154,7 @@ def test_long_texts_travel_as_their_beginnings() -> None:
     assert window.send() == {"patch": [["t", [[3, "y" * LONGEST_CUT, 2_000]]], ["j", [[3, 1]]]]}
 
 
+@pytest.mark.slow
 def test_a_large_window_has_a_limit_in_characters_whatever_it_shows() -> None:
     columns = [Column("id", "int4"), *(Column(f"c{n}", "text") for n in range(500))]
     store = Store(columns, ["id"])
