@@ -1,7 +1,7 @@
 """Count, sum, mean, least and greatest of one column's groups, kept up to date value by value.
 
-Two things cannot be kept up so. Adding a float to a sum and taking it away again leaves a rest, and where the least or
-the greatest value goes, the next one is not known. Those groups are worked out anew from the values of their rows.
+Two things cannot be kept up so: adding a float to a sum and subtracting it again leaves a remainder, and when the least
+or the greatest value goes, the next one is unknown. Those groups are recomputed from the values of their rows.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def incremental(kind: ColumnKind, function: object) -> bool:
 class ColumnAggregates:
     """The aggregates of one column. Rows are known by slot, groups by number; a row in group -1 is in none.
 
-    Beside its groups it keeps each row's value (8 bytes, and one for whether it is null), which is what must be taken
-    away when the row changes.
+    Keeps each row's value too (8 bytes, and one for whether it is null), to subtract it when the row changes.
     """
 
     def __init__(self, kind: ColumnKind, functions: Iterable[str]) -> None:
@@ -130,7 +129,7 @@ class ColumnAggregates:
             unsure.clear()
 
     def result(self, function: str, groups: Array) -> Any:
-        """The function of each of these groups, as pandas holds it; call `settle` first."""
+        """The function of each of these groups, as a pandas or numpy array; call `settle` first."""
         count = self._count[groups]
         if function == "count":
             return count

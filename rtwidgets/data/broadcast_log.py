@@ -1,4 +1,4 @@
-"""A log of broadcasts, bounded."""
+"""A bounded log of broadcasts, and the frame of their fields."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BroadcastLog:
         self._frame: pd.DataFrame | None = None
         self._lock = threading.Lock()
         self.total = 0
-        """How many ever came, also those no longer kept."""
+        """How many were ever received, including those no longer kept."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -55,11 +55,11 @@ class BroadcastLog:
             return self._entries[-1][2] if self._entries else None
 
     def entries(self, start: int = 0, stop: int | None = None) -> list[tuple[datetime, str, Any]]:
-        """(received_at, event, payload) from the `start`-th ever received to before the `stop`-th, as far as they are
+        """(received_at, event, payload) of those received from number `start` to before `stop`, as far as they are
         kept."""
         with self._lock:
-            held = self.total - len(self._entries)
-            return part(self._entries, start - held, len(self._entries) if stop is None else stop - held)
+            first = self.total - len(self._entries)
+            return part(self._entries, start - first, len(self._entries) if stop is None else stop - first)
 
     def df(self) -> pd.DataFrame:
         """received_at (UTC), event, then a column for each field of the payloads; what is not a dict stands in
@@ -72,7 +72,7 @@ class BroadcastLog:
 
 
 def part(entries: deque[T], start: int, stop: int) -> list[T]:
-    """`list(entries)[start:stop]`, going from the nearer end: it costs what lies between there and the part."""
+    """`list(entries)[start:stop]`, read from the nearer end."""
     start, stop = max(start, 0), min(stop, len(entries))
     if start >= stop:
         return []

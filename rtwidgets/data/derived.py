@@ -1,4 +1,4 @@
-"""What is worked out from a table and follows it: a view is given the table's deltas and answers with its own."""
+"""What is computed from a table and follows it: a view is given the table's deltas and returns its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .store import Store
 
 
 class DerivedView(ABC):
-    """Rows worked out from those of `source`. The result is a `Store` too, so a view can be the source of another one.
+    """Rows computed from those of `source`. The result is a `Store` too, so a view can be the source of another one.
 
     Call `apply` with each delta of the source, always on the same thread.
     """
@@ -29,9 +29,9 @@ class DerivedView(ABC):
     def apply(self, *deltas: Delta) -> Delta:
         """Brings the result up to the source and returns what changed in it.
 
-        The cost follows what the deltas touch, not what the source holds; several that were collected cost what they
-        touch together. What the source holds now counts: a later delta may be in the result already, and changes
-        nothing when its turn comes.
+        The cost depends on what the deltas touch, not on the size of the source; several that were collected cost what
+        they touch together. The result follows the source as it is now: a later delta may be in it already, and changes
+        nothing when it is applied.
         """
 
     @property

@@ -87,7 +87,7 @@ class FollowedTable:
                 self._filter.declare(changes[-1].columns)
             unsure += [*delta.reread, *delta.unknown]
             moved = self.resolved.foreign_order and self._moved(delta)
-            refill = refill or store.short or moved or delta.unreadable > 0
+            refill = refill or store.refill_due or moved or delta.unreadable > 0
         if not key:
             return Outcome(delta, (), refill or bool(unsure))
         return Outcome(delta, tuple(unsure), refill)
@@ -132,7 +132,7 @@ class FollowedTable:
                 delta = put(snapshot.rows)
             else:  # off the loop, so that heartbeats and other tables go on
                 delta = await asyncio.to_thread(put, snapshot.rows)
-            self.store.more(snapshot.more)
+            self.store.set_truncated(snapshot.more)
             return delta
 
     def merge(self, rows: Sequence[Row], gone: Sequence[Key]) -> list[Delta]:

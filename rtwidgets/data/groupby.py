@@ -1,7 +1,7 @@
-"""Groups that follow a table: each batch costs what it touches, not what the table holds.
+"""Groups that follow a table: a batch costs what it touches, not the size of the table.
 
 Counts, sums, means and extremes are kept up (`aggregates`). For every other function the groups that a batch touched
-are worked out anew from their rows, and no others. Either way the result equals pandas' own.
+are recomputed from their rows, and no others. Either way the result equals pandas' own.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class GroupBy(DerivedView):
         check_groups(self.by, spec)
         self._spec: Spec = dict(spec)
         self._anew: Spec = {}
-        """What is worked out anew."""
+        """What is recomputed."""
         self._aggregates: dict[str, ColumnAggregates] = {}
         self._numbers: dict[Any, int] = {}
         """A number for each group that there ever was."""
@@ -77,11 +77,11 @@ class GroupBy(DerivedView):
         """By slot of the source: its row's group, -1 where a part of that is null."""
         self._size: Array = np.zeros(0, dtype=np.int64)
         self._touched: set[int] = set()
-        """Groups whose results are not worked out yet."""
+        """Groups whose results are not computed yet."""
         self._order: Array | None = None
         """The groups that have rows, sorted; None where groups came or went since."""
         self._found: pd.DataFrame | None = None
-        """By group: what is worked out anew."""
+        """By group: what is recomputed."""
         self._dtypes: dict[str, Any] = {}
         self._frame: pd.DataFrame | None = None
         with source.lock:
@@ -164,7 +164,7 @@ class GroupBy(DerivedView):
             self._update(slots)
 
     def _update(self, slots: Array) -> None:
-        """Brings these rows up to what the source holds."""
+        """Brings these rows up to the source."""
         numbers = self._numbered(self.source.frame_at(slots, self.by))
         needed = max(int(slots.max()) + 1, len(self._group_of))
         if needed > len(self._group_of):
@@ -286,7 +286,7 @@ class GroupBy(DerivedView):
 
 
 def _dtypes(kinds: Mapping[str, ColumnKind], spec: Spec) -> dict[str, Any]:
-    """The dtypes of the results. pandas' own flip with the data (a sum of Int32 is Int32 where that holds it)."""
+    """The dtypes of the results. pandas' own flip with the data (a sum of Int32 stays Int32 while it fits)."""
     index = pd.RangeIndex(1)
     samples = {
         column: series_of(kinds[column].to_pandas(*kinds[column].parse([_SAMPLES.get(kinds[column].name)])), index)

@@ -1,4 +1,4 @@
-"""Which row has which slot: from key to slot and back, many at a time."""
+"""The slots of a table's rows: from key to slot and back, many at a time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SPARSE = 4  # places of the array a key: past this it is not worth its memory
 
 
 class Index:
-    """Gives each key a slot, for as long as the key is here; the next key gets a slot that has become free.
+    """Gives each key a slot for as long as the table has the key; a free slot is given to the next key.
 
-    While the keys are integers that lie close together, as serial ids do, two arrays hold all of it: 15 bytes a row
-    where a dict and its numbers take 200, and many keys are looked up at once, where a dict costs several cache misses
-    a key, one after the other. Any other key, and it is a dict and a list from then on.
+    While all keys are integers close together, as serial ids are, they are in two arrays: 15 bytes a row where a dict
+    needs 200, and many keys are looked up at once, where a dict costs several cache misses for each. With the first
+    other key they move into a dict and a list.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Index:
         return slot if slot >= 0 else None
 
     def find(self, keys: Sequence[Key]) -> Array:
-        """Slots of the keys, -1 where there is none."""
+        """The slots of these keys, -1 for unknown ones."""
         dense = self._dense
         if dense is None:
             return np.fromiter(map(self._slots.get, keys, repeat(-1)), np.int64, len(keys))
@@ -82,24 +82,24 @@ class Index:
         return np.where(inside, dense[np.where(inside, at, 0)], -1)
 
     def key(self, slot: int) -> Key:
-        """Of a slot that is taken."""
+        """The key of a slot in use."""
         return self._keys[slot] if self._dense is None else self._by_slot.item(slot)
 
     def keys(self, slots: Array) -> list[Key]:
-        """Of slots that are taken."""
+        """The keys of slots in use."""
         if self._dense is not None:
             return self._by_slot[slots].tolist()
         keys = self._keys
         return [keys[slot] for slot in slots.tolist()]
 
     def add(self, keys: Sequence[Key]) -> Array:
-        """Gives slots to new keys, none of which is here yet."""
+        """Gives slots to new keys, none of which is known yet."""
         count, free = len(keys), self._free
-        taken = [free.pop() for _ in range(min(len(free), count))]
-        fresh = count - len(taken)
+        reused = [free.pop() for _ in range(min(len(free), count))]
+        fresh = count - len(reused)
         slots = np.arange(self._end, self._end + fresh)
-        if taken:
-            slots = np.concatenate([np.array(taken, dtype=np.int64), slots])
+        if reused:
+            slots = np.concatenate([np.array(reused, dtype=np.int64), slots])
         self._end += fresh
         self._count += count
         self._put(keys, slots)
@@ -107,15 +107,15 @@ class Index:
 
     def pop(self, key: Key) -> int:
         slot = self[key]
-        self._take_out(key, slot)
+        self._remove(key, slot)
         self._free.append(slot)
         self._count -= 1
         return slot
 
     def rename(self, old: Key, new: Key) -> int:
-        """The slot of a key that is another from now on."""
+        """Gives a key's slot to another key; returns it."""
         slot = self[old]
-        self._take_out(old, slot)
+        self._remove(old, slot)
         self._put([new], np.array([slot]))
         return slot
 
@@ -145,7 +145,7 @@ class Index:
             known[slot] = key
         self._slots.update(zip(keys, listed, strict=True))
 
-    def _take_out(self, key: Key, slot: int) -> None:
+    def _remove(self, key: Key, slot: int) -> None:
         if self._dense is None:
             del self._slots[key]
             self._keys[slot] = None
@@ -177,7 +177,7 @@ class Index:
         span = last - first + 1
         if span > _SPARSE * (self._count + len(keys)) + _SPARE or first < -(2**62) or last >= 2**62:
             return None
-        # Serial keys grow upwards: room for more, so that growing costs a constant share of each insert.
+        # Serial keys grow upwards: spare room makes growing a constant cost per insert.
         wide = np.full(span + span // 4 + _SPARE // 4, -1, dtype=np.int32 if span < 2**30 else np.int64)
         if old is not None:
             at = self._base - first
@@ -187,7 +187,7 @@ class Index:
 
 
 def _numbers(keys: Sequence[Key]) -> Array | None:
-    """As an array, if they are all integers of Python's own that fit."""
+    """The keys as an array, if all are Python integers that fit."""
     if set(map(type, keys)) != {int}:
         return None
     try:
@@ -197,7 +197,7 @@ def _numbers(keys: Sequence[Key]) -> Array | None:
 
 
 def _place(key: Any, base: int, size: int) -> int | None:
-    """Where in the array a key stands that may be anything. What equals an integer is as good as one, as in a dict."""
+    """Where in the array a key stands. What equals an integer counts as one, as in a dict."""
     if type(key) is not int:
         try:
             if key != int(key):
@@ -210,10 +210,10 @@ def _place(key: Any, base: int, size: int) -> int | None:
 
 
 def _packed(keys: Sequence[Key]) -> Sequence[Key]:
-    """The same keys; where they are many integers, copies that lie together.
+    """The same keys; of many integers, copies next to each other.
 
-    Those of a snapshot lie scattered between all its other values, and would hold on to the memory of all of them:
-    400 bytes a row, measured on a million.
+    Those of a snapshot are scattered among its other values and would keep all of that memory from being freed: 400
+    bytes a row, measured on a million.
     """
     numbers = _numbers(keys) if len(keys) >= 10_000 else None
     return keys if numbers is None else numbers.tolist()

@@ -1,4 +1,4 @@
-"""Who is here: the presence state of a channel as a table."""
+"""The presence state of a channel as a table: who is online."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import pandas as pd
+
+from ..protocol.presence import PresenceChange
 
 Meta = Mapping[str, Any]
 State = Mapping[str, "tuple[Meta, ...] | list[Meta]"]
@@ -30,9 +32,9 @@ class PresenceTable:
         self._listeners: dict[Event, list[Listener]] = {"join": [], "leave": [], "update": []}
         self.revision = 0
 
-    def apply(self, change: Any) -> None:
-        """Takes a `PresenceChange` and calls the listeners, leaves first: so a name may go and come within one
-        change.
+    def apply(self, change: PresenceChange) -> None:
+        """Replaces the state by that after the change and calls the listeners, leaves first: a name may leave and join
+        within one change.
         """
         with self._lock:
             self._state = change.state
@@ -55,7 +57,7 @@ class PresenceTable:
 
     @property
     def connections(self) -> int:
-        """Connections: one person may be here twice."""
+        """Connections (metas): one person may have several."""
         return sum(len(metas) for metas in self._state.values())
 
     @property
@@ -78,15 +80,15 @@ class PresenceTable:
             return self._frame.copy()
 
     def on_join(self, fn: Listener) -> Callable[[], None]:
-        """Calls `fn(key, states)` when connections came."""
+        """Calls `fn(key, states)` when connections join. Returns a function that unregisters."""
         return self._on("join", fn)
 
     def on_leave(self, fn: Listener) -> Callable[[], None]:
-        """Calls `fn(key, states)` when connections went."""
+        """Calls `fn(key, states)` when connections leave. Returns a function that unregisters."""
         return self._on("leave", fn)
 
     def on_update(self, fn: Listener) -> Callable[[], None]:
-        """Calls `fn(key, states)` when a connection changed its state."""
+        """Calls `fn(key, states)` when a connection changes its state. Returns a function that unregisters."""
         return self._on("update", fn)
 
     def _on(self, event: Event, fn: Listener) -> Callable[[], None]:

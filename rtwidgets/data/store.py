@@ -129,13 +129,13 @@ class Store:
 
     # -- the limit ----------------------------------------------------------------------------------------------------
 
-    def more(self, more: bool) -> None:
+    def set_truncated(self, truncated: bool) -> None:
         """Whether the source has further rows, which all sort after those that were loaded."""
         with self.lock:
-            self._horizon = self._last_rank() if more and self.order and len(self) else None
+            self._horizon = self._last_rank() if truncated and self.order and len(self) else None
 
     @property
-    def short(self) -> bool:
+    def refill_due(self) -> bool:
         """Whether rows that the limit left out belong into the table now, since others went or moved back."""
         with self.lock:
             if self._horizon is None or self.limit is None:
@@ -337,7 +337,7 @@ class Store:
             self._describe(batch, columns, bases, labels)
             rows = list(rows)
             if not self.key and 0 not in index:
-                batch.clear()  # the limit has removed the first rows: which those are now, no number says
+                batch.clear()  # the limit has removed the first rows: their numbers no longer say which those are
             batch.serial = 0
             gone = set(index).difference(batch.keys_of(rows))
             for key in [key for key in index if key in gone] if gone else ():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from psycopg.sql import quote
 
 from rtwidgets.data.column_kinds import kind_of
@@ -179,18 +182,23 @@ def database(server: Local) -> Iterator[psycopg.Connection[Any]]:
 
 def table(database: psycopg.Connection[Any], pg_type: str) -> tuple[Store, str]:
     """A store with all values of the type, in some order, as PostgREST gives them; and a query of the same rows."""
-    try:
-        [named] = database.execute(f"select pg_typeof(null::{pg_type})::text".encode()).fetchone() or [""]
-    except psycopg.errors.UndefinedObject:
-        pytest.skip(f"this Postgres has no {pg_type}")
     if pg_type == "interval" and database.info.server_version < 170_000:
         pytest.skip("this Postgres has no infinite intervals")
     values: list[str | None] = [*VALUES[pg_type], None]
     random.Random(pg_type).shuffle(values)
+    try:
+        return rows_of(database, pg_type, values)
+    except psycopg.errors.UndefinedObject:
+        pytest.skip(f"this Postgres has no {pg_type}")
+
+
+def rows_of(database: psycopg.Connection[Any], pg_type: str, values: Sequence[str | None]) -> tuple[Store, str]:
+    [named] = database.execute(f"select pg_typeof(null::{pg_type})::text".encode()).fetchone() or [""]
     rows = ", ".join(f"({i}, {'null' if v is None else quote(v)})" for i, v in enumerate(values))
     query = f"(select id, v::{pg_type} as v from (values {rows}) as t(id, v)) as t"
     found = database.execute(f"select row_to_json(t)::text from {query}".encode()).fetchall()
-    store = Store([Column("id", "int4"), Column("v", named)], ["id"], numeric="decimal", labels=LABELS, bases=BASES)
+    columns = [Column("id", "int4"), Column("v", named)]
+    store = Store(columns, ["id"], numeric="decimal", labels=LABELS, bases=BASES)
     store.load([json.loads(row[0], parse_float=Decimal) for row in found])
     return store, query
 
@@ -260,3 +268,50 @@ def test_an_operand_that_is_no_value_of_the_type_is_refused(pg_type: str, wrong:
     with pytest.raises(ValueError, match=r".") as refused:
         kind.compares(">", wrong)
     assert "unpack" not in str(refused.value)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-20, 20)
+    | st.floats(-2, 2, allow_nan=False)
+    | st.text("aBz1 é", max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("aBc", max_size=2), inner, max_size=3),
+    max_leaves=5,
+)
+INTERVAL = st.tuples(
+    st.integers(-3, 3), st.integers(-14, 14), st.integers(-70, 70), st.integers(-100_000, 100_000_000)
+).map(lambda parts: "{} years {} mons {} days {} milliseconds".format(*parts))
+RANDOM: dict[str, st.SearchStrategy[str]] = {
+    "jsonb": JSON.filter(lambda value: value is not None).map(json.dumps),
+    "interval": INTERVAL,
+    "int4[]": st.lists(st.none() | st.integers(-3, 3), max_size=4).map(
+        lambda items: "{" + ",".join("NULL" if item is None else str(item) for item in items) + "}"
+    ),
+    "inet": st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)).map(
+        lambda pair: f"{ipaddress.IPv4Address(pair[0])}/{pair[1]}"
+    ),
+    "int4range": st.tuples(st.integers(-5, 5), st.integers(0, 5), st.sampled_from(["[]", "[)", "(]", "()"])).map(
+        lambda parts: f"{parts[2][0]}{parts[0]},{parts[0] + parts[1]}{parts[2][1]}"
+    ),
+    "timetz": st.tuples(st.integers(0, 23), st.integers(0, 59), st.integers(-12, 14)).map(
+        lambda parts: f"{parts[0]:02}:{parts[1]:02}:00{parts[2]:+03}"
+    ),
+    "numeric": st.decimals(allow_nan=True, allow_infinity=False, places=3, min_value=-99, max_value=99).map(
+        lambda value: "NaN" if value.is_nan() else str(value)
+    ),
+    "float8": st.floats(allow_nan=True).map(str),
+}
+
+
+@pytest.mark.pg
+@pytest.mark.parametrize("pg_type", RANDOM)
+def test_any_values_stand_in_the_order_of_postgres(database: psycopg.Connection[Any], pg_type: str) -> None:
+    @settings(max_examples=25, deadline=None)
+    @given(st.lists(RANDOM[pg_type], min_size=2, max_size=30), st.booleans())
+    def check(values: list[str], down: bool) -> None:
+        store, query = rows_of(database, pg_type, values)
+        want = ids(database, f"select id from {query} order by v{' desc' if down else ''}, id")
+        assert store.window(0, 99, sort=[("v", down), ("id", False)])["keys"] == want
+
+    check()
