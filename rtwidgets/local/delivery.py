@@ -71,7 +71,7 @@ class Delivery:
         self._groups = groups
         self._limits = limits
         self._inquiries = Inquiries(pool)
-        self._lanes = Lanes(pool, groups, self._resume, spawn)
+        self._lanes = Lanes(pool, groups, self.gate, self._resume, spawn)
         self._routes: dict[int, tuple[int, Route]] = {}
         """By oid, each with the version of the groups that it was made for."""
 
@@ -138,10 +138,9 @@ class Delivery:
         A client that reads nothing for a second is not waited for again until it goes on: it cannot hold up others.
         """
         await asyncio.sleep(0)
-        high = self._limits.max_buffer // 4
         for group in self._groups:
             for member in list(group.members):
-                await member.connection.drain(high)
+                await member.connection.drain()
 
     # --- one part
 
@@ -262,7 +261,7 @@ class Delivery:
         self._lanes.enqueue(group, Notice(lambda: group.system("ok", "Caught up", caught_up=True, **more)))
 
     async def _prepare_missed(self, pieces: Pieces, group: Group, member: Member) -> Parcel:
-        await member.connection.drain(self._limits.max_buffer // 4)
+        await member.connection.drain()
         routes: dict[int, Route] = {}
         for transaction, changes in pieces:
             for change in changes:

@@ -20,6 +20,8 @@ log = child(__name__)
 
 _PER_MEMBER = 50e-6
 """Seconds between two diffs of a topic, for each of its members: a diff costs every one of them a frame."""
+_NOTED = 64 * 1024
+"""Bytes that wait for a client from which on it counts as slow."""
 _WORTH_WAITING = 0.002
 """Seconds below which a diff is not delayed."""
 
@@ -29,16 +31,52 @@ def new_ref() -> str:
     return base64.urlsafe_b64encode(os.urandom(12)).decode()
 
 
+class SendBuffers:
+    """What waits to be read by clients that are slow, and a bound on all of it.
+
+    Args:
+        most: bytes, of all of them together.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: dict[ClientConnection, int] = {}
+        self._total = 0
+
+    def note(self, connection: ClientConnection, waiting: int) -> None:
+        """So many bytes wait for that client; where all are too many, those with the most are dropped."""
+        self._total += waiting - self._waiting.get(connection, 0)
+        self._waiting[connection] = waiting
+        if self._total <= self._most:
+            return
+        self._waiting = {one: size for one in self._waiting if (size := one.waiting) > _NOTED}
+        self._total = sum(self._waiting.values())
+        while self._total > self._most:
+            largest = max(self._waiting, key=lambda one: self._waiting[one])
+            self._total -= self._waiting.pop(largest)
+            largest.drop("clients too slow", at_once=True)
+
+    def share(self, high: int) -> int:
+        """Bytes that may wait for one client before the sender waits for it, at most `high`."""
+        return min(high, self._most // (2 * max(len(self._waiting), 1)))
+
+
 class ClientConnection:
     """One client's connection. Frames go straight to the transport, which keeps their order."""
 
-    def __init__(self, transport: asyncio.Transport, vsn: Vsn, max_buffer: int) -> None:
+    def __init__(self, transport: asyncio.Transport, vsn: Vsn, max_buffer: int, buffers: SendBuffers) -> None:
         self.vsn: Vsn = vsn
         self.last_heard = time.monotonic()
         self.dropped = ""
         self._transport = transport
         self._max_buffer = max_buffer
+        self._buffers = buffers
         self._stalled = False
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the client has not read."""
+        return 0 if self.dropped or self._transport.is_closing() else self._transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
         """Sends framed bytes."""
@@ -46,16 +84,20 @@ class ClientConnection:
         if self.dropped or transport.is_closing():
             return
         transport.write(data)
-        if transport.get_write_buffer_size() > self._max_buffer:
+        waiting = transport.get_write_buffer_size()
+        if waiting > self._max_buffer:
             self.drop("client too slow")
+        elif waiting > _NOTED:
+            self._buffers.note(self, waiting)
 
     def send(self, message: Message) -> None:
         """Sends a text message."""
         payload = codec.dumps(message.payload)
         self.write(wire_frames.text(self.vsn, message.topic, message.event, payload, message.ref, message.join_ref))
 
-    async def drain(self, high: int) -> None:
-        """Waits until at most `high` bytes wait for this client, or until it has read nothing for a second."""
+    async def drain(self) -> None:
+        """Waits until few enough bytes wait for this client, or until it has read nothing for a second."""
+        high = self._buffers.share(self._max_buffer // 4)
         waiting = self._transport.get_write_buffer_size()
         if waiting <= high:
             self._stalled = False
@@ -70,12 +112,16 @@ class ClientConnection:
                 self._stalled = True
             waiting = left
 
-    def drop(self, reason: str) -> None:
-        """Ends the connection for cause; what waits is sent as far as the client reads it within a few seconds."""
+    def drop(self, reason: str, *, at_once: bool = False) -> None:
+        """Ends the connection for cause; what waits is sent as far as the client reads it within a few seconds, or not
+        at all."""
         if self.dropped:
             return
         self.dropped = reason
         log.warning("dropping a client: %s", reason)
+        if at_once:
+            self._transport.abort()
+            return
         self._transport.write(wire_frames.framed((1013).to_bytes(2, "big") + reason.encode(), 8))
         self._transport.close()
         asyncio.get_running_loop().call_later(5, self._transport.abort)
@@ -175,9 +221,10 @@ class Topic:
 
 
 class Hub:
-    """All topics, by name and privacy."""
+    """All topics, by name and privacy; and what waits for all clients."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: SendBuffers) -> None:
+        self.buffers = buffers
         self._topics: dict[tuple[str, bool], Topic] = {}
 
     def enter(self, member: Member) -> Topic:

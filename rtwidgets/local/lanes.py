@@ -20,6 +20,7 @@ from .matching import TooSlow
 from .parcels import Parcel
 from .policies import LIMIT
 from .pool import Pool
+from .transaction_gate import Gate
 from .visibility import read_access_to_rows
 
 log = child(__name__)
@@ -93,6 +94,7 @@ class Notice:
 class Lanes:
     """Args:
     pool: for questions about subscribers' tables, which may take long.
+    gate: between which transactions groups may change.
     resume: lets a suspended group go on, between two transactions; whether that could be done.
     spawn: starts a task that ends with the server.
     """
@@ -101,11 +103,13 @@ class Lanes:
         self,
         pool: Pool,
         groups: Groups,
+        gate: Gate,
         resume: Callable[[Group], Awaitable[bool]],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
         self._pool = pool
         self._groups = groups
+        self._gate = gate
         self._resume = resume
         self._spawn = spawn
         self._busy: set[Group] = set()
@@ -132,12 +136,13 @@ class Lanes:
 
     async def _work_off(self, group: Group) -> None:
         try:
-            while group.lane:
-                entry = group.lane[0]
-                await entry.ready()
-                if group.lane and group.lane[0] is entry:
-                    group.lane.popleft()
-                    entry.deliver()
+            await self._deliver_all(group)
+            while group.key is None and not group.suspended and group.members:
+                # Who is alone joins those that get the same: between two transactions, each goes to one group alone.
+                async with self._gate:
+                    if not group.lane:
+                        self._groups.share(group)
+                await self._deliver_all(group)
         except (psycopg.Error, OSError) as error:
             log.warning("what a channel missed could not be sent: %s", error)
             self.suspend(group, None, f"UnableToConnectToProject: {AWAY}")
@@ -146,8 +151,15 @@ class Lanes:
                 self._busy.discard(group)
             if group.running is asyncio.current_task():
                 group.running = None
-        if not group.lane and not group.suspended:
-            self._groups.share(group)
+
+    async def _deliver_all(self, group: Group) -> None:
+        while group.lane:
+            entry = group.lane[0]
+            await entry.ready()
+            if group.lane and group.lane[0] is entry:
+                group.lane.popleft()
+                entry.deliver()
+        self._busy.discard(group)
 
     # --- groups that cannot be served
 

@@ -16,6 +16,8 @@ class Limits(SessionLimits, frozen=True, kw_only=True):
     """Seconds of silence after which a connection is closed: clients send a heartbeat every 25 to 30."""
     max_buffer: int = 64 * 1024 * 1024
     """Bytes waiting for one client; a client that reads no faster than that is dropped."""
+    max_buffers: int = 256 * 1024 * 1024
+    """Bytes waiting for all clients together; beyond it those with the most are dropped."""
     error_delay: float = 0.0
     """Supabase waits 5 s before it refuses a join; on one's own machine nobody is served by that."""
     handshake_delay: float = 0.0

@@ -13,8 +13,10 @@ LIMIT = 5.0
 """Seconds that one statement may take which runs a user's policies or patterns."""
 
 
-async def limit_statements(connection: Connection, seconds: float = LIMIT) -> None:
-    """Bounds each further statement of this transaction; one that takes longer raises QueryCanceled."""
+async def limit_statements(connection: Connection, seconds: float | None = None) -> None:
+    """Bounds each further statement of this transaction, to `LIMIT` if nothing is given; one that takes longer raises
+    QueryCanceled."""
+    seconds = LIMIT if seconds is None else seconds
     await connection.execute("select set_config('statement_timeout', %s, true)", (str(int(seconds * 1000)),))
 
 

@@ -6,6 +6,7 @@ exception is Supabase's own: a `bytea` column is bare hex in a change.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,23 @@ def text(value: bytes) -> bytes:
 
 def _plain(value: bytes) -> bytes:
     return value
+
+
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\."
+)
+"""A pair of surrogates, half of one, any other escape."""
+
+
+def _json_text(value: bytes) -> bytes:
+    """What was stored in a `json` column, as JSON that everybody can read: half a pair of surrogates stands for no
+    character."""
+    return _ESCAPES.sub(_whole_pairs, value) if b"\\u" in value else value
+
+
+def _whole_pairs(found: re.Match[bytes]) -> bytes:
+    escape = found[0]
+    return escape if len(escape) != 6 else b"\\ufffd"
 
 
 def _number(value: bytes) -> bytes:
@@ -209,7 +227,8 @@ _BY_OID: dict[int, Converter] = {
     _BYTEA: _bytea,
     **dict.fromkeys((20, 21, 23), _plain),  # int8, int2, int4
     **dict.fromkeys(_NUMBERS, _number),
-    **dict.fromkeys((114, 3802), _plain),  # json, jsonb
+    114: _json_text,
+    3802: _plain,  # jsonb
     1114: _timestamp,
     1184: _timestamptz,
     # date, time, timetz, interval, uuid, oid, inet, cidr

@@ -81,10 +81,8 @@ returns void language plpgsql as $$
 declare
   message_id uuid := gen_random_uuid();
 begin
-  if payload is null then
-    payload := '{}'::jsonb;
-  end if;
-  if jsonb_typeof(payload) = 'object' and not payload ? 'id' then
+  -- What is no object raises, and so is not sent; as on Supabase, NULL is stored and reaches nobody.
+  if not payload ? 'id' then
     payload := jsonb_set(payload, '{id}', to_jsonb(message_id));
   end if;
   -- The caller's own policies on realtime.messages apply, and ask for the topic.

@@ -24,7 +24,7 @@ from .catalogue import Catalogue
 from .conversation import Conversation, Services
 from .delivery import Delivery
 from .groups import Groups
-from .hub import ClientConnection, Hub
+from .hub import ClientConnection, Hub, SendBuffers
 from .install import install
 from .limits import Limits
 from .policies import read_permissions
@@ -92,7 +92,7 @@ class RealtimeServer:
         self.port = 0
         self.sessions = SessionHost(jwt_secret)
         self.pool = Pool(dsn)
-        self.hub = Hub()
+        self.hub = Hub(SendBuffers(self.limits.max_buffers))
         self.catalogue = Catalogue(self.pool)
         # Connections of their own: what takes long to ask or to read must not keep changes from going out.
         asking, reading = Pool(dsn, _ASKING), Pool(dsn)
@@ -262,7 +262,7 @@ class RealtimeServer:
             return ws
         # uvloop's transports are asyncio.Transport by duck typing only.
         transport = request.transport
-        connection = ClientConnection(transport, vsn, self.limits.max_buffer)
+        connection = ClientConnection(transport, vsn, self.limits.max_buffer, self.hub.buffers)
         session = ServerSession(self.sessions, key, self.limits, self._rates)
         await self._converse(ws, Conversation(connection, session, services))
         return ws

@@ -24,6 +24,9 @@ _RETRY = 0.5
 _LOOK = 1.0
 """Seconds between two looks at the tables that are followed."""
 
+_GONE = ""
+"""The shape of a table that is not published any more."""
+
 Name = tuple[str, str]
 """Schema and table."""
 
@@ -58,7 +61,7 @@ class Subscriptions:
         self._followers: dict[Name, dict[Member, None]] = {}
         """By the names that entries have, those who asked; also while there is no such table."""
         self._shapes: dict[Name, str] = {}
-        """What a table was when it was last looked at; missing where it is not published."""
+        """What a table was when it was last looked at; missing where it was never published."""
         self._unsettled: set[Name] = set()
         """Tables with open transactions from before they were published: what those wrote is not sent."""
         delivery.on_table = self._saw
@@ -190,7 +193,8 @@ class Subscriptions:
         before, settled = self._shapes.get(name), False
         if table is None:
             self._unsettled.discard(name)
-            if self._shapes.pop(name, None) is not None:
+            if self._shapes.get(name):
+                self._shapes[name] = _GONE
                 self._tell(name)
             return
         if table.unsettled:

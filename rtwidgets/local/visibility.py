@@ -23,9 +23,10 @@ from psycopg import sql
 from ..client.log import child
 from ..protocol.pg_snapshot import PgSnapshot
 from ..protocol.server_channel import Identity
+from . import policies
 from .catalogue import ACCESS, RETRY, Key, Table
 from .pgoutput import UNCHANGED, Row
-from .policies import LIMIT, become, limit_statements
+from .policies import become, limit_statements
 from .pool import Connection, Pool, identifier
 
 log = child(__name__)
@@ -73,7 +74,7 @@ async def read_visible(
         asked: Identity | None = None
         left = [caller for caller in callers if caller not in answer.shown]
         try:
-            async with asyncio.timeout(2 * LIMIT), pool.connection() as connection, connection.transaction():
+            async with asyncio.timeout(2 * policies.LIMIT), pool.connection() as connection, connection.transaction():
                 seen, access = await _look(connection, table, xids)
                 if seen:
                     answer.changed = table.facts is None or access != table.facts.access
@@ -130,7 +131,7 @@ _LOOK = "select pg_current_snapshot()::text, (select " + ACCESS + " from pg_cata
 async def read_access_to_rows(pool: Pool, table: Table, caller: Identity) -> None:
     """Reads a row as that caller, to see whether it comes in time. Raises psycopg.Error, OSError, TimeoutError."""
     name = identifier(table.relation.schema, table.relation.name)
-    async with asyncio.timeout(2 * LIMIT), pool.connection() as connection, connection.transaction():
+    async with asyncio.timeout(2 * policies.LIMIT), pool.connection() as connection, connection.transaction():
         await limit_statements(connection)
         await become(connection, caller)
         await connection.execute(sql.SQL("select from {} limit 1").format(name))

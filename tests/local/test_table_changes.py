@@ -1,0 +1,208 @@
+"""A table that becomes another one under its subscribers: they are told, and get what belongs to it alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import psycopg
+import pytest
+
+from rtwidgets.local.server import RealtimeServer
+
+from .client import ask, change, connected, sql, subscribed, system
+
+pytestmark = pytest.mark.pg
+
+ENTRY = {"event": "*", "schema": "public", "table": "shape"}
+CHANGED = {"schema": "public", "table": "shape"}
+
+
+@pytest.fixture
+async def shape(pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists shape, shape_old cascade; drop type if exists mood; create type mood as enum ('sad');"
+        "create table shape (id int primary key, v int, m mood);"
+        "alter publication supabase_realtime add table shape; insert into shape values (1, 1)",
+    )
+
+
+async def told(ws: Any, timeout: float = 5) -> Any:
+    """What of the next "Table changed" is about."""
+    said = await system(ws, timeout)
+    assert (said["status"], said["message"]) == ("ok", "Table changed")
+    return said["changed"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "alter table shape add column more text default 'x'",
+        "alter table shape alter v type text using v::text",
+        "alter table shape replica identity full",
+        "alter table shape drop constraint shape_pkey",
+        "alter type mood rename value 'sad' to 'happy'",
+        "alter type mood add value 'calm'",
+        "alter table shape rename column v to w",
+        "alter table shape rename to shape_old",
+        "alter publication supabase_realtime drop table shape",
+        "alter publication supabase_realtime set table shape where (id > 5)",
+        "alter publication supabase_realtime set table shape (id, v)",
+        "drop table shape",
+    ],
+)
+async def test_whatever_makes_a_table_another_is_told_without_a_further_row(
+    server: RealtimeServer, pg: str, shape: None, statement: str
+) -> None:
+    async with connected(server) as ws:
+        await subscribed(ws, ENTRY)
+        await sql(pg, statement)
+        assert await told(ws) == CHANGED
+        # What is the same is not told again.
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ws.recv(), 2.2)
+    if "rename to" in statement:
+        await sql(pg, "drop table shape_old")
+
+
+async def test_a_change_of_the_new_shape_comes_after_the_news(server: RealtimeServer, pg: str, shape: None) -> None:
+    async with connected(server) as ws, connected(server) as every:
+        await subscribed(ws, ENTRY)
+        await subscribed(every, {"event": "*", "schema": "public"})
+        await sql(pg, "update shape set v = 2")
+        for one in (ws, every):
+            assert (await change(one))["data"]["record"]["v"] == 2
+        await sql(
+            pg, "begin; alter table shape add column more text; insert into shape values (2, 2, null, 'x'); commit"
+        )
+        for one in (ws, every):
+            assert await told(one) == CHANGED
+            assert json.loads(await one.recv())[4]["data"]["record"]["more"] == "x"
+
+
+async def test_a_table_that_is_made_again_is_followed_from_the_news_on(
+    server: RealtimeServer, pg: str, shape: None
+) -> None:
+    """As `DataFrame.to_sql(if_exists="replace")` does."""
+    async with connected(server) as ws:
+        await subscribed(ws, ENTRY)
+        await sql(
+            pg,
+            "drop table shape; create table shape (id int primary key, v int); insert into shape values (5, 5);"
+            "alter publication supabase_realtime add table shape",
+        )
+        assert await told(ws) == CHANGED
+        await asyncio.sleep(0.2)
+        await sql(pg, "insert into shape values (6, 6)")
+        assert (await change(ws))["data"]["record"] == {"id": 6, "v": 6}
+
+
+async def test_a_table_that_comes_back_is_told(server: RealtimeServer, pg: str, shape: None) -> None:
+    async with connected(server) as ws:
+        await subscribed(ws, ENTRY)
+        await sql(pg, "alter publication supabase_realtime drop table shape")
+        assert await told(ws) == CHANGED
+        await sql(pg, "alter publication supabase_realtime add table shape")
+        assert await told(ws) == CHANGED
+        await sql(pg, "insert into shape values (2, 2)")
+        assert (await change(ws))["data"]["record"]["id"] == 2
+
+
+async def test_a_subscription_to_no_table_begins_once_there_is_one(server: RealtimeServer, pg: str) -> None:
+    await sql(pg, "drop table if exists shape")
+    async with connected(server) as ws:
+        await ask(ws, "realtime:t", "phx_join", {"config": {"postgres_changes": [ENTRY]}})
+        assert "Please check Realtime is enabled" in (await system(ws))["message"]
+        await sql(pg, "create table shape (id int primary key)", "alter publication supabase_realtime add table shape")
+        assert (await system(ws))["message"] == "Subscribed to PostgreSQL"
+        await sql(pg, "insert into shape values (1)")
+        assert (await change(ws))["data"]["record"] == {"id": 1}
+
+
+async def test_grants_and_policies_are_no_news(server: RealtimeServer, pg: str, shape: None) -> None:
+    async with connected(server) as ws:
+        await subscribed(ws, ENTRY)
+        await sql(
+            pg,
+            "grant select on shape to anon; create policy p on shape using (true); analyze shape;"
+            "create index on shape (v)",
+            "insert into shape values (7, 7)",
+        )
+        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"]["id"] == 7
+
+
+async def test_changes_of_the_table_before_go_to_nobody_who_follows_the_new_one(
+    server: RealtimeServer, pg: str, shape: None
+) -> None:
+    async with connected(server) as ws:
+        async with server.delivery.gate:  # so that they are still on their way
+            await sql(pg, "insert into shape values (2, 2), (3, 3)", "drop table shape")
+            await sql(
+                pg, "create table shape (id int primary key)", "alter publication supabase_realtime add table shape"
+            )
+            joining = asyncio.create_task(subscribed(ws, ENTRY))
+            await asyncio.sleep(0.3)
+        await asyncio.wait_for(joining, 5)
+        await sql(pg, "insert into shape values (9)")
+        got = await change(ws)
+        assert got["data"]["errors"] is None
+        assert got["data"]["record"] == {"id": 9}
+
+
+async def test_an_error_says_of_which_commit_it_is(server: RealtimeServer, pg: str, shape: None) -> None:
+    await sql(pg, "revoke select on shape from anon")
+    async with connected(server) as ws:
+        await subscribed(ws, ENTRY)
+        await sql(pg, "insert into shape values (2, 2)")
+        data = (await change(ws))["data"]
+        assert data["errors"] == ["Error 401: Unauthorized"]
+        assert data["lsn"] > 0
+        assert data["xid"] > 0
+
+
+async def test_what_was_written_before_the_table_was_published_is_read_after_its_commit(
+    server: RealtimeServer, pg: str
+) -> None:
+    await sql(pg, "drop table if exists shape; create table shape (id int primary key)")
+    async with await psycopg.AsyncConnection.connect(pg) as writer, connected(server) as ws:
+        await writer.execute("insert into shape values (1)")
+        await sql(pg, "alter publication supabase_realtime add table shape")
+        await subscribed(ws, ENTRY)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ws.recv(), 1.5)
+        await writer.commit()
+        assert await told(ws) == CHANGED
+    # One that is open for other reasons is none of its business.
+    async with await psycopg.AsyncConnection.connect(pg) as writer, connected(server) as ws:
+        await sql(pg, "drop table if exists other_t; create table other_t (id int primary key)")
+        await writer.execute("insert into other_t values (1)")
+        await subscribed(ws, ENTRY)
+        await writer.commit()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ws.recv(), 1.5)
+
+
+async def test_the_end_of_a_catch_up_is_marked(server: RealtimeServer, pg: str, shape: None) -> None:
+    async with connected(server) as ws:
+        await subscribed(ws, ENTRY)
+        await sql(
+            pg, "insert into shape select n, n from generate_series(10, 12) n", "insert into shape values (20, 0)"
+        )
+        lsns = [(await change(ws))["data"]["lsn"] for _ in range(4)]
+    last = lsns[-1]
+    for since, expected in ((lsns[0], [10, 11, 12, 20]), (last, [20]), (last + 1, [])):
+        async with connected(server) as ws:
+            config = {"postgres_changes": [ENTRY], "resume": {"lsn": since}}
+            await ask(ws, "realtime:t", "phx_join", {"config": config})
+            assert (await system(ws))["resumed"] is True
+            got = [json.loads(await asyncio.wait_for(ws.recv(), 5)) for _ in expected]
+            assert [frame[4]["data"]["record"]["id"] for frame in got] == expected
+            end = await system(ws)
+            assert (end["message"], end["caught_up"], end["lsn"]) == ("Caught up", True, last)
+    async with connected(server) as ws:
+        await ask(ws, "realtime:t", "phx_join", {"config": config})
+        assert [(await system(ws))["message"] for _ in range(2)] == ["Subscribed to PostgreSQL", "Caught up"]
+        await sql(pg, "insert into shape values (30, 0)")
+        assert (await change(ws))["data"]["record"]["id"] == 30
