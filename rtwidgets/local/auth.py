@@ -19,13 +19,13 @@ def mint(secret: str, role: str, *, sub: str | None = None, expires_in: float = 
     payload: dict[str, Any] = {"role": role, "iat": now, "exp": int(now + expires_in), **claims}
     if sub is not None:
         payload["sub"] = sub
-    return jwt.encode(payload, secret, algorithm="HS256")
+    return jwt.encode(payload, secret, algorithm="HS256")  # pyright: ignore[reportUnknownMemberType]
 
 
 def verify(secret: str, token: str, now: float | None = None) -> Identity:
     """The identity that the token proves at `now` (s since 1970), or TokenError with Supabase's own words."""
     try:
-        claims: dict[str, Any] = jwt.decode(
+        claims: dict[str, Any] = jwt.decode(  # pyright: ignore[reportUnknownMemberType]
             token,
             secret,
             algorithms=["HS256", "HS384", "HS512"],

@@ -18,7 +18,7 @@ from .catalogue import SHAPE
 from .elixir_text import inspect_filters, inspect_list, inspect_map, inspect_text
 from .matching import LIMIT, PATTERNS, compare
 from .policies import limit_statements
-from .pool import Connection, Pool
+from .pool import Connection, Pool, type_name
 
 EVENTS = frozenset({"INSERT", "UPDATE", "DELETE"})
 UNABLE = "Unable to subscribe to changes with given parameters."
@@ -215,7 +215,7 @@ async def _written(connection: Connection, condition: filters.Condition, kind: s
     values = [condition.value] if isinstance(condition.value, str) else list(condition.value)
     # The type's name comes from the catalogue, never from the client.
     query = sql.SQL("select format('%%s', v::{}) from unnest(%s::text[]) with ordinality as u(v, n) order by n")
-    cursor = await connection.execute(query.format(sql.SQL(kind.replace("%", "%%"))), (values,))
+    cursor = await connection.execute(query.format(type_name(kind)), (values,))
     found = tuple([str(row[0]) for row in await cursor.fetchall()])
     await compare(connection, condition, kind, list(found[:1]))  # such as json, which has no operators
     return filters.Condition(

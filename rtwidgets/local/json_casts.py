@@ -9,7 +9,7 @@ from psycopg import sql
 
 from ..client.log import child
 from .pgoutput import Row
-from .pool import Connection, Pool
+from .pool import Connection, Pool, type_name
 from .render import Asked, Converter
 
 log = child(__name__)
@@ -38,7 +38,7 @@ async def ask(pool: Pool, converters: Sequence[Converter], rows: Iterable[Row]) 
 
 
 async def _rendered(connection: Connection, cast: str, values: list[bytes]) -> dict[bytes, bytes]:
-    kind = sql.SQL(cast.replace("%", "%%"))  # type: ignore[arg-type] # as format_type() quotes it
+    kind = type_name(cast)
     query = sql.SQL("select to_jsonb(v::{})::text from unnest(%s::text[]) with ordinality u(v, n) order by n").format(
         kind
     )

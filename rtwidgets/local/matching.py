@@ -17,7 +17,7 @@ from ..protocol.filter_eval import judge
 from ..protocol.filters import Condition, Filter
 from .catalogue import Table
 from .policies import limit_statements
-from .pool import Connection, Pool
+from .pool import Connection, Pool, type_name
 
 log = child(__name__)
 
@@ -28,16 +28,20 @@ LIMIT = 1.0
 """Seconds that Postgres may take to compare values with one condition: some expressions run for ever."""
 REMEMBERED = 20_000
 """Values whose answers are kept for a condition, and as many of before."""
-_COMPARED = {
-    "eq": "=",
-    "neq": "<>",
-    "lt": "<",
-    "lte": "<=",
-    "gt": ">",
-    "gte": ">=",
-    "isdistinct": "is distinct from",
+_SIGNS: dict[str, sql.SQL] = {
+    "eq": sql.SQL("="),
+    "neq": sql.SQL("<>"),
+    "lt": sql.SQL("<"),
+    "lte": sql.SQL("<="),
+    "gt": sql.SQL(">"),
+    "gte": sql.SQL(">="),
+    "isdistinct": sql.SQL("is distinct from"),
+    "like": sql.SQL("~~"),
+    "ilike": sql.SQL("~~*"),
+    "match": sql.SQL("~"),
+    "imatch": sql.SQL("~*"),
 }
-PATTERNS = {"like": "~~", "ilike": "~~*", "match": "~", "imatch": "~*"}
+PATTERNS = frozenset({"like", "ilike", "match", "imatch"})
 
 
 class TooSlow(Exception):
@@ -93,14 +97,14 @@ async def compare(connection: Connection, condition: Condition, cast: str, value
     """Which of the values meet the condition, by Postgres. `cast`: the column's type as SQL writes it, from the
     catalogue and never from a client. Raises psycopg.Error."""
     op, wanted = condition.op, condition.value
-    kind = sql.SQL(cast.replace("%", "%%"))
+    kind = type_name(cast)
     if op == "in":
         members = sql.SQL(", ").join(sql.SQL("%s::{}").format(kind) for _ in wanted)
         holds = sql.SQL("v::{} in ({})").format(kind, members)
     elif op in PATTERNS:
-        holds = sql.SQL("v::{} {} %s").format(kind, sql.SQL(PATTERNS[op]))
+        holds = sql.SQL("v::{} {} %s").format(kind, _SIGNS[op])
     else:
-        holds = sql.SQL("v::{0} {1} %s::{0}").format(kind, sql.SQL(_COMPARED[op]))
+        holds = sql.SQL("v::{0} {1} %s::{0}").format(kind, _SIGNS[op])
     many = [wanted] if isinstance(wanted, str) else list(wanted)
     query = sql.SQL("select v, {} from unnest(%s::text[]) v").format(holds)
     cursor = await connection.execute(query, (*many, values))

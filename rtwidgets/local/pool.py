@@ -27,6 +27,11 @@ def identifier(*names: str) -> sql.Identifier:
     return sql.Identifier(*(name.replace("%", "%%") for name in names))
 
 
+def type_name(cast: str) -> sql.SQL:
+    """A type's name for a query that has parameters: as `format_type` writes it, never from a client."""
+    return sql.SQL(cast.replace("%", "%%"))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
 def with_settings(dsn: str, options: str, **parameters: Any) -> str:
     """The DSN with these options after its own, which they overrule, and these parameters."""
     own = conninfo_to_dict(dsn).get("options") or ""

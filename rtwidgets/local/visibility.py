@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import psycopg
@@ -27,7 +27,7 @@ from . import policies
 from .catalogue import ACCESS, RETRY, Key, Table
 from .pgoutput import UNCHANGED, Row
 from .policies import become, limit_statements
-from .pool import Connection, Pool, identifier
+from .pool import Connection, Pool, identifier, type_name
 
 log = child(__name__)
 
@@ -157,7 +157,7 @@ class _Question:
         self._same = sql.SQL(" from {table} t where {same}").format(
             table=identifier(table.relation.schema, table.relation.name),
             same=sql.SQL(" and ").join(
-                sql.SQL("t.{} = k.{}::{}").format(column, name, sql.SQL(kind.replace("%", "%%")))
+                sql.SQL("t.{} = k.{}::{}").format(column, name, type_name(kind))
                 for column, name, kind in zip(columns, names, table.key_types, strict=True)
             ),
         )
@@ -177,7 +177,7 @@ class _Question:
                 asked[caller] = await connection.execute(query, self._keys)
             rows = {caller: await cursor.fetchone() for caller, cursor in asked.items()}
         return {
-            caller: {number for n in (row and row[0]) or () for number in self._numbers[n - 1]}
+            caller: {number for n in cast("list[int]", (row and row[0]) or []) for number in self._numbers[n - 1]}
             for caller, row in rows.items()
         }
 
@@ -199,7 +199,7 @@ class _Question:
         query = sql.SQL("select k.n::int8, t.*") + self._keyed + sql.SQL(" cross join lateral (select ") + values
         cursor = await connection.execute(query + self._same + sql.SQL(" offset 0) t"), self._keys)
         found: set[int] = set()
-        for n, *now in await cursor.fetchall():
+        for n, *now in cast("list[tuple[int, *tuple[str | None, ...]]]", await cursor.fetchall()):
             texts = [None if value is None else value.encode() for value in now]
             found.update(number for number in self._numbers[n - 1] if _same(self._rows[number], judged, texts))
         return found

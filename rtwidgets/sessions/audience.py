@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from websockets.asyncio.server import ServerConnection
@@ -58,7 +58,7 @@ class Binding:
         kind = change.get("type")
         if self._event not in ("*", kind):
             return False
-        row = change.get("record") or change.get("old_record") or {}
+        row = cast("Mapping[str, Any]", change.get("record") or change.get("old_record") or {})
         return kind == "DELETE" or not self._filter.conditions or row_filter(self._filter, types)(row)
 
 
@@ -164,7 +164,7 @@ class Audience:
 
     async def _publish(self, effect: Publish) -> None:
         body = effect.body if effect.raw else msgspec.Raw(effect.body)
-        payload = {"type": "broadcast", "event": effect.event, "payload": body}
+        payload: dict[str, Any] = {"type": "broadcast", "event": effect.event, "payload": body}
         if effect.meta:
             payload["meta"] = effect.meta
         for channel, listener in self.listeners(effect.channel.name):

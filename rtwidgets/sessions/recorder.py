@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from ..client.client import AsyncClient
 from ..client.connect import default_client
@@ -51,7 +51,7 @@ def record(
 
     Raises RealtimeError where a source cannot be recorded or the file exists, TypeError for what is no source.
     """
-    sources = [*source] if isinstance(source, list | tuple | set) else [source]
+    sources = list(cast("Iterable[Any]", source)) if isinstance(source, list | tuple | set) else [source]
     if not sources:
         raise TypeError("there is nothing to record: give a channel, a table, or a list of them")
     found: list[_Target] = []
@@ -258,7 +258,7 @@ class _Topic(_Part):
     def _broadcast(self, event: str, payload: Any, meta: Mapping[str, Any]) -> None:
         data: dict[str, Any] = {"topic": self._channel.topic, "event": event}
         if isinstance(payload, bytes | bytearray | memoryview):
-            data["base64"] = base64.b64encode(payload).decode()
+            data["base64"] = base64.b64encode(bytes(cast("bytes", payload))).decode()
         else:
             data["payload"] = payload
         self._recorder.write("broadcast", data | ({"meta": dict(meta)} if meta else {}))

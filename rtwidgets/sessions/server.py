@@ -9,7 +9,7 @@ import http
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
@@ -180,10 +180,8 @@ class SessionServer:
             for channel, listener in self._audience.listeners(str(data.get("topic"))):
                 await listener.send(Message(channel.topic, "broadcast", payload))
         elif entry.kind == "presence":
-            diff = {
-                half: {key: {"metas": metas} for key, metas in (data.get(half) or {}).items()}
-                for half in ("joins", "leaves")
-            }
+            halves = {half: cast("dict[str, Any]", data.get(half) or {}) for half in ("joins", "leaves")}
+            diff = {half: {key: {"metas": metas} for key, metas in keys.items()} for half, keys in halves.items()}
             await self._audience.send_diff(str(data.get("topic")), diff)
         elif entry.kind == "change":
             await self._send_change(data)

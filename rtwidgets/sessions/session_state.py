@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote_plus
 
 from ..protocol import filters
@@ -229,7 +229,7 @@ def apply_presence(state: Metas, diff: Mapping[str, Any]) -> None:
 
 
 def _metas(half: Any) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-    for key, metas in (half or {}).items():
+    for key, metas in cast("Mapping[str, list[Mapping[str, Any]]]", half or {}).items():
         for meta in metas:
             yield key, meta.get("phx_ref"), meta
 

@@ -54,7 +54,7 @@ def conditions(values: list[str]) -> Iterator[tuple[Condition, sql.Composable]]:
     found.append((Condition("c", "in", tuple(values[:2])), sql.SQL("c in ({})").format(members)))
     for op, sign in PATTERNS.items():
         found += [
-            (Condition("c", op, pattern), sql.SQL(f"c::text {sign} {{}}").format(pattern))
+            (Condition("c", op, pattern), sql.SQL(f"c {sign} {{}}").format(pattern))
             for pattern in ("a%", "%B%", "_", "É", "^a", "[[:upper:]]", "b$", "1.")
         ]
     found.append((Condition("c", "is", "null"), sql.SQL("c is null")))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import os
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -14,7 +16,7 @@ import pytest
 
 import rtwidgets as rt
 from rtwidgets.protocol.codec import dumps
-from rtwidgets.sessions.recording import read
+from rtwidgets.sessions.recording import Writer, read
 
 COLUMNS = [["id", "int8"], ["item", "text"], ["amount", "numeric"], ["at", "timestamptz"]]
 ORDERS = {"schema": "public", "table": "orders"}
@@ -266,3 +268,31 @@ def test_a_last_line_that_was_cut_off_is_left_out(session: Path, tmp_path: Path)
     packed.write_bytes(packed.read_bytes()[:-30])
     with pytest.raises(rt.RealtimeError, match="decompress"):
         read(packed)
+
+
+def test_a_damaged_recording_raises_what_is_documented(session: Path, tmp_path: Path) -> None:
+    """Wherever the damage is; or nothing, where it does not matter."""
+    packed = tmp_path / "session.jsonl.gz"
+    whole = gzip.compress(session.read_bytes())
+    seen = 0
+    for at in range(len(whole)):
+        packed.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        with contextlib.suppress(rt.RealtimeError):
+            read(packed)
+            continue
+        seen += 1
+    assert seen > len(whole) // 2
+
+
+@pytest.mark.parametrize("name", ["session.jsonl", "session.jsonl.gz"])
+def test_a_recording_is_for_its_owner_alone(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    before = os.umask(0o022)
+    try:
+        writer = Writer(path, {}, overwrite=False)
+        writer.write(0, "start", {})
+        writer.close()
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.kind for entry in read(path).entries] == ["start"]
