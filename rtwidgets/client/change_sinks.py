@@ -28,9 +28,9 @@ class ChangesSink(Protocol):
         """
         ...
 
-    def on_gap(self, reason: str) -> None:
-        """The channel or the socket was lost, or is being joined anew: changes may be missing until the next
-        `on_ready`.
+    def on_gap(self, reason: RealtimeError) -> None:
+        """The channel or the socket was lost, is being joined anew, or its join was refused: changes may be missing
+        until the next `on_ready`.
         """
         ...
 
@@ -65,7 +65,7 @@ class CallbackSink:
 
     def on_ready(self) -> None: ...
 
-    def on_gap(self, reason: str) -> None: ...
+    def on_gap(self, reason: RealtimeError) -> None: ...
 
     def on_error(self, error: RealtimeError) -> None: ...
 
@@ -181,7 +181,14 @@ class ChangeSinks:
         self.flush()
         self._listening = False
         for bound in self._bound():
-            guarded(bound.sink.on_gap, error.message)
+            guarded(bound.sink.on_gap, error)
+
+    def lost(self, error: RealtimeError) -> None:
+        """Changes of this moment are missing; the server goes on sending, so whoever was ready is so again."""
+        listening = self._listening
+        self.gap(error)
+        if listening:
+            self.ready(Ready(), self.bindings)
 
     def fail(self, error: RealtimeError) -> None:
         """The server refused, or the channel has ended for good."""

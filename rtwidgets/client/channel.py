@@ -19,7 +19,7 @@ from ..protocol.events import Broadcast, Event
 from ..protocol.filters import Filter
 from ..protocol.messages import Change, Message
 from ..protocol.presence import PresenceChange, State
-from ..protocol.subscription import ChangesBinding, ChannelOptions, JoinRequest
+from ..protocol.subscription import ChangesBinding, ChannelOptions, JoinRequest, check_text
 from .callbacks import CallbackTable, Unregister, stream
 from .change_sinks import CallbackSink, ChangeSinks, ChangesSink
 from .line import Line
@@ -194,8 +194,10 @@ class AsyncChannel:
         """Broadcasts to everyone on the channel: a JSON value, or `bytes` (serializer 2.0.0).
 
         While the channel is being joined, up to 100 messages wait; the oldest gives way and raises. With `ack=True` it
-        returns when the server has accepted the message, else when it is written. Raises `RealtimeError`.
+        returns when the server has accepted the message, else when it is written. Raises `RealtimeError`, `TypeError`
+        for an event that is not text.
         """
+        check_text("event", event)
         self._check_subscribed()
         await self._outgoing.send(event, payload)
 
@@ -238,6 +240,7 @@ class AsyncChannel:
 
     def on_broadcast(self, event: str, fn: Callable[[str, Any, dict[str, Any]], Any]) -> Unregister:
         """Calls `fn(event, payload, meta)` for broadcasts of the event (`*`: all; case does not matter)."""
+        check_text("event", event)
         return self._callbacks.add(event.lower(), fn)
 
     def on_presence(self, fn: Callable[[PresenceChange], Any]) -> Unregister:
@@ -255,10 +258,9 @@ class AsyncChannel:
         table: str | None = None,
         filter: str | Filter | None = None,
     ) -> Unregister:
-        """Calls `fn(change)` for each row change; `filter` as text or from `where()`.
+        """Calls `fn(change)` for each row change; `filter` as text or from `where()`. To follow a table, use a sink.
 
-        Raises `RealtimeError` for an event or a filter that no server accepts. To follow a table, a sink is better: see
-        `add_changes`.
+        Raises `RealtimeError` for an event or a filter that no server accepts.
         """
         return self.add_changes(ChangesBinding.checked(event, schema, table, filter), CallbackSink(fn))
 
@@ -307,6 +309,10 @@ class AsyncChannel:
         if self.client.closed:
             self._sinks.fail(error)
         self._performer.run(self._machine.drop())
+
+    def lost_frame(self, error: RealtimeError) -> None:
+        """A message that was for this channel, or may have been, could not be read."""
+        self._sinks.lost(error)
 
     def receive(self, message: Message) -> None:
         """A message for this topic."""

@@ -18,8 +18,9 @@ from ..protocol.codec import FrameError, encode
 from ..protocol.connection import ConnectionMachine, Effect, Opening, Status
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Message, Vsn
+from ..protocol.payloads import check_size
 from ..protocol.receiver import Receiver
-from ..protocol.subscription import ChannelOptions, check_text
+from ..protocol.subscription import ChannelOptions, check_flag, check_text
 from .addresses import base_url, is_loopback, topic_name, websocket_url
 from .callbacks import CallbackTable, Unregister
 from .channel import AsyncChannel
@@ -27,7 +28,7 @@ from .log import logger
 from .performer import Performer
 from .rest import RestClient
 from .tokens import TokenHolder, TokenSource
-from .transport import Socket, Transport, shut
+from .transport import Socket, Transport, as_error, shut
 from .waiters import Waiters, late
 from .wire import WebSocketTransport
 
@@ -60,6 +61,8 @@ class AsyncClient:
         self.url = base_url(url)
         check_text("key", key)
         self._key = key.strip()  # as read from a file
+        if vsn not in ("1.0.0", "2.0.0"):
+            raise ValueError(f"vsn= takes '1.0.0' or '2.0.0', not {vsn!r}")
         self.vsn: Vsn = vsn
         self.timeout = timeout
         self.last_error: RealtimeError | None = None
@@ -127,11 +130,6 @@ class AsyncClient:
     def heartbeat_interval(self) -> float:
         """Seconds between two heartbeats."""
         return self._machine.heartbeat
-
-    @property
-    def clock_ahead(self) -> float:
-        """Seconds that the server's clock is ahead of ours, by its `Date` when the socket opened."""
-        return self.tokens.clock_ahead
 
     @property
     def connected(self) -> bool:
@@ -220,8 +218,12 @@ class AsyncClient:
         return self._callbacks.add(_BEAT, fn)
 
     async def broadcast(self, topic: str, event: str, payload: Any, *, private: bool = False) -> None:
-        """Sends a broadcast over HTTP, without joining. Raises `RealtimeError`."""
+        """Sends a broadcast over HTTP, without joining. Raises `RealtimeError`, `TypeError` for an argument of another
+        type.
+        """
         name = topic_name(topic)
+        check_text("event", event)
+        check_flag("private", private)
         known = self.channels.get(name)
         if known is not None and known.options.private != private:
             logger.warning(
@@ -258,6 +260,7 @@ class AsyncClient:
         if socket is None:
             raise errors.make("ConnectionLost", "not connected")
         data = encode(message, self.vsn)
+        check_size(data)
         self._callbacks.call(_FRAME, "out", message)
         await socket.send(data)
 
@@ -356,7 +359,7 @@ class AsyncClient:
             self._receiver = receiver
             socket = await self._transport.open(url, partial(self._receive, receiver), timeout=self.timeout)
         except Exception as found:
-            self._performer.run(self._machine.refused(_as_error(found), time.monotonic()))
+            self._performer.run(self._machine.refused(as_error(found), time.monotonic()))
             return
         if not isinstance(self._machine.state, Opening):
             socket.abort()
@@ -392,10 +395,18 @@ class AsyncClient:
             try:
                 message = receiver.receive(data)
             except FrameError as error:
-                self.bad_frames += 1
-                logger.warning("a frame was left out: %s", error)
+                self._lose(error)
             else:
                 self._handle(message)
+
+    def _lose(self, error: FrameError) -> None:
+        """A frame could not be read: what it was for, or may have been for, is not up to date."""
+        self.bad_frames += 1
+        logger.warning("a frame was left out: %s", error)
+        name = None if error.topic is None else error.topic.removeprefix("realtime:")
+        for topic, channel in list(self.channels.items()):
+            if name in (None, topic):
+                channel.lost_frame(errors.make("MalformedWebSocketMessage", f"a message could not be read: {error}"))
 
     def _handle(self, message: Message) -> None:
         if _FRAME in self._callbacks:
@@ -435,11 +446,3 @@ class AsyncClient:
                 await channel.push_token()
             except RealtimeError:
                 return  # the connection is gone: the next joins have the new token
-
-
-def _as_error(found: Exception) -> RealtimeError:
-    if isinstance(found, RealtimeError):
-        return found
-    # Whatever else: the client goes on trying, and never ends for a reason that nobody foresaw.
-    logger.error("unexpected error on the connection", exc_info=found)
-    return errors.make("ConnectionLost", f"{type(found).__name__}: {found}")

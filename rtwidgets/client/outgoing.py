@@ -110,7 +110,12 @@ class Outgoing:
         return await self._write("broadcast", body, answer=self._machine.options.ack)
 
     async def _push_presence(self, body: dict[str, Any]) -> None:
-        await self.push("presence", body, answer=True)
+        try:
+            await self.push("presence", body, answer=True)
+        except RealtimeError as error:
+            if error.code == "UnknownErrorOnChannel" and self._machine.options.private:
+                raise errors.denied_presence(self._topic) from None  # the server gives no reason
+            raise
 
     async def _push_token_quietly(self) -> None:
         try:

@@ -10,6 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from ..protocol import errors
+from ..protocol.errors import RealtimeError
+from .log import logger
+
 Receive = Callable[[list[bytes]], None]
 """Gets the messages of one read from the socket, in order. It runs on the event loop and must not raise."""
 
@@ -61,3 +65,12 @@ async def shut(socket: Socket) -> None:
     except asyncio.CancelledError:
         socket.abort()
         raise
+
+
+def as_error(found: Exception) -> RealtimeError:
+    """What went wrong when a socket was to be opened, as an error of this library."""
+    if isinstance(found, RealtimeError):
+        return found
+    # Whatever else: the client goes on trying, and never ends for a reason that nobody foresaw.
+    logger.error("unexpected error on the connection", exc_info=found)
+    return errors.make("ConnectionLost", f"{type(found).__name__}: {found}")

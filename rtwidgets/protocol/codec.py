@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
+from .json_text import exact_int, exact_number, without_lone_surrogates
 from .messages import Change, Column, Message, Vsn
 
+T = TypeVar("T")
 Side = Literal["client", "server"]
 
 PUSH, REPLY, BROADCAST, USER_PUSH, USER_BROADCAST = range(5)
@@ -27,26 +28,14 @@ _KINDS = 5
 class FrameError(ValueError):
     """A frame that no serializer of this protocol writes (or, from `encode`, a message that the chosen serializer
     cannot carry).
+
+    `topic`: what the frame was for, where as much could be read.
     """
+
+    topic: str | None = None
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
-
-
-def exact_number(text: str) -> float | Decimal:
-    """The number of a JSON literal with a fraction or exponent: `float` where that loses no digit, else `Decimal`."""
-    value = float(text)
-    if len(text) <= 16 and "e" not in text and "E" not in text:
-        return value  # at most 15 digits: every such decimal survives a float
-    try:
-        exact = Decimal(text)
-    except InvalidOperation:  # an exponent beyond what Decimal holds
-        return value
-    return value if Decimal(repr(value)) == exact else exact
-
-
-def _exact_int(text: str) -> int | Decimal:
-    return int(text) if len(text) < 4000 else Decimal(text)  # int() refuses more than 4300 digits
 
 
 def _refuse_constant(text: str) -> Any:
@@ -60,14 +49,31 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 def loads(data: bytes | str | memoryview) -> Any:
-    """Reads JSON, keeping every digit of every number. Raises `FrameError` for what is not JSON."""
+    """Reads JSON, keeping every digit of every number; see `without_lone_surrogates`. Raises `FrameError` for what is
+    not JSON.
+    """
+    return _read_twice(_loads, data)
+
+
+def _read_twice(read: Callable[[Any], T], data: Any) -> T:
+    try:
+        return read(data)
+    except FrameError:
+        given = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
+        readable = without_lone_surrogates(given)
+        if readable == given:
+            raise
+        return read(readable)
+
+
+def _loads(data: bytes | str | memoryview) -> Any:
     try:
         return _exact.decode(data)
     except msgspec.ValidationError:
         # msgspec refuses numbers outside a double's range, which Postgres' numeric and jsonb may hold.
         try:
             text = data if isinstance(data, str) else bytes(data).decode()
-            return json.loads(text, parse_float=exact_number, parse_int=_exact_int, parse_constant=_refuse_constant)
+            return json.loads(text, parse_float=exact_number, parse_int=exact_int, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise FrameError(f"not JSON: {error}") from None
     except UNREADABLE as error:
@@ -119,10 +125,21 @@ def _ref(value: _Ref) -> str | None:
 
 
 def _text(data: bytes | str, vsn: Vsn) -> _Object | _Array:
+    return _read_twice(_object if vsn == "1.0.0" else _array, data)
+
+
+def _object(data: bytes | str) -> _Object:
     try:
-        return _objects.decode(data) if vsn == "1.0.0" else _arrays.decode(data)
+        return _objects.decode(data)
     except UNREADABLE as error:
-        raise FrameError(f"not a {vsn} frame: {error}") from None
+        raise FrameError(f"not a 1.0.0 frame: {error}") from None
+
+
+def _array(data: bytes | str) -> _Array:
+    try:
+        return _arrays.decode(data)
+    except UNREADABLE as error:
+        raise FrameError(f"not a 2.0.0 frame: {error}") from None
 
 
 def decode(data: str | bytes, vsn: Vsn, *, sender: Side = "server") -> Message:
@@ -142,9 +159,12 @@ def receive(data: str | bytes, vsn: Vsn) -> Message:
     if isinstance(data, bytes) and data[:1] < b"\x09" and vsn == "2.0.0":
         return _decode_binary(data, "server")
     frame = _text(data, vsn)
-    if frame.event == "postgres_changes":
-        return Message(frame.topic, frame.event, read_change(frame.payload), _ref(frame.ref), _ref(frame.join_ref))
-    return Message(frame.topic, frame.event, loads(frame.payload), _ref(frame.ref), _ref(frame.join_ref))
+    try:
+        payload = read_change(frame.payload) if frame.event == "postgres_changes" else loads(frame.payload)
+    except FrameError as error:
+        error.topic = frame.topic
+        raise
+    return Message(frame.topic, frame.event, payload, _ref(frame.ref), _ref(frame.join_ref))
 
 
 def encode(message: Message, vsn: Vsn, *, side: Side = "client") -> str | bytes:
@@ -350,6 +370,10 @@ def _table(raw: bytes) -> tuple[list[Column], Callable[[Any], Any]]:
 
 def read_change(payload: bytes | str | msgspec.Raw) -> Change:
     """The `Change` in the JSON text of a `postgres_changes` payload. Raises `FrameError`."""
+    return _read_twice(_read_change, payload)
+
+
+def _read_change(payload: bytes | str | msgspec.Raw) -> Change:
     try:
         changed = _changed.decode(payload)
         data = changed.data

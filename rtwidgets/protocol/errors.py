@@ -193,6 +193,17 @@ def make(code: str, message: str, *, hint: str | None = None) -> RealtimeError:
     return _class_of(code)(message, code=code, retryable=rule.retryable, hint=rule.hint if hint is None else hint)
 
 
+def denied_presence(topic: str) -> RealtimeError:
+    """A private channel refused a presence state, for which the server gives no reason."""
+    name = topic.replace("'", "''")
+    policy = (
+        "create policy p on realtime.messages for insert to authenticated "
+        f"with check (extension = 'presence' and realtime.topic() = '{name}');"
+    )
+    hint = f"add an insert policy for presence, such as `{policy}`, and check the role of the token in use"
+    return make("Unauthorized", f"the server refused the presence state on the private channel {topic!r}", hint=hint)
+
+
 def min_wait(error: RealtimeError) -> float:
     """Seconds to wait at least before the next try: 30 after a rate limit, else 0."""
     return _rule(error.code).wait

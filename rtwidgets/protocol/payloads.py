@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import date, time
 from typing import Any, cast
 
 from .codec import FrameError, dumps
+from .errors import make
 
 MAX_BYTES = 5_000_000
 """Size of a message at which Supabase's server ends the whole connection."""
+
+
+def check_size(data: str | bytes) -> None:
+    """Raises `RealtimeError` for a frame at which the server would end the connection, which all channels share."""
+    size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
+    if size > MAX_BYTES:
+        raise make("PayloadTooLarge", f"a message of {size:,} bytes is not sent: the most is {MAX_BYTES:,}")
 
 
 def to_json(value: object, name: str) -> Any:
@@ -75,6 +84,8 @@ def _from_numpy(value: Any, path: str) -> Any:
 def _other(value: Any, path: str) -> Any:
     if value is not None and _differs_from_itself(value):  # pandas.NaT
         raise FrameError(f"{path} is {value}, which cannot be sent as JSON: send None")
+    if isinstance(value, date | time):
+        return value.isoformat()  # of subclasses too, such as pandas.Timestamp with its nanoseconds
     try:
         dumps(value)
     except FrameError:

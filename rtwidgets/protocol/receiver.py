@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from .codec import UNREADABLE, FrameError, exact_number, holds_plain_numbers, receive
+from .codec import UNREADABLE, FrameError, holds_plain_numbers, receive
+from .json_text import exact_number
 from .messages import Change, Message, Vsn
 
 _CUTS = (b',"schema":', b'},"ids":')

@@ -39,6 +39,7 @@ class ChangesBinding(msgspec.Struct, frozen=True):
             check_text("table", table)
         if event.upper() not in EVENTS:
             raise make("InvalidSubscription", f"there is no event {event!r}: use one of {', '.join(EVENTS)}")
+        check_filter(filter)
         text = str(parse(filter)) if isinstance(filter, Filter) else filter
         parse(text)
         return cls(event.upper(), schema, table, text)
@@ -73,10 +74,7 @@ class ChannelOptions(msgspec.Struct, frozen=True):
         """Options from what a person gives. Raises `TypeError` for a value of another type, or an unknown name."""
         found = cls(**options)
         for name in ("private", "ack", "broadcast_self", "replication_ready"):
-            value = getattr(found, name)
-            if not isinstance(value, bool):
-                # "yes" or "False" would be truthy on one end and refused or ignored on the other.
-                raise TypeError(f"{name}= takes True or False, not {value!r}")
+            check_flag(name, getattr(found, name))
         if found.presence_key is not None:
             check_text("presence_key", found.presence_key)
         replay: object = options.get("replay")
@@ -139,3 +137,15 @@ def check_text(name: str, value: object) -> None:
     """Raises `TypeError` for an argument that is not text."""
     if not isinstance(value, str):
         raise TypeError(f"{name}= takes text, not {value!r}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raises `TypeError` for an argument that is not a bool: "no" would count as true here, and as false elsewhere."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}= takes True or False, not {value!r}")
+
+
+def check_filter(value: object) -> None:
+    """Raises `TypeError` for an argument that is not a filter."""
+    if not (value is None or isinstance(value, str | Filter)):
+        raise TypeError(f"filter= takes text such as 'status=eq.open', or what where() returns, not {value!r}")

@@ -326,17 +326,17 @@ class _Table(_Part):
         self._waiting = []
         self._reading = asyncio.create_task(self._read())
 
-    def on_gap(self, reason: str) -> None:
+    def on_gap(self, reason: RealtimeError) -> None:
         self._stop_reading()
         if self._live is not None and self._live.done():
-            self._recorder.write("gap", {**self._name, "reason": reason}, count=0)
+            self._recorder.write("gap", {**self._name, "reason": reason.message}, count=0)
 
     def on_error(self, error: RealtimeError) -> None:
         if self._live is not None and not self._live.done():
             if not error.retryable:
                 self._live.set_exception(error)
         else:
-            self.on_gap(error.message)
+            self.on_gap(error)
 
     def on_changes(self, changes: list[Change]) -> None:
         if self._waiting is not None:

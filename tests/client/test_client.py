@@ -55,7 +55,7 @@ class Sink:
     def __init__(self) -> None:
         self.batches: list[list[Change]] = []
         self.ready = 0
-        self.gaps: list[str] = []
+        self.gaps: list[RealtimeError] = []
         self.errors: list[RealtimeError] = []
 
     def on_changes(self, changes: list[Change]) -> None:
@@ -64,7 +64,7 @@ class Sink:
     def on_ready(self) -> None:
         self.ready += 1
 
-    def on_gap(self, reason: str) -> None:
+    def on_gap(self, reason: RealtimeError) -> None:
         self.gaps.append(reason)
 
     def on_error(self, error: RealtimeError) -> None:
@@ -555,7 +555,7 @@ async def test_why_a_connection_ended_is_told(server: FakeServer, end: Any, word
             assert error is not None
             assert (error.code, error.retryable) == ("ConnectionLost", True)
             assert words in error.message
-        assert words in sink.gaps[0]
+        assert words in sink.gaps[0].message
 
 
 async def test_pain_01_that_the_heartbeat_was_not_answered_is_told(server: FakeServer) -> None:

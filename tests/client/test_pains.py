@@ -37,7 +37,7 @@ class Story(Sink):
     def on_ready(self) -> None:
         self.told.append("ready")
 
-    def on_gap(self, reason: str) -> None:
+    def on_gap(self, reason: RealtimeError) -> None:
         self.told.append("gap")
 
 
