@@ -16,8 +16,9 @@ local = rt.local("cells", idle_timeout=5)
 local.sql('drop table if exists few, many')
 local.sql('create table few (id int primary key, "constructor" text, "toString" int, body text, meta jsonb)')
 local.sql("insert into few values (1, 'first', 10, repeat('long ', 20000), null)")
-local.sql('create table many (id int primary key, name text)')
-local.sql("insert into many select n, 'name ' || n from generate_series(1, 3000) n")
+local.sql('create table many (id int primary key, name text, minutes int, at timestamptz)')
+local.sql("insert into many select n, 'name ' || n, n, '2026-01-31 23:30Z'::timestamptz + (n - 7) * interval '1 day'"
+          " from generate_series(1, 3000) n")
 local.publish("few", "many")
 """,
     "few = rt.LiveTable('few', order='id').wait_live()\nfew",
@@ -28,7 +29,7 @@ local.publish("few", "many")
 @pytest.fixture(scope="module")
 def page(lab: Lab, browser: Any) -> Iterator[Any]:
     lab.write("cells.ipynb", CELLS)
-    page = lab.open(browser, "cells.ipynb")
+    page = lab.open(browser, "cells.ipynb", timezone_id="Europe/Berlin")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     run_all(page)
     page.get_by_role("gridcell", name="name 1", exact=True).wait_for()
@@ -123,8 +124,35 @@ def test_a_range_and_all_rows_are_selected_though_most_are_not_loaded(many: Any,
     page.keyboard.press("Control+c")
     wait_copied(many, "copied 1,504 rows")
     lines = clipboard(page).splitlines()
-    assert (len(lines), lines[0], lines[1], lines[-1]) == (1505, "id\tname", "2\tname 2", "1505\tname 1505")
+    assert (len(lines), lines[0]) == (1505, "id\tname\tminutes\tat")
+    assert [line.split("\t")[1] for line in (lines[1], lines[-1])] == ["name 2", "name 1505"]
     page.keyboard.press("Control+a")
     many.locator(".rtw-facts").filter(has_text="3,000 selected").wait_for()
     page.keyboard.press("Escape")
     many.locator('[role="grid"]').evaluate("grid => (grid.scrollTop = 0)")
+
+
+def test_what_is_searched_is_what_is_shown(many: Any) -> None:
+    shown = many.get_by_role("gridcell", name="2026-02-01 00:30:00", exact=True)
+    shown.wait_for()
+    search = many.get_by_role("searchbox")
+    search.fill('"2026-02-01 00:30"')
+    many.locator(".rtw-facts").filter(has_text="1 of 3,000 rows").wait_for()
+    shown.wait_for()
+    search.fill('"2026-01-31 23:30"')
+    many.locator(".rtw-facts").filter(has_text="0 of 3,000 rows").wait_for()
+    search.fill("")
+    many.locator(".rtw-facts").filter(has_text="3,000 rows").filter(has_not_text="of").wait_for()
+
+
+def test_a_sorted_header_is_not_cut(many: Any) -> None:
+    header = many.get_by_role("columnheader").filter(has_text="minutes")
+    header.click()
+    header.and_(many.locator('[aria-sort="ascending"]')).wait_for()
+    name = many.get_by_role("columnheader").filter(has_text="name")
+    name.click(modifiers=["Shift"])
+    for one in (header, name):
+        assert one.locator(".rtw-label").evaluate("label => label.scrollWidth <= label.clientWidth")
+    header.click()
+    header.click()
+    header.and_(many.locator("[aria-sort]")).wait_for(state="detached")
