@@ -458,6 +458,7 @@ test("rows that are not loaded are selected by the kernel, and read from it to b
   expect(el.querySelector(".rtw-facts")!.textContent).toContain("selecting rows…");
   traits.selected = Array.from({ length: 1504 }, (_, i) => i + 2);
   await model.fire("change:selected");
+  await hear({ selected: { count: 1504 } });
   expect(el.querySelector(".rtw-facts")!.textContent).toContain("1,504 selected");
   expect(el.querySelector(".rtw-facts")!.textContent).not.toContain("selecting");
   expect(ctrlC(cell(1505, 0))).toBeNull();
@@ -473,6 +474,7 @@ test("rows that are not loaded are selected by the kernel, and read from it to b
   clipboard.mockRestore();
   await hear({ selected: { problem: "too many rows to select" } });
   expect(el.querySelector(".rtw-facts")!.textContent).toContain("too many rows to select");
+  expect(el.querySelector(".rtw-facts")!.textContent).toContain("1,504 selected");
 });
 
 test("a long text is read whole from the kernel, to be copied and to be read", async () => {

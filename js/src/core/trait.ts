@@ -28,6 +28,11 @@ export class SharedTrait {
     return value;
   }
 
+  /** Applies the kernel's value once more. */
+  restore(): void {
+    this.apply(this.model.get(this.name));
+  }
+
   close(): void {
     this.model.off(`change:${this.name}`, this.changed);
   }

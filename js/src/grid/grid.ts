@@ -17,12 +17,13 @@ import { type Command, HEADER, commandFor } from "./keys";
 import { type Layout, NARROWEST, type Placed, type StoredLayout, WIDEST, guessWidth, nextSort, place } from "./layout";
 import { Menu } from "./menu";
 import { Notice } from "./notice";
+import { type PickHost, Picker } from "./picker";
 import { Reader } from "./reader";
 import { Requests } from "./requests";
 import { Selection } from "./selection";
 import { Sheet, type Sort, type TableFrame } from "./sheet";
 import { Viewport } from "./viewport";
-import { ROW, clamp, isScaled, lastTop, shiftOf } from "./window";
+import { ROW, clamp, lastTop, shiftOf } from "./window";
 
 /** What the view shows, for the kernel. */
 export interface Wants {
@@ -40,18 +41,12 @@ export interface Wants {
 }
 
 /** What the grid needs of the widget around it. */
-export interface Host extends CopyHost {
+export interface Host extends CopyHost, PickHost {
   want(wants: Wants): void;
-  select(keys: unknown[]): void;
-  /** Has the kernel select the rows from one key to another as the view is sorted and filtered; null for all rows. */
-  selectRange(range: [from: unknown, to: unknown] | null): void;
   layout(layout: StoredLayout): void;
   /** Something that the toolbar shows has changed. */
   drawn(): void;
 }
-
-/** After this many ms without scrolling, the scroll bar of a canvas of limited height is set right again. */
-const IDLE = 150;
 
 export class Grid {
   readonly sheet = new Sheet();
@@ -67,12 +62,12 @@ export class Grid {
   private readonly reader = new Reader();
   private readonly announcer: Announcer;
   private readonly copier: Copier;
+  private readonly picker: Picker;
   private readonly cursor = new Cursor(this.sheet);
   private readonly viewport: Viewport;
   private readonly requests: Requests;
   private readonly drawing: Drawing;
   private readonly guessed = new Map<string, number>();
-  private idle = 0;
 
   constructor(
     layout: unknown,
@@ -89,6 +84,7 @@ export class Grid {
     this.menu = new Menu(signal);
     this.announcer = new Announcer(signal);
     this.copier = new Copier(host, this.announcer);
+    this.picker = new Picker(this.sheet, this.selection, host, this.announcer, () => this.redraw());
     this.head = new Head({
       sort: (column, add) => arrangement.sortBy(nextSort(this.layout.sort, column, add)),
       resize: (column, width, done) => arrangement.resize(column, width, done),
@@ -104,7 +100,7 @@ export class Grid {
     this.drawing = new Drawing(this.element, this.head, notice, this.redraw, signal);
     this.element.append(this.head.element, this.drawing.rows.element);
     this.pane = h("div", { class: "rtw-pane" }, this.element, notice.element, this.menu.element, this.reader.element, this.announcer.element);
-    this.viewport = new Viewport(this.element, this.head.element, this.sheet);
+    this.viewport = new Viewport(this.element, this.head.element, this.sheet, signal);
     this.requests = new Requests(this.viewport, () => this.request(), signal);
     this.listen(signal);
   }
@@ -240,14 +236,13 @@ export class Grid {
 
   private run(what: (Command & { do: unknown })["do"]): void {
     const { index, column } = this.cursor;
-    const { selection, sheet } = this;
     if (what === "sort" || what === "sort more") this.arrangement.sortBy(nextSort(this.layout.sort, column, what === "sort more"));
     else if (what === "menu") this.openMenu(column);
     else if (what === "read") this.read(index, column);
-    else if (what === "select to here") this.selectTo(index);
-    else if (what === "select all") this.selectAll();
-    else if (what === "select") this.selected(() => selection.toggle(sheet, index));
-    else if (selection.size) this.selected(() => selection.clear());
+    else if (what === "select to here") this.picker.pickTo(index);
+    else if (what === "select all") this.picker.pickAll();
+    else if (what === "select") this.picker.toggle(index);
+    else this.picker.clear();
   }
 
   /** Opens the whole value of a cell. */
@@ -262,42 +257,14 @@ export class Grid {
     return format(this.sheet.valueAt(index, column), this.sheet.typeOf(column), this.sheet.cutAt(index, column)).text;
   }
 
-  // --- selection
-
-  private selected(change: () => void): void {
-    change();
-    this.host.select(this.selection.keys);
-    this.redraw();
-  }
-
-  /** Selects from the anchor to a row. Where rows between them are not here, the kernel selects them. */
-  private selectTo(index: number): void {
-    const { selection, sheet } = this;
-    const { anchor } = selection;
-    if (!anchor) return this.selected(() => selection.toggle(sheet, index));
-    const from = sheet.indexOf(anchor.id);
-    if (from !== undefined && selection.range(sheet, from, index)) return this.selected(() => {});
-    const to = sheet.keyAt(index);
-    if (to === undefined) return this.announcer.announce("this row is not loaded yet");
-    this.host.selectRange([anchor.key, to]);
-    this.redraw();
-  }
-
-  private selectAll(): void {
-    const { selection, sheet } = this;
-    if (selection.range(sheet, 0, sheet.rows - 1)) return this.selected(() => {});
-    this.host.selectRange(null);
-    this.redraw();
-  }
-
   private click(event: MouseEvent): void {
     const at = this.drawing.rows.at(event.target);
     if (!at) return;
     this.activate(at.index, at.column ?? this.cursor.column);
     if (this.hasMarkedText) return; // text is being selected
-    if (event.shiftKey) this.selectTo(at.index);
-    else if (event.ctrlKey || event.metaKey) this.selected(() => this.selection.toggle(this.sheet, at.index));
-    else this.selected(() => this.selection.only(this.sheet, at.index));
+    if (event.shiftKey) this.picker.pickTo(at.index);
+    else if (event.ctrlKey || event.metaKey) this.picker.toggle(at.index);
+    else this.picker.pickOnly(at.index);
   }
 
   private get hasMarkedText(): boolean {
@@ -328,20 +295,8 @@ export class Grid {
   // --- events and drawing
 
   private scrolled(): void {
-    const { viewport, element } = this;
-    if (viewport.isHidden) return;
-    const total = this.sheet.rows;
-    const { position } = viewport;
-    if (element.scrollTop !== position.scroll) {
-      if (position.scrolled(element.scrollTop, total, viewport.height) && this.follow) this.setFollow(false);
-      clearTimeout(this.idle);
-      if (isScaled(total)) {
-        this.idle = window.setTimeout(() => {
-          position.to(position.top);
-          this.redraw();
-        }, IDLE);
-      }
-    }
+    if (this.viewport.isHidden) return;
+    if (this.viewport.scrolled(() => this.redraw()) && this.follow) this.setFollow(false);
     this.redraw();
   }
 
@@ -375,10 +330,7 @@ export class Grid {
       this.redraw();
     });
     sizes.observe(element);
-    signal.addEventListener("abort", () => {
-      sizes.disconnect();
-      clearTimeout(this.idle);
-    });
+    signal.addEventListener("abort", () => sizes.disconnect());
   }
 
   /** A column's width until a person sets one: worked out once, so that columns do not jump as values come and go. */

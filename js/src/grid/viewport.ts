@@ -2,20 +2,27 @@
 import type { Placed } from "./layout";
 import { Position } from "./position";
 import type { Sheet } from "./sheet";
-import { MOST, ROW, type Range, seenRows } from "./window";
+import { MOST, ROW, type Range, isScaled, seenRows } from "./window";
 
 /** Rows shown before there is a layout to measure, as in the style sheet. */
 export const ROWS = 12;
 
+/** After this many ms without scrolling, the scroll bar of a canvas of limited height is set right again. */
+const IDLE = 150;
+
 export class Viewport {
   readonly position = new Position();
   rtl = false;
+  private idle = 0;
 
   constructor(
     private readonly element: HTMLElement,
     private readonly head: HTMLElement,
     private readonly sheet: Sheet,
-  ) {}
+    signal: AbortSignal,
+  ) {
+    signal.addEventListener("abort", () => clearTimeout(this.idle));
+  }
 
   /** Height of the part that shows rows. */
   get height(): number {
@@ -47,6 +54,22 @@ export class Viewport {
   get isHidden(): boolean {
     const { clientHeight, scrollTop, offsetParent, isConnected } = this.element;
     return clientHeight === 0 && scrollTop === 0 && offsetParent === null && isConnected;
+  }
+
+  /** The element was scrolled; returns whether upwards, away from the end. */
+  scrolled(redraw: () => void): boolean {
+    const { position, element } = this;
+    const total = this.sheet.rows;
+    if (element.scrollTop === position.scroll) return false;
+    const away = position.scrolled(element.scrollTop, total, this.height);
+    clearTimeout(this.idle);
+    if (isScaled(total)) {
+      this.idle = window.setTimeout(() => {
+        position.to(position.top);
+        redraw();
+      }, IDLE);
+    }
+    return away;
   }
 
   /** Scrolls sideways as little as shows a column whole. */

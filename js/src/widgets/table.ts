@@ -25,10 +25,7 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
   /** A selection that was requested from the kernel, or why it was refused. */
   let selecting = "";
 
-  const selected = new SharedTrait(model, "selected", (keys) => {
-    selecting = "";
-    if (Array.isArray(keys)) grid.setSelected(keys);
-  });
+  const selected = new SharedTrait(model, "selected", (keys) => Array.isArray(keys) && grid.setSelected(keys));
   const arrangement = new SharedTrait(model, "arrangement", (layout) => grid.arrangement.set(layout));
   const grid = new Grid(
     // Not "layout": that trait is the CSS of ipywidgets.
@@ -87,7 +84,10 @@ function render({ model, el, signal: given }: { model: Model; el: HTMLElement; s
 
   function apply(frame: TableFrame): void {
     grid.apply(frame);
-    if (frame.selected) selecting = "problem" in frame.selected ? frame.selected.problem : "";
+    if (frame.selected) {
+      selecting = "problem" in frame.selected ? frame.selected.problem : "";
+      if (selecting) selected.restore(); // what the page knew of the range is marked already
+    }
     if (frame.rows) {
       reads.get(frame.rows.number)?.resolve(frame.rows);
       reads.delete(frame.rows.number);
