@@ -14,6 +14,10 @@ export class Menu {
   readonly element = h("div", { class: "rtw-menu", role: "menu", popover: "manual", hidden: true });
   private entries: Entry[] = [];
   private back: (() => void) | undefined;
+  /** What it stands under, and where that was. */
+  private at: HTMLElement | undefined;
+  private left = 0;
+  private top = 0;
 
   constructor(signal: AbortSignal) {
     const { element } = this;
@@ -32,6 +36,12 @@ export class Menu {
       },
       { signal, capture: true },
     );
+    // It stays in its place on the screen, and would lose its header when that is scrolled away.
+    const scrolled = (): void => {
+      const box = this.at?.getBoundingClientRect();
+      if (!element.hidden && box && Math.hypot(box.left - this.left, box.top - this.top) > 2) this.close(false);
+    };
+    element.ownerDocument.addEventListener("scroll", scrolled, { signal, capture: true, passive: true });
   }
 
   get isOpen(): boolean {
@@ -56,6 +66,7 @@ export class Menu {
     if (this.element.isConnected) this.element.showPopover?.();
     const { innerWidth, innerHeight } = this.element.ownerDocument.defaultView ?? window;
     const box = at.getBoundingClientRect();
+    [this.at, this.left, this.top] = [at, box.left, box.top];
     const { style, offsetWidth, offsetHeight } = this.element;
     const above = innerHeight - box.bottom < Math.min(offsetHeight, 160) && box.top > innerHeight - box.bottom;
     style.left = `${Math.max(2, Math.min(box.left, innerWidth - offsetWidth - 4))}px`;
