@@ -5,24 +5,25 @@ import rtwidgets as rt
 rt.local()                                # or rt.connect(url, key)
 orders = rt.LiveTable("orders")           # a live grid; orders.df is an ordinary DataFrame
 room = rt.Channel("support-chat")
-chat = rt.BroadcastFeed(room, "message")  # chat.messages holds what was said
+chat = rt.BroadcastFeed(room, "message")  # chat.messages are the payloads received
 online = rt.Presence(room, key="ana", state={"team": "support"})
 """
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+import sys as _sys
+from importlib import import_module as _import_module
+from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from .client.channel import AsyncChannel
     from .client.client import AsyncClient
     from .client.connect import close_all, connect, default_client, set_default_client
     from .client.notebook import Channel, Client
+    from .client.waiting import wait_for
     from .local.handle import Local, local
-    from .protocol.errors import RealtimeError
+    from .protocol.errors import RealtimeError, RealtimeTimeoutError
     from .protocol.filters import where
     from .sessions.recorder import Recorder, record
     from .sessions.replay import Replay, replay
@@ -45,9 +46,10 @@ _HOMES = {
     "client.client": ("AsyncClient",),
     "client.connect": ("close_all", "connect", "default_client", "set_default_client"),
     "client.notebook": ("Channel", "Client"),
+    "client.waiting": ("wait_for",),
     "tools.doctor": ("doctor",),
     "local.handle": ("Local",),
-    "protocol.errors": ("RealtimeError",),
+    "protocol.errors": ("RealtimeError", "RealtimeTimeoutError"),
     "protocol.filters": ("where",),
     "sessions.recorder": ("Recorder", "record"),
     "sessions.replay": ("Replay", "replay"),
@@ -62,7 +64,7 @@ _HOMES = {
     "widgets.table": ("ChangeBatch", "LiveTable"),
     "widgets.timeslider": ("TimeSlider",),
 }
-_home_of = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AsyncChannel",
@@ -81,6 +83,7 @@ __all__ = [
     "Local",
     "Presence",
     "RealtimeError",
+    "RealtimeTimeoutError",
     "Recorder",
     "Replay",
     "TimeSlider",
@@ -93,21 +96,22 @@ __all__ = [
     "record",
     "replay",
     "set_default_client",
+    "wait_for",
     "where",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # On first use: a script that only needs the asyncio client does not pay for pandas and ipywidgets.
-    if name not in _home_of:
+def __getattr__(name: str) -> object:
+    # On first use: a script that only needs the asyncio client does not import pandas and ipywidgets.
+    if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(_room(_home_of[name], name), name)
+    value = globals()[name] = getattr(_room(_HOME_OF[name], name), name)
     return value
 
 
-def _room(home: str, name: str) -> ModuleType:
+def _room(home: str, name: str) -> _ModuleType:
     try:
-        return import_module(f".{home}", __name__)
+        return _import_module(f".{home}", __name__)
     except ModuleNotFoundError as error:
         from .extras import not_installed
 
@@ -115,19 +119,19 @@ def _room(home: str, name: str) -> ModuleType:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*__all__, "__version__"])
 
 
-class _Package(ModuleType):
-    """`rt.local` is the function, whatever has imported the room `rtwidgets/local/`, which Python binds to the same
-    name."""
+class _Package(_ModuleType):
+    """`rt.local` is the function, although Python binds the room `rtwidgets/local/` to the same name when it is
+    imported."""
 
     @property
-    def local(self) -> Any:
+    def local(self) -> object:
         return _room("local.handle", "local()").local
 
     @local.setter
-    def local(self, room: ModuleType) -> None: ...
+    def local(self, room: _ModuleType) -> None: ...
 
 
-sys.modules[__name__].__class__ = _Package
+_sys.modules[__name__].__class__ = _Package

@@ -17,12 +17,7 @@ MOST_LINES = 450
 MOST_ATTRIBUTES = 20
 
 KNOWN_UPWARDS: set[tuple[str, str]] = set()
-KNOWN_CIRCLES = [
-    # widgets: the base
-    {"rtwidgets.widgets.alert", "rtwidgets.widgets.base"},
-    # widgets: tables
-    {"rtwidgets.widgets.groups", "rtwidgets.widgets.table"},
-]
+KNOWN_CIRCLES: list[set[str]] = []
 TOO_LONG = {
     # cli
     "rtwidgets.cli",
@@ -41,7 +36,6 @@ UNFINISHED_FIRST_LINES = {
     "rtwidgets.local.socket_folder",
     "rtwidgets.local.supervisor",
     "rtwidgets.sessions.server",
-    "rtwidgets.widgets.base",
 }
 
 

@@ -1,1 +1,1 @@
-"""The widgets: a traitlets face on data plus channel, and the tick that sends to the browser."""
+"""Widgets: traits and frames over data and channels, and the tick that sends them to the page."""

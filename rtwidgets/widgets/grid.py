@@ -7,8 +7,8 @@ import copy
 import html
 import io
 import json
-from asyncio import Future
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -16,16 +16,17 @@ import pandas as pd
 import traitlets
 
 from ..client.log import logger
-from ..client.thread import io_loop
 from ..data.delta import Key
 from ..data.store import Store
 from ..data.view_filter import AT_ONCE, ViewFilter
 from .arrangement import check_arrangement, check_keys
-from .base import STATIC, RtWidget, View
+from .base import STATIC, RtWidget
 from .grid_keys import json_key, key_from_page
 from .grid_window import GridWindow, WindowRequest
 from .page_values import dict_of, list_of
+from .threads import post_to_io, submit_work
 from .tick import tick
+from .views import View
 
 ANSWER_MOST = 50_000_000
 """Characters that a page is sent at its request: CSV, whole rows."""
@@ -42,19 +43,16 @@ class Grid(RtWidget):
     _esm = STATIC / "table.js"
     _css = STATIC / "table.css"
 
-    count = traitlets.Int(0, read_only=True).tag(sync=True)
-    """Rows held."""
-    revision = traitlets.Int(0, read_only=True).tag(sync=True)
-    """Grows by one or more at each visible change: observe this."""
-    selected: traitlets.List[Any] = traitlets.List(trait=traitlets.Any()).tag(sync=True)
-    """Keys of the rows that are selected in the grid; set it to select."""
-    arrangement: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
-    """How the grid is arranged, as a person did in the page or as code sets it; `{}` for how it was at first.
-
-    `order`, `hidden`, `pinned`: lists of columns. `widths`: pixels (40 to 1200) by column. `sort`: pairs `[column,
-    descending]`, the first decides. `search`: a text that some column holds. `filters`: by column, a text that it holds
-    or a comparison (`">5"`). Columns that the table has not are passed over: they may come.
-    """
+    count = traitlets.Int(0, read_only=True, help="Rows.").tag(sync=True)
+    selected: traitlets.List[Any] = traitlets.List(
+        trait=traitlets.Any(), help="Keys of the rows selected in the grid; set it to select."
+    ).tag(sync=True)
+    arrangement: traitlets.Dict[str, Any] = traitlets.Dict(
+        help="How the grid is arranged, by a person in the page or by code; `{}` for how it was at first. `order`, "
+        "`hidden`, `pinned`: lists of columns. `widths`: pixels (40 to 1200) by column. `sort`: pairs `[column, "
+        "descending]`, the first decides. `search`: text that some column contains. `filters`: by column, text that it "
+        'contains or a comparison (`">5"`). Columns that the table does not have are ignored: they may be added later.'
+    ).tag(sync=True)
 
     def __init__(self, **traits: Any) -> None:
         self._windows: WeakKeyDictionary[View, GridWindow] = WeakKeyDictionary()
@@ -113,7 +111,7 @@ class Grid(RtWidget):
 
     def _title(self) -> str:
         """A name for people and for files."""
-        raise NotImplementedError
+        return self.name
 
     def _state(self) -> dict[str, Any]:
         """What the status line says: `status`, `error`, `paused`, `waiting`, `lag`, `rate`, `note`."""
@@ -179,11 +177,13 @@ class Grid(RtWidget):
                 logger.error("a grid could not search its rows", exc_info=worked.exception())
             tick.mark(self)
 
-        io_loop().run_in_executor(None, work).add_done_callback(done)
+        started = submit_work(work)
+        if started is not None:
+            started.add_done_callback(lambda worked: post_to_io(done, worked))
 
     # --- from the page
 
-    def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
+    def _on_message(self, view: View, kind: str, content: Mapping[str, Any]) -> None:
         if kind == "csv":
             self._answer_later(view, "csv", lambda: self._csv(view, content.get("columns")))
         elif kind == "rows":
@@ -221,10 +221,9 @@ class Grid(RtWidget):
             view.outbox.append({name: answer | (fields or {})})
             tick.mark(self)
 
-        def start() -> None:
-            io_loop().run_in_executor(None, work).add_done_callback(done)
-
-        io_loop().call_soon_threadsafe(start)
+        started = submit_work(work)
+        if started is not None:
+            started.add_done_callback(lambda worked: post_to_io(done, worked))
 
     def _select_range(self, view: View, given: Any) -> dict[str, Any]:
         """Selects the rows from one key to another as the view is sorted and filtered, or all rows."""

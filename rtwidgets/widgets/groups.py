@@ -2,180 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 import pandas as pd
-import traitlets
 
-from ..client.thread import io_loop
-from ..data.delta import Delta
+from ..data.derived import DerivedView
 from ..data.groupby import GroupBy, check_groups
 from ..data.store import Store
 from ..protocol.errors import RealtimeError
-from .base import paragraph, there, unregister_all
-from .grid import Grid
-from .tick import tick
+from .derived import DerivedGrid
+from .sources import RowSource
+from .threads import call_on_io
 
-if TYPE_CHECKING:
-    from .table import LiveTable
+Aggregates = dict[str, tuple[str, str | float]]
+"""By name of the result: a column, and a function or a quantile."""
 
 
 class Grouping:
-    """Rows grouped by a column, or several. Say what to work out with `agg`."""
+    """Rows grouped by a column, or several. `agg` makes a view of it."""
 
-    def __init__(self, table: LiveTable, by: str | list[str]) -> None:
-        self.table, self.by = table, by
+    def __init__(self, source: RowSource, by: str | Sequence[str]) -> None:
+        self.source = source
+        self.by = [by] if isinstance(by, str) else list(by)
+        if not self.by or not all(isinstance(name, str) for name in self.by):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"by must be the name of a column, or a list of names, not {by!r:.200}")
 
     def __repr__(self) -> str:
-        return f"<Grouping of {self.table.table} by {self.by}>"
+        return f"<Grouping of {self.source.name} by {', '.join(self.by)}>"
 
-    def agg(self, **spec: tuple[str, str | float]) -> GroupView:
-        """`name=(column, function)`, as pandas writes it.
+    def agg(self, **aggregates: tuple[str, str | float]) -> GroupView:
+        """A view with a column for each `name=(column, function)`, as pandas writes it.
 
         The function is sum, count, mean, min, max, nunique, first, last, size, median, std or var; a number is a
-        quantile (0.95). Raises ValueError for any other.
+        quantile (0.95). Raises ValueError for any other, and for a name that is a column of the groups.
         """
-        if not spec:
-            raise ValueError('say what to work out: agg(total=("amount", "sum"))')
-        return GroupView(self.table, self.by, spec)
+        return GroupView(self.source, self.by, aggregates)
 
 
-class GroupView(Grid):
-    """One row a group, kept up to date from the table's changes: a batch costs what it touches. Made by
+class GroupView(DerivedGrid):
+    """One row a group, kept up to date from the source's changes: a batch costs what it touches. Made by
     `LiveTable.group_by(...).agg(...)`.
 
-    It equals `table.df.groupby(by).agg(...)`. It is a source itself: for `rt.live`, charts, `.when`.
+    Equal to `table.df.groupby(by).agg(...)`. It is a live source itself: for `rt.live`, charts, `.when`. Pausing it
+    pauses its source.
     """
 
-    status = traitlets.Unicode("connecting", read_only=True).tag(sync=True)
-    """That of the table."""
-    error = traitlets.Unicode("", read_only=True).tag(sync=True)
-    """What is wrong and what to do; that of the table, or a column that it does not have."""
-
-    def __init__(self, table: LiveTable, by: str | list[str], spec: dict[str, tuple[str, str | float]]) -> None:
-        self.table = table
-        self.by = [by] if isinstance(by, str) else list(by)
-        self._spec = spec
-        self._grouped: GroupBy | None = None
-        self._problem: RealtimeError | None = None
-        self._empty = Store([], self.by)
-        self._deltas: list[Delta] = []
-        check_groups(self.by, spec)
-        super().__init__()
-        self._registered: list[Callable[[], Any]] = []
-        there(self._begin)
-
-    def _begin(self) -> None:
-        follower = self.table.follower
-        self._registered += [follower.on_delta(self._took), follower.on_status(lambda *_: tick.mark(self))]
-        self._refresh()
+    def __init__(self, source: RowSource, by: list[str], aggregates: Aggregates) -> None:
+        if not aggregates:
+            raise ValueError('agg needs what to compute: agg(total=("amount", "sum"))')
+        for name, one in aggregates.items():
+            if not isinstance(one, tuple) or len(one) != 2:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
+                raise TypeError(
+                    f'{name} must be a pair (column, function), such as ("amount", "sum"), not {one!r:.200}'
+                )
+        check_groups(by, aggregates)
+        self.by = by
+        self._aggregates = aggregates
+        super().__init__(source, Store([], by))
 
     def __repr__(self) -> str:
-        return f"<GroupView of {self.table.table} by {', '.join(self.by)}: {len(self.store)} groups>"
+        return f"<GroupView of {self.name}: {len(self.store)} groups>"
 
     @property
-    def ready(self) -> bool:
-        """Whether the table has been read once."""
-        return self.table.ready
+    def name(self) -> str:
+        """The source's name and the columns that it is grouped by."""
+        return f"{self.source.name} by {', '.join(self.by)}"
 
     @property
     def df(self) -> pd.DataFrame:
-        """One row a group, sorted by group, the group's columns first."""
-        there(self._refresh)  # what the table has is in here too, also between two ticks
-        grouped = self._grouped
-        if grouped is None:
-            return pd.DataFrame(columns=[*self.by, *self._spec])
-        return grouped.df().reset_index()
-
-    @property
-    def store(self) -> Store:
-        return self._empty if self._grouped is None else self._grouped.store
+        """One row a group, sorted by group, the groups' columns first."""
+        call_on_io(self._refresh)  # what the source has is in here too, also between two ticks
+        return (
+            pd.DataFrame(columns=[*self.by, *self._aggregates]) if self._view is None else self._view.df().reset_index()
+        )
 
     def wait_live(self, timeout: float = 30.0) -> GroupView:
-        """Waits until the table is live. Raises as `LiveTable.wait_live` does."""
-        self.table.wait_live(timeout)
-        there(self._refresh)
+        """Waits until the source is live; returns the view. Raises as `LiveTable.wait_live` does."""
+        self.source.wait_live(timeout)
+        call_on_io(self._refresh)
         return self
 
-    # --- on the I/O thread
-
-    def _took(self, delta: Delta) -> None:
-        if delta.columns_changed:
-            self._grouped = None  # perhaps without a column that is asked for
-        if self._grouped is not None:
-            self._deltas.append(delta)
-        tick.mark(self)
-
-    def _group(self) -> None:
-        """Begins once the table's columns are known."""
-        store = self.table.store
-        if self._grouped is not None and self._grouped.source is store:
-            return
-        kinds = store.kinds
-        if not kinds:
-            return
-        missing = [name for name in [*self.by, *(column for column, _ in self._spec.values())] if name not in kinds]
-        if missing:
-            self._problem = RealtimeError(
-                f"{self.table.table} has no column {missing[0]!r}",
+    def _make_view(self, source: Store) -> DerivedView:
+        wanted = [*self.by, *(column for column, _ in self._aggregates.values())]
+        missing = next((name for name in wanted if name not in source.kinds), None)
+        if missing is not None:
+            raise RealtimeError(
+                f"{self.source.name} has no column {missing!r}",
                 code="UndefinedColumn",
-                hint=f"its columns are {', '.join(kinds)}",
+                hint=f"its columns are {', '.join(source.kinds)}",
             )
-            return
         try:
-            self._grouped = GroupBy(store, self.by, self._spec)
-            self._deltas.clear()
+            return GroupBy(source, self.by, self._aggregates)
         except TypeError as error:
-            wanted = ", ".join(f"{name} ({function} of {column})" for name, (column, function) in self._spec.items())
-            self._problem = RealtimeError(
-                f"one of {wanted} makes no sense for its column's type: {error}",
-                code="UndefinedFunction",
-                hint="choose another function, or leave it out",
+            each = ", ".join(
+                f"{name} ({function} of {column})" for name, (column, function) in self._aggregates.items()
             )
-            return
-        self._problem = None
-
-    def _refresh(self) -> None:
-        self._group()
-        if self._grouped is not None and self._deltas:
-            deltas, self._deltas = self._deltas, []
-            self._grouped.apply(*deltas)
-        with self.hold_sync():
-            if not self._closed:
-                self.set_trait("status", "error" if self._problem is not None else self.table.follower.status)
-            self.set_trait("error", paragraph(self._problem or self.table.follower.error))
-            self.set_trait("count", len(self.store))
-            moved = self.store.revision != self.revision
-            if moved:
-                self.set_trait("revision", self.store.revision)
-        if moved:
-            self._announce_df()
-
-    def _tick(self, now: float) -> bool:
-        self._refresh()
-        return super()._tick(now)
-
-    def _title(self) -> str:
-        return f"{self.table.table} by {', '.join(self.by)}"
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "status": self.status,
-            "error": self.error,
-            "paused": False,
-            "waiting": 0,
-            "lag": None,
-            "rate": 0,
-            "note": "",
-        }
-
-    def _asked(self, view: Any, kind: Any, content: dict[str, Any]) -> None:
-        if kind in ("pause", "resume"):
-            io_loop().call_soon_threadsafe(self.table.pause if kind == "pause" else self.table.resume)
-        else:
-            super()._asked(view, kind, content)
-
-    def _release(self) -> None:
-        there(unregister_all, self._registered)
-        self.set_trait("status", "closed")
+            raise RealtimeError(
+                f"one of {each} does not fit its column's type: {error}",
+                code="UndefinedFunction",
+                hint="use another function, or leave it out",
+            ) from None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import traitlets
@@ -20,50 +20,66 @@ from ..protocol.channel import PREFIX
 from ..protocol.explain import as_dict, explain
 from ..protocol.messages import Message
 from . import paging
-from .base import STATIC, RtWidget, View, there, unregister_all
+from .base import STATIC, RtWidget
+from .checks import check_count
+from .threads import call_on_io
 from .tick import tick
+from .views import View
 
 SHOWN = 300
-"""Frames that a view gets when it opens, and at most at once; older ones it asks for."""
+"""Frames that a view gets when it opens, and at most at once; it requests older ones."""
 TEXT_MOST = 4_000
 """Characters of one frame that a page shows; `export` writes all of them."""
+HTML_LINES, PLAIN_LINES = 50, 10
+
+Direction = Literal["in", "out"]
+Entry = tuple[datetime, Direction, Message]
+"""When, `"in"` or `"out"`, and the frame."""
 
 
 class Inspector(RtWidget):
-    """Every frame that a client sends and receives, in the order of time. What is shown, exported or in `df` has its
-    keys and tokens taken out.
+    """Every frame that a client sends and receives, in order of time. Keys and tokens are removed from what is shown,
+    exported or in `df`.
 
     Args:
         source: a `Client` for all of its frames, or a `Channel` for those of its topic; default the default client.
-        maxlen: most frames kept; the oldest go first.
+        maxlen: the most frames kept; the oldest go first.
+
+    Raises TypeError or ValueError for an argument of the wrong type or value.
     """
 
     _newest_last = True
     _esm = STATIC / "inspector.js"
     _css = STATIC / "inspector.css"
 
-    count = traitlets.Int(0, read_only=True).tag(sync=True)
-    """Frames kept."""
-    revision = traitlets.Int(0, read_only=True).tag(sync=True)
-    """How many frames there ever were: observe this."""
-    paused = traitlets.Bool(False, read_only=True).tag(sync=True)
-    """Whether the list stands still; frames are kept all the same."""
+    count = traitlets.Int(0, read_only=True, help="Frames kept.").tag(sync=True)
+    revision = traitlets.Int(0, read_only=True, help="How many frames there ever were: observe this.").tag(sync=True)
+    paused = traitlets.Bool(
+        False, read_only=True, help="Whether the list stands still; frames are kept all the same."
+    ).tag(sync=True)
 
     def __init__(self, source: Client | Channel | None = None, *, maxlen: int = 5_000) -> None:
-        if source is not None and not isinstance(source, Client | Channel):
-            raise TypeError(f"rt.Inspector takes a client or a channel, not {type(source).__name__}")
-        if maxlen < 1:
-            raise ValueError(f"maxlen is the number of frames to keep, 1 or more, not {maxlen!r}")
-        source = source or default_client()
-        self.source = source
-        client = source.client if isinstance(source, Channel) else source
-        self._topic = PREFIX + source.topic if isinstance(source, Channel) else None
-        self._entries: deque[tuple[datetime, str, Message]] = deque(maxlen=maxlen)
+        if source is not None and not isinstance(source, Client | Channel):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"source must be a client or a channel, not {type(source).__name__}")
+        self.source = source or default_client()
+        self._topic = PREFIX + self.source.topic if isinstance(self.source, Channel) else None
+        self._entries: deque[Entry] = deque(maxlen=check_count(maxlen, "maxlen, the most frames to keep,"))
         self._total = 0
-        self._held_at: int | None = None
-        self._registered: list[Callable[[], Any]] = []
+        self._paused_at: int | None = None
         super().__init__()
-        self._registered.append(there(client.aio.on_frame, self._took))
+        call_on_io(self._open)
+
+    def _open(self) -> None:
+        self._registered.append(self._client.aio.on_frame(self._add))
+
+    @property
+    def _client(self) -> Client:
+        return self.source.client if isinstance(self.source, Channel) else self.source
+
+    @property
+    def name(self) -> str:
+        """The channel's topic, or "all topics"."""
+        return self.source.topic if isinstance(self.source, Channel) else "all topics"
 
     def __repr__(self) -> str:
         return f"<Inspector of {self.source!r}: {len(self._entries)} frames>"
@@ -82,110 +98,101 @@ class Inspector(RtWidget):
         """Writes the frames as JSON lines (`at`, `direction`, `meaning`, `frame`). Returns how many."""
         entries = list(self._entries)
         with Path(path).open("w", encoding="utf-8") as file:
-            for at, way, message in entries:
-                file.write(_line(at, way, message) + "\n")
+            for entry in entries:
+                file.write(_line(*entry) + "\n")
         return len(entries)
 
     def pause(self) -> None:
-        """Lets the list stand still; what comes meanwhile is kept, and shown by `resume()`."""
-        self._hold(True)
+        """Stops the list; frames are kept, and shown by `resume()`."""
+        self._set_paused(True)
 
     def resume(self) -> None:
-        """Shows what came meanwhile, and goes on."""
-        self._hold(False)
+        """Shows the frames kept meanwhile, and goes on."""
+        self._set_paused(False)
 
     def clear(self) -> None:
         """Forgets the frames kept."""
         self._entries.clear()
         tick.mark(self)
 
-    def _hold(self, hold: bool) -> None:
-        self._held_at = self._total if hold else None
-        self.set_trait("paused", hold)
+    def _set_paused(self, paused: bool) -> None:
+        self._paused_at = self._total if paused else None
+        self.set_trait("paused", paused)
         tick.mark(self)
 
     # --- on the I/O thread
 
-    def _took(self, direction: str, message: Message) -> None:
+    def _add(self, direction: str, message: Message) -> None:
+        way: Direction = "in" if direction == "in" else "out"
         if self._topic is not None and message.topic != self._topic:
             return
-        # A join's payload is built anew for each join, and a received one belongs to nobody else: kept as they are, and
-        # written without secrets when somebody looks.
-        self._entries.append((datetime.now(UTC), direction, message))
+        # The message is kept as it is, since nobody changes one, and rendered without secrets when it is shown.
+        self._entries.append((datetime.now(UTC), way, message))
         self._total += 1
         tick.mark(self)
 
-    def _tick(self, now: float) -> bool:
-        moved = self._total != self.revision
-        with self.hold_sync():
-            self.set_trait("count", len(self._entries))
-            self.set_trait("revision", self._total)
-        if moved:
-            self._announce_df()
-        return super()._tick(now)
+    def _traits_now(self) -> dict[str, Any]:
+        return {"count": len(self._entries), "revision": self._total}
 
     def _frame(self, view: View) -> dict[str, Any] | None:
         shown, frame = view.shown, dict[str, Any]()
-        until = self._total if self._held_at is None else self._held_at
-        of = self.source.topic if isinstance(self.source, Channel) else "all topics"
-        state = {"of": of, "count": self._total, "paused": self.paused, "waiting": self._total - until}
-        if state != shown.get("state"):
-            shown["state"] = frame["state"] = state
-        held = self._total - len(self._entries)
-        since = shown.get("since", 0)
-        start = max(since, held, until - SHOWN)
+        until = self._total if self._paused_at is None else self._paused_at
+        state = {"of": self.name, "count": self._total, "paused": self.paused, "waiting": self._total - until}
+        if view.differs("state", state):
+            frame["state"] = state
+        first = self._total - len(self._entries)
+        start = max(shown.get("since", 0), first, until - SHOWN)
         if until > start or "since" not in shown:
             frame["from"] = start
             frame["lines"] = self._lines(start, until)
             shown["since"] = until
-        if held != shown.get("held"):
-            shown["held"] = frame["held"] = held
+        if view.differs("held", first):
+            frame["held"] = first
         if view.outbox:
             frame["file"] = view.outbox.pop(0)
         if view.reads:
-            frame["pages"] = paging.answers(view, held, until, self._lines, _searched)
+            frame["pages"] = paging.answers(view, first, until, self._lines, _searched)
         return frame or None
 
     def _lines(self, start: int, stop: int) -> list[dict[str, Any]]:
-        held = self._total - len(self._entries)
-        return [_shown(*entry) for entry in part(self._entries, start - held, stop - held)]
+        first = self._total - len(self._entries)
+        return [_shown(*entry) for entry in part(self._entries, start - first, stop - first)]
 
-    def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
+    def _on_message(self, view: View, kind: str, content: Mapping[str, Any]) -> None:
         if kind in ("pause", "resume"):
-            self._hold(kind == "pause")
+            self._set_paused(kind == "pause")
         elif kind == "clear":
             self.clear()
         elif kind == "read":
-            paging.asked(view, content)
+            paging.request(view, content)
         elif kind == "export":
             view.outbox.append("\n".join(_line(*entry) for entry in list(self._entries)))
 
-    def _release(self) -> None:
-        there(unregister_all, self._registered)
+    def _last_lines(self, count: int) -> list[str]:
+        return [
+            f"{at:%H:%M:%S} {'←' if way == 'in' else '→'} {explain(message)}"
+            for at, way, message in list(self._entries)[-count:]
+        ]
 
     def _plain(self) -> str:
-        lines = [(at, way, explain(message)) for at, way, message in list(self._entries)[-10:]]
-        return "\n".join(f"{at:%H:%M:%S} {'←' if way == 'in' else '→'} {meaning[:120]}" for at, way, meaning in lines)
+        return "\n".join(line[:132] for line in self._last_lines(PLAIN_LINES))
 
     def _html(self) -> str:
-        lines = [(at, way, explain(message)) for at, way, message in list(self._entries)[-50:]]
-        items = "".join(
-            f"<li>{at:%H:%M:%S} {'←' if way == 'in' else '→'} {html.escape(meaning)}</li>" for at, way, meaning in lines
-        )
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in self._last_lines(HTML_LINES))
         return f"<p><b>{self._total} frames</b></p><ul>{items}</ul>"
 
 
-def _line(at: datetime, way: str, message: Message) -> str:
-    said = {"at": at.isoformat(), "direction": way, "meaning": explain(message), "frame": as_dict(message)}
-    return json.dumps(said, ensure_ascii=False, default=str)
+def _line(at: datetime, way: Direction, message: Message) -> str:
+    fields = {"at": at.isoformat(), "direction": way, "meaning": explain(message), "frame": as_dict(message)}
+    return json.dumps(fields, ensure_ascii=False, default=str)
 
 
 def _searched(line: dict[str, Any]) -> str:
-    """What the page's filter looks at; the page does the same."""
+    """The text that the page's filter searches; the page uses the same."""
     return f"{line['text']} {line['event']} {line['frame']}"
 
 
-def _shown(at: datetime, way: str, message: Message) -> dict[str, Any]:
+def _shown(at: datetime, way: Direction, message: Message) -> dict[str, Any]:
     text = json.dumps(as_dict(message), ensure_ascii=False, default=str, indent=1)
     return {
         "at": round(at.timestamp() * 1000),

@@ -1,12 +1,9 @@
-"""`live`: an ordinary function that runs again whenever its sources changed, and what it returned, shown."""
+"""`live`: a function that runs again whenever its sources change, and what it shows."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import html
-import io
-import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,68 +13,79 @@ import ipywidgets
 import pandas as pd
 import traitlets
 
+from ..client.callbacks import Unregister
 from ..client.dispatch import dispatch, main_loop
 from ..client.log import logger
 from ..client.thread import io_loop
+from .checks import check_callback, check_positive
+from .output_capture import Output, OutputCapture, close_figure, figure_of
+from .sources import LiveSource, Rows, source_of
+from .threads import submit_work
 
 _worker = ThreadPoolExecutor(1, "rtwidgets-live")
-"""Outside a kernel there is no main loop to run between cells on; and a slow function must not hold the I/O thread's
-heartbeats."""
+"""Where functions run outside a kernel, one at a time: there is no main loop, and the I/O thread must not wait."""
 
 
-def live(*sources: Any, max_fps: float = 4) -> Callable[[Callable[..., Any]], LiveView]:
-    """Makes a `LiveView` of the function below it, which is called with each source's `.df`.
+def live(*sources: LiveSource | Rows | pd.DataFrame, max_fps: float = 4) -> Callable[[Callable[..., Any]], LiveView]:
+    """Makes a `LiveView` of the decorated function, which is called with each source's `.df`.
 
     Args:
-        sources: tables, feeds, presences, other live views: whatever has `.df` and an observable `revision`.
-        max_fps: most runs a second; changes that come closer are one run.
+        sources: live sources: tables, groups, feeds, presences, other live views; or DataFrames.
+        max_fps: the most runs a second; changes that come closer together are one run.
 
-    Raises TypeError for a source that has no `df`.
+    Raises TypeError for a source that cannot be followed, TypeError or ValueError for another `max_fps`.
     """
-    for source in sources:
-        if not hasattr(type(source), "df"):
-            raise TypeError(
-                f"a source of rt.live is something with a .df, such as rt.LiveTable, not {type(source).__name__}"
-            )
-    if max_fps <= 0:
-        raise ValueError(f"max_fps is a number of runs a second above 0, not {max_fps!r}")
+    followed = [source_of(source, "rt.live") for source in sources]
+    check_positive(max_fps, "max_fps, the most runs a second,")
 
     def make(fn: Callable[..., Any]) -> LiveView:
-        return LiveView(fn, sources, max_fps)
+        return LiveView(fn, followed, max_fps)
 
     return make
 
 
-class LiveView(ipywidgets.VBox):
-    """What a function of live sources returned last, shown. Made by `live`.
+class LiveView(LiveSource, ipywidgets.VBox):
+    """What a function of live sources returned, printed and displayed last. Made by `live`.
 
-    The function runs on the kernel's main thread, between cells. When it raises, the view says so and the last
-    good value stays.
+    The function runs on the kernel's main thread, between cells. When it raises, the view says so and the last good
+    output stays.
     """
 
-    value = traitlets.Any(None, read_only=True)
-    """What the function returned last."""
-    revision = traitlets.Int(0, read_only=True)
-    """Grows with each good run: observe this."""
-    error = traitlets.Unicode("", read_only=True)
-    """The exception of the last run, in one line; empty if it was good."""
+    value = traitlets.Any(None, read_only=True, help="What the function returned last.")
+    revision = traitlets.Int(0, read_only=True, help="Grows with each run that did not raise: observe this.")
+    error = traitlets.Unicode(
+        "", read_only=True, help="The exception of the last run, in one line; empty if there was none."
+    )
+    status = traitlets.Unicode(
+        "connecting",
+        read_only=True,
+        help='That of the first source that is not live, else `"live"`; `"error"` where the function raised.',
+    )
+    paused = traitlets.Bool(False, read_only=True, help="Whether one of the sources is paused.")
 
-    def __init__(self, fn: Callable[..., Any], sources: tuple[Any, ...], max_fps: float) -> None:
+    def __init__(self, fn: Callable[..., Any], sources: list[LiveSource], max_fps: float) -> None:
+        check_callback(fn, "what @rt.live decorates")
         self.sources = sources
         self._fn = fn
         self._every = 1 / max_fps
         self._next = 0.0
-        self._pending = self._closed = False
-        self._out = ipywidgets.Output()
-        self._said = ipywidgets.HTML(layout={"display": "none"})
-        super().__init__(children=[self._said, self._out])
-        functools.update_wrapper(self, fn, updated=())
-        for source in sources:
-            source.observe(self._changed, "revision")
+        self._pending = False
+        self._seen: Any = None
+        self._outputs = ipywidgets.Output()
+        self._line = ipywidgets.HTML(layout={"display": "none"})
+        super().__init__(children=[self._line, self._outputs])
+        wrapper: Any = self
+        functools.update_wrapper(wrapper, fn, updated=())
+        self._unfollow: list[Unregister] = [source.follow(self._source_changed) for source in sources]
         self._run()
 
     def __repr__(self) -> str:
-        return f"<LiveView {getattr(self._fn, '__name__', '')}: {self.revision} runs>"
+        return f"<LiveView {self.name}: {self.revision} runs>"
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return getattr(self._fn, "__name__", "a live view")
 
     @property
     def df(self) -> pd.DataFrame:
@@ -91,111 +99,101 @@ class LiveView(ipywidgets.VBox):
             return self.value.to_frame()
         if self.value is None:
             return pd.DataFrame()
-        name, kind = getattr(self._fn, "__name__", "this view"), type(self.value).__name__
-        raise TypeError(f"the value of {name} is a {kind}, not a DataFrame")
+        raise TypeError(f"the value of {self.name} is a {type(self.value).__name__}, not a DataFrame")
 
     @property
     def ready(self) -> bool:
-        """Whether it has run well once."""
+        """Whether the function has returned once."""
         return self.revision > 0
 
     def close(self) -> None:
         """Stops following the sources. Safe to call twice."""
         if not self._closed:
-            self._closed = True
-            for source in self.sources:
-                with contextlib.suppress(ValueError):
-                    source.unobserve(self._changed, "revision")
+            self._end_following()
+            for unfollow in self._unfollow:
+                unfollow()
+            self.set_trait("status", "closed")
         super().close()
 
-    # --- when
+    # --- when: on the I/O thread
 
-    def _changed(self, change: Any) -> None:
+    def _source_changed(self) -> None:
         if self._pending or self._closed:
             return
         self._pending = True
         loop = io_loop()
-        wait = max(0.0, self._next - loop.time())
-        loop.call_soon_threadsafe(loop.call_later, wait, self._due)
+        loop.call_later(max(0.0, self._next - loop.time()), self._due)
 
     def _due(self) -> None:
         if main_loop() is None:
-            _worker.submit(self._run)
+            submit_work(self._update, pool=_worker)
         else:
-            dispatch(self._run)
+            dispatch(self._update)
 
-    # --- what
+    # --- what: on the kernel's main thread, or the worker
 
-    def _run(self) -> None:
+    def _update(self) -> None:
+        """Runs the function where a source's rows have changed, else only says how the sources are."""
         self._pending = False
-        self._next = io_loop().time() + self._every
         if self._closed:
             return
-        waiting = [source for source in self.sources if not getattr(source, "ready", True)]
-        if waiting:
-            status = getattr(waiting[0], "status", "")
-            said = getattr(waiting[0], "error", "")
-            self._say(f"waiting for {waiting[0]!r}" + (f"\n{said}" if said else "") if status else "")
-            return
-        printed = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(printed):
-                value = self._fn(*[source.df for source in self.sources])
-                shown = _outputs(value, printed)
-        except Exception as raised:
-            last = traceback.extract_tb(raised.__traceback__)[-1]
-            line = f"{type(raised).__name__}: {raised} (line {last.lineno} of {last.name})"
-            self.set_trait("error", line)
-            self._say(line + ("\nBelow is what it showed before." if self.revision else ""))
-            logger.debug("a live view's function raised", exc_info=raised)
-            return
-        self.set_trait("error", "")
-        self._say("")
-        if isinstance(value, ipywidgets.Widget):
-            self.children = [self._said, value]
+        if [(source.revision, source.ready) for source in self.sources] != self._seen:
+            self._run()
         else:
-            if self.children[-1] is not self._out:
-                self.children = [self._said, self._out]
-            self._out.outputs = shown
+            self._show_status()
+
+    def _run(self) -> None:
+        self._next = io_loop().time() + self._every
+        self._seen = [(source.revision, source.ready) for source in self.sources]
+        if not all(source.ready for source in self.sources):
+            self._show_status()
+            return
+        value: Any = None
+        with OutputCapture() as captured:
+            try:
+                value = self._fn(*[source.df for source in self.sources])
+                if value is not None and not isinstance(value, ipywidgets.Widget):
+                    captured.show(value)
+                captured.show_figures(besides=figure_of(value))
+                close_figure(value)
+            except Exception as raised:
+                captured.show_figures()
+                last = traceback.extract_tb(raised.__traceback__)[-1]
+                self.set_trait("error", f"{type(raised).__name__}: {raised} (line {last.lineno} of {last.name})")
+                logger.debug("a live view's function raised", exc_info=raised)
+                self._show_status()
+                return
+        self.set_trait("error", "")
+        self._show(value, captured.result())
         self.set_trait("value", value)
         self.set_trait("revision", self.revision + 1)
+        self._show_status()
+        self._emit_df()
 
-    def _say(self, text: str) -> None:
-        self._said.value = f'<div role="status" style="white-space: pre-wrap">{html.escape(text)}</div>' if text else ""
-        self._said.layout.display = "" if text else "none"
-        # What is shown no longer holds while the function fails.
-        self._out.layout.opacity = "0.5" if text else ""
+    def _show(self, value: Any, outputs: tuple[Output, ...]) -> None:
+        self._outputs.outputs = outputs
+        widgets = [value] if isinstance(value, ipywidgets.Widget) else []
+        children = [self._line, *widgets] if widgets and not outputs else [self._line, *widgets, self._outputs]
+        if list(self.children) != children:
+            self.children = children
 
-
-def _outputs(value: Any, printed: io.StringIO) -> tuple[dict[str, Any], ...]:
-    """The value as the notebook's own output messages, in every form that it has."""
-    shown: list[dict[str, Any]] = []
-    if value is not None and not isinstance(value, ipywidgets.Widget):
-        data, metadata = _formats(value)
-        shown.append({"output_type": "display_data", "data": data, "metadata": metadata})
-    _close_figure(value)
-    if printed.getvalue():
-        shown.insert(0, {"output_type": "stream", "name": "stdout", "text": printed.getvalue()})
-    return tuple(shown)
-
-
-def _formats(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    if shell is not None:
-        return shell.display_formatter.format(value)
-    bundle = {"text/plain": repr(value)}
-    to_html = getattr(value, "_repr_html_", None)
-    if to_html is not None and (text := to_html()):
-        bundle["text/html"] = text
-    return bundle, {}
-
-
-def _close_figure(value: Any) -> None:
-    """A figure that pyplot still knows would be shown once more by the next cell, and never be freed."""
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is None:
-        return
-    figure = value if hasattr(value, "savefig") else getattr(value, "figure", None)
-    if figure is not None and hasattr(figure, "number"):
-        pyplot.close(figure)
+    def _show_status(self) -> None:
+        """Sets the traits and the line above the outputs, and tells followers."""
+        waits = next((source for source in self.sources if not source.ready), None)
+        status = next((source.status for source in self.sources if source.status != "live"), "live")
+        paused = [source.name for source in self.sources if source.paused]
+        lines: list[str] = []
+        if self.error:
+            status = "error"
+            lines += [self.error, *(["Below is what it showed before."] if self.revision else [])]
+        elif waits is not None:
+            lines += [f"waiting for {waits!r}", *([waits.error] if waits.error else [])]
+        lines += [f"{name} is paused" for name in paused]
+        self.set_trait("status", status)
+        self.set_trait("paused", bool(paused))
+        text = "\n".join(lines)
+        self._line.value = f'<div role="status" style="white-space: pre-wrap">{html.escape(text)}</div>' if text else ""
+        self._line.layout.display = "" if text else "none"
+        # What is shown is out of date while the function raises or waits.
+        self._outputs.layout.opacity = "0.5" if self.error or waits is not None else ""
+        self._emit()

@@ -18,3 +18,15 @@ def dict_of(value: Any) -> dict[str, Any]:
 def text_of(value: Any) -> str:
     """The text, or an empty one."""
     return value if isinstance(value, str) else ""
+
+
+def whole_number(value: object, default: int) -> int:
+    """The number, as a count or an index, or the default."""
+    return value if isinstance(value, int) and 0 <= value < 2**53 else default
+
+
+def share(value: object) -> float | None:
+    """A share of a width or height (0 to 1), or None where the value is something else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        return None
+    return float(value)

@@ -1,19 +1,19 @@
-"""What a page reads of a long list beyond what it was sent: older lines, a page of them at a time."""
+"""Older lines of a long list, which a page requests a screen at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .base import View, whole_number
+from .page_values import whole_number
+from .views import View
 
 PAGE = 200
 """Lines in one answer."""
 SCAN = 5_000
-"""Lines looked at for one answer where only some pass: the I/O thread has heartbeats to send as well."""
-
+"""Lines searched for one answer where only some match: the I/O thread must not be blocked for long."""
 MOST = 4
-"""Questions of one view that wait for an answer."""
+"""Requests of one view that may wait for an answer."""
 
 
 class Read(NamedTuple):
@@ -25,7 +25,7 @@ class Read(NamedTuple):
     filter: str
 
 
-def asked(view: View, content: dict[str, Any]) -> None:
+def request(view: View, content: Mapping[str, Any]) -> None:
     """Notes what the page wants to read. On whichever thread the kernel chose."""
     start, stop = whole_number(content.get("start"), 0), whole_number(content.get("stop"), 0)
     text = content.get("filter")
@@ -35,38 +35,38 @@ def asked(view: View, content: dict[str, Any]) -> None:
 
 def answers(
     view: View,
-    held: int,
+    first: int,
     total: int,
     lines: Callable[[int, int], Sequence[dict[str, Any]]],
     text: Callable[[dict[str, Any]], str],
 ) -> list[dict[str, Any]]:
-    """What was asked for: of the lines from `start` to before `stop`, all that pass the filter, with their numbers.
+    """The lines that the view requested: those that match its filter, with their numbers.
 
     Args:
-        held: the number of the first line that there still is.
+        first: the number of the first line still kept.
         total: the number of the next line to come.
-        lines: gives the lines from one number to before another.
-        text: what the filter looks at, of a line.
+        lines: returns the lines from one number to before another.
+        text: returns the text of a line that the filter searches.
     """
-    said: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     while view.reads:
-        said.append(_answer(view.reads.pop(0), held, total, lines, text))
-    return said
+        found.append(_answer(view.reads.pop(0), first, total, lines, text))
+    return found
 
 
 def _answer(
     read: Read,
-    held: int,
+    first_kept: int,
     total: int,
     lines: Callable[[int, int], Sequence[dict[str, Any]]],
     text: Callable[[dict[str, Any]], str],
 ) -> dict[str, Any]:
     wanted = read.filter.lower()
-    first, last = max(read.start, held), min(read.stop, total)
+    first, last = max(read.start, first_kept), min(read.stop, total)
     found: list[tuple[int, dict[str, Any]]] = []
     start = stop = last if read.back else first
     while len(found) < PAGE and stop - start < SCAN and (start > first if read.back else stop < last):
-        # A page at a time, so that what is not wanted is not made into lines.
+        # A page at a time, so that no more lines are rendered than needed.
         begin, end = (max(first, start - PAGE), start) if read.back else (stop, min(last, stop + PAGE))
         numbered = enumerate(lines(begin, end), begin)
         part = [(number, line) for number, line in numbered if not wanted or wanted in text(line).lower()]

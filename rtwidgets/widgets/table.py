@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import traitlets
 
+from ..client.callbacks import Unregister
 from ..client.connect import default_client
 from ..client.dispatch import dispatch
 from ..client.dsn import DsnSource
+from ..client.log import logger
 from ..client.notebook import Channel, Client
 from ..client.snapshot_source import SnapshotSource
-from ..client.thread import io_loop, on_io_thread, run, submit
+from ..client.thread import io_loop, run
 from ..data.dataframes import records
 from ..data.delta import Delta
 from ..data.follower import TableFollower
 from ..data.snapshot import EmptySource, FrameSource
 from ..data.store import Store
 from ..protocol.errors import RealtimeError
-from .base import View, paragraph, there, unregister_all
+from ..protocol.filters import Filter
+from .checks import channel_of, check_bool, check_callback, check_count, check_positive, check_text, paragraph
 from .grid import Grid
 from .groups import Grouping
+from .sources import RowSource
+from .threads import call_on_io, post_to_io
 from .tick import tick
+from .views import View
+
+RATE_OVER = 1.0
+"""Least seconds over which changes a second are counted: a figure that changes with each tick cannot be read."""
 
 
 class ChangeBatch:
     """What one batch of changes did, for `LiveTable.on_change`.
 
-    Rows are dicts of Python values; nothing is built before it is read.
+    Rows are dicts of Python values. They are built when they are first read.
     """
 
     def __init__(self, delta: Delta) -> None:
@@ -41,9 +51,8 @@ class ChangeBatch:
 
     def __repr__(self) -> str:
         delta = self._delta
-        return (
-            f"<ChangeBatch {len(delta.inserted)} inserted, {len(delta.updated)} updated, {len(delta.deleted)} deleted>"
-        )
+        updated = delta.size - len(delta.inserted) - len(delta.deleted)
+        return f"<ChangeBatch {len(delta.inserted)} inserted, {updated} updated, {len(delta.deleted)} deleted>"
 
     @cached_property
     def inserted(self) -> list[dict[str, Any]]:
@@ -52,119 +61,145 @@ class ChangeBatch:
 
     @cached_property
     def updated(self) -> list[tuple[Any, dict[str, Any], dict[str, Any]]]:
-        """(key, before, after), each holding only the columns whose values differ."""
+        """(key, before, after), each with only the columns whose values differ."""
         return list(self._delta.updated_rows())
 
     @cached_property
     def deleted(self) -> list[dict[str, Any]]:
-        """The rows that went, as they were last."""
+        """The rows that were deleted or no longer match the filter, as they were last."""
         return self._delta.deleted_rows()
 
 
-class LiveTable(Grid):
-    """A table of the database, kept equal to what `SELECT` would give this user a moment ago.
+class LiveTable(Grid, RowSource):
+    """A table of the database, kept up to date: equal to what `SELECT` would have given this user a moment ago.
 
     Args:
         table: its name.
         schema: its schema.
-        filter: `column=op.value`, several joined by commas (`"status=eq.open,amount=gt.10"`).
-        columns: the columns wanted; None for all. The key is always among them.
-        order: column to order by, `"amount desc"` for descending; None for order of arrival.
-        limit: most rows to hold.
-        key: key column or columns where the table's own primary key is not wanted.
+        filter: `"column=op.value"`, several joined by commas (`"status=eq.open,amount=gt.10"`), or what `rt.where`
+            returns.
+        columns: the columns wanted; None for all. The key columns are always included.
+        order: the column to order by, `"amount desc"` for descending, several joined by commas; None for the order of
+            arrival.
+        limit: the most rows to keep, the first by `order`.
+        key: the key column or columns, where the table's own primary key is not wanted.
         numeric: `"float"`, or `"decimal"` for exact `decimal.Decimal` values in numeric columns.
         client: the client; default the last `rt.connect()` or `rt.local()`.
-        channel: a channel to share; default one of the table's own.
-        verify_every: seconds between two comparisons with the database; None for none. Of a table with more than 20,000
-            rows, as many are compared each time, the next ones by key.
-        append_only: a log whose rows never change: it needs no primary key, and rows are numbered as they come.
-        history: changes to remember, for `changes` and `at`.
-        source: where the rows come from before the changes: None for the project's REST API; a Postgres DSN
-            (`"postgresql://..."`), read with COPY; a DataFrame; or `"events"` for nothing: a log of what happens from
-            now on, a row a change, of `limit` rows or as many as `history`. After a gap, a DataFrame or `"events"`
-            cannot be read again: the rows stay, and `error` says that some may be missing.
+        channel: a channel, or a topic, to share; default one of the table's own.
+        verify_every: seconds between checks against the database; None disables them. Larger tables are checked
+            20,000 rows at a time, in key order.
+        append_only: a log whose rows never change: it needs no primary key, and rows are numbered as they arrive.
+        history: the number of changes to remember, for `changes` and `at`.
+        source: where rows are read before changes are followed. None: the project's REST API. A Postgres DSN
+            (`"postgresql://..."`): read with COPY. A DataFrame: its rows. `"events"`: nothing is read, and the table
+            becomes a log of changes from now on, one row a change, of `limit` rows (default: `history`). A DataFrame
+            or `"events"` cannot be read again after a gap: the rows stay, and `error` says that some may be missing.
 
-    A table that does not exist, is not published or has no primary key is no exception: `status` is `"error"`,
-    `error` says what to do, and rows that were there stay. Raises ValueError for an option that makes no sense whatever
-    the table is.
+    A missing, unpublished or keyless table does not raise: `status` becomes `"error"`, `error` says how to fix it, and
+    rows already read stay. Raises TypeError or ValueError for an argument of the wrong type or value.
     """
 
-    status = traitlets.Unicode("connecting", read_only=True).tag(sync=True)
-    """`"connecting"`, `"catching up"`, `"live"`, `"stale"` (may have missed something; heals itself), `"error"` or
-    `"closed"`."""
-    error = traitlets.Unicode("", read_only=True).tag(sync=True)
-    """What is wrong and what to do, in one paragraph; empty while nothing is."""
-    lag_ms = traitlets.Float(None, allow_none=True, read_only=True).tag(sync=True)
-    """Milliseconds from the last change's commit until it was in the table."""
-    paused = traitlets.Bool(False, read_only=True).tag(sync=True)
-    """Whether changes wait instead of showing."""
+    status = traitlets.Unicode(
+        "connecting",
+        read_only=True,
+        help='`"connecting"`, `"catching up"`, `"live"`, `"stale"` (may have missed changes; recovers without help), '
+        '`"error"` or `"closed"`.',
+    ).tag(sync=True)
+    lag_ms = traitlets.Float(
+        None,
+        allow_none=True,
+        read_only=True,
+        help="Milliseconds from the last change's commit until it was applied; None before the first.",
+    ).tag(sync=True)
+    paused = traitlets.Bool(False, read_only=True, help="Whether changes wait instead of showing.").tag(sync=True)
 
     def __init__(
         self,
         table: str,
         *,
         schema: str = "public",
-        filter: str | None = None,
+        filter: str | Filter | None = None,
         columns: Sequence[str] | None = None,
         order: str | None = None,
         limit: int | None = None,
         key: str | Sequence[str] | None = None,
-        numeric: str = "float",
+        numeric: Literal["float", "decimal"] = "float",
         client: Client | None = None,
-        channel: Channel | None = None,
+        channel: Channel | str | None = None,
         verify_every: float | None = 300.0,
         append_only: bool = False,
         history: int = 10_000,
         source: str | pd.DataFrame | None = None,
     ) -> None:
-        if numeric not in ("float", "decimal"):
-            raise ValueError(f'numeric is "float" or "decimal", not {numeric!r}')
-        if isinstance(source, str) and source != "events" and "://" not in source and "=" not in source:
-            raise ValueError('source is a DSN ("postgresql://user:password@host/db"), a DataFrame or "events"')
-        client = client or (channel.client if channel is not None else default_client())
-        self.channel = channel or Channel(f"rtwidgets:{schema}.{table}", client=client)
-        self.table, self.schema = table, schema
-        self._since_rate = self._rate = 0
-        self._rate_at = 0.0
-        self._changed_at: int | None = None
-        super().__init__()
+        self.table = check_text(table, 'table, the name of a table such as "orders",')
+        self.schema = check_text(schema, 'schema, such as "public",')
+        if filter is not None and not isinstance(filter, str | Filter):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f'filter must be a str such as "status=eq.open", or from rt.where(), not {filter!r:.200}')
+        if order is not None:
+            check_text(order, 'order, such as "created_at desc",')
+        if numeric not in ("float", "decimal"):  # pyright: ignore[reportUnnecessaryContains]
+            raise ValueError(f'numeric must be "float" or "decimal", not {numeric!r}')
         options: dict[str, Any] = {
             "schema": schema,
-            "filter": filter,
-            "columns": columns,
+            "filter": str(filter) if isinstance(filter, Filter) else filter,
+            "columns": None if columns is None else _names(columns, "columns"),
             "order": order,
-            "limit": limit,
-            "key": key,
+            "limit": None if limit is None else check_count(limit, "limit, the most rows to keep,"),
+            "key": key if key is None or isinstance(key, str) else _names(key, "key"),
             "numeric": numeric,
-            "verify_every": verify_every,
-            "append_only": append_only,
-            "log_size": history,
+            "verify_every": None if verify_every is None else check_positive(verify_every, "verify_every, in seconds,"),
+            "append_only": check_bool(append_only, "append_only"),
+            "log_size": check_count(history, "history, the number of changes to remember,"),
         }
-        self.follower: TableFollower = run(self._begin(client, source, options), 30)
+        if isinstance(channel, Channel | str):
+            self.channel = channel_of(channel, client)
+        else:
+            self.channel = Channel(f"rtwidgets:{schema}.{table}", client=client or default_client())
+        self._rate = _Rate()
+        self._problem: RealtimeError | None = None
+        super().__init__()
+        self.follower: TableFollower = run(self._make_follower(_checked_source(source), options), 30)
 
-    async def _begin(self, client: Client, source: str | pd.DataFrame | None, options: dict[str, Any]) -> TableFollower:
+    async def _make_follower(self, source: str | pd.DataFrame | None, options: dict[str, Any]) -> TableFollower:
         events = isinstance(source, str) and source == "events"
-        rows: SnapshotSource = client.aio.rest
+        rows: SnapshotSource = self.channel.client.aio.rest
         if isinstance(source, pd.DataFrame):
             rows = FrameSource(records(source), rows)
         elif source is not None:
             rows = EmptySource(rows) if events else DsnSource(source)
         follower = TableFollower(self.channel.aio, rows, self.table, events=events, **options)
-        self._registered: list[Callable[[], Any]] = [follower.on_delta(self._took), follower.on_status(self._now_is)]
+        self._registered += [
+            follower.on_delta(self._count),
+            follower.on_status(lambda status, error: tick.mark(self)),
+        ]
         follower.on_progress = lambda: tick.mark(self)
         self.follower = follower
-        self._starting = io_loop().create_task(self._start())
+        self._starting: asyncio.Task[None] = io_loop().create_task(self._start())
         return follower
 
     async def _start(self) -> None:
-        await self.follower.start()
-        if not self._closed and self.follower.status != "error":
-            self._registered.append(self.channel.aio.hold())
+        try:
+            await self.follower.start()
+            if not self._closed and self.follower.status != "error":
+                self._registered.append(self.channel.aio.hold())
+        except Exception as error:
+            logger.exception("%r could not start", self)
+            self._problem = RealtimeError(
+                f"{self.schema}.{self.table} could not be started ({type(error).__name__}: {error})",
+                code="StartFailed",
+                hint="check the table's and schema's names and the arguments; rt.doctor() tests each step",
+            )
+            tick.mark(self)
 
     def __repr__(self) -> str:
-        return f"<LiveTable {self.schema}.{self.table}: {len(self.follower.store)} rows, {self.follower.status}>"
+        return f"<LiveTable {self.schema}.{self.table}: {len(self.follower.store)} rows, {self._status()}>"
 
     # --- what it holds
+
+    @property
+    def name(self) -> str:
+        """The table's name, with its schema where that is not `public`."""
+        return self.table if self.schema == "public" else f"{self.schema}.{self.table}"
 
     @property
     def store(self) -> Store:
@@ -173,49 +208,52 @@ class LiveTable(Grid):
 
     @property
     def df(self) -> pd.DataFrame:
-        """The rows, true as of now.
+        """The rows as a DataFrame that is always up to date.
 
-        It never changes after you got it; asking again while nothing changed costs nothing.
+        A frame never changes after it was returned; reading it again while nothing changed costs nothing.
         """
         return self.follower.store.df()
 
     @property
     def ready(self) -> bool:
-        """Whether the table has been read once: before, `df` is empty for want of an answer, not of rows."""
+        """Whether the table has been read once: before that, `df` is empty because nothing was received yet."""
         return self.follower.snapshot_at is not None
 
     @property
     def snapshot_at(self) -> datetime | None:
-        """When the table was last read whole."""
+        """When the whole table was last read."""
         return self.follower.snapshot_at
 
     @property
     def changes(self) -> pd.DataFrame:
-        """The last changes: when, which kind, which key."""
+        """The last changes: when, of which kind, to which key."""
         return self.follower.changes
 
-    # --- what happens
+    # --- following
 
     def wait_live(self, timeout: float = 30.0) -> LiveTable:
-        """Waits until the table is live.
+        """Waits until the table is live; returns it.
 
-        Raises RealtimeError with what to do if it cannot be, TimeoutError after `timeout` seconds.
+        Raises RealtimeError with a hint if it cannot be, TimeoutError after `timeout` seconds.
         """
+        if self._problem is not None:
+            raise self._problem
         run(self.follower.wait_live(timeout), timeout + 5)
-        there(self._refresh)  # else `count` would be that of the last tick
+        call_on_io(self._refresh)  # else `count` would be that of the last tick
         return self
 
     def verify(self, timeout: float = 60.0) -> LiveTable:
-        """Compares the table with the database now, and applies what differs, instead of at the next `verify_every`.
+        """Compares the table with the database now, instead of at the next `verify_every`, and applies the differences;
+        returns the table.
 
-        What no change tells is found so: rows that a policy hides from now on, a `TRUNCATE`, changes that the server
-        dropped. Nothing happens while the table is not live, or paused. Raises TimeoutError after `timeout` seconds.
+        This finds what no change reports: rows that a policy hides from now on, a `TRUNCATE`, changes that the server
+        dropped. Does nothing while the table is not live, or paused. Raises TimeoutError after `timeout` seconds.
         """
         run(self.follower.verify(), timeout)
-        there(self._refresh)
+        call_on_io(self._refresh)
         return self
 
-    def group_by(self, by: str | list[str]) -> Grouping:
+    def group_by(self, by: str | Sequence[str]) -> Grouping:
         """Groups that follow the table: `orders.group_by("region").agg(total=("amount", "sum"), n=("id", "count"))`.
 
         Each batch of changes costs what it touches. Rows whose group is null are left out, as pandas leaves them out.
@@ -226,132 +264,166 @@ class LiveTable(Grid):
         """The rows as they were at an earlier time, by the commit times of the changes since.
 
         Args:
-            time: with a zone, or that of this machine; a text such as `"2026-01-31 12:00"` too.
+            time: a datetime, or a text such as `"2026-01-31 12:00"`; without a zone, in this machine's.
 
-        Raises ValueError where that is longer ago than the changes that are remembered (`history=`), or in the future.
+        Raises ValueError for a time in the future, or before the oldest change remembered (`history=`).
         """
-        asked = moment_of(time)
-        if asked > datetime.now(UTC):
-            raise ValueError(f"{time} is yet to come")
+        moment = moment_of(time)
+        if moment > datetime.now(UTC):
+            raise ValueError(f"{time} is in the future")
         history = self.follower.history
         try:
-            return history.at(self.follower.store, asked)
+            return history.at(self.follower.store, moment)
         except LookupError:
-            since = "it has been read" if history.since is None else f"{history.since.astimezone():%Y-%m-%d %H:%M:%S}"
+            since = "it was read" if history.since is None else f"{history.since.astimezone():%Y-%m-%d %H:%M:%S}"
             raise ValueError(
-                f"{self.table} is remembered from when {since} on, not at {time}. "
-                f"To remember more changes, make it with history= more than {history.most:,}"
+                f"changes of {self.table} are remembered from when {since} on, and {time} is before that. "
+                f"To remember more changes, make the table with history= above {history.most:,}"
             ) from None
 
-    def on_change(self, fn: Callable[[ChangeBatch], Any]) -> Callable[[], None]:
-        """Calls `fn` with each batch of changes, on the kernel's main thread. Returns a function that unregisters."""
+    def on_change(self, fn: Callable[[ChangeBatch], Any]) -> Unregister:
+        """Calls `fn(batch)` with each batch of changes, on the kernel's main thread, between cells.
 
-        def hear(delta: Delta) -> None:
+        Returns a function that unregisters.
+        """
+        check_callback(fn)
+        fn = self._callback(fn)
+
+        def deliver(delta: Delta) -> None:
             if delta:
                 dispatch(fn, ChangeBatch(delta))
 
-        unregister = self.follower.on_delta(hear)
+        unregister = self.follower.on_delta(deliver)
         self._registered.append(unregister)
         return unregister
 
+    def on_delta(self, fn: Callable[[Delta], object]) -> Unregister:
+        """Calls `fn(delta)` on the I/O thread with each difference between two revisions of `store`. Returns a function
+        that unregisters."""
+        return self.follower.on_delta(fn)
+
     def pause(self) -> None:
-        """Holds changes back: the rows stay as they are until `resume()`."""
-        self._on_loop(self.follower.pause)
-        self.set_trait("paused", True)
-        tick.mark(self)
+        """Keeps the rows as they are until `resume()`; changes wait."""
+        self._set_paused(True)
 
     def resume(self) -> None:
-        """Applies what waited, and goes on."""
-        self._on_loop(self.follower.resume)
-        self.set_trait("paused", False)
+        """Applies the changes that waited, and goes on."""
+        self._set_paused(False)
+
+    def _set_paused(self, paused: bool) -> None:
+        post_to_io(self.follower.pause if paused else self.follower.resume)
+        self.set_trait("paused", paused)
+        self._emit()
         tick.mark(self)
-
-    def _on_loop(self, fn: Callable[[], Any]) -> None:
-        if on_io_thread():
-            fn()
-        else:
-            io_loop().call_soon_threadsafe(fn)
-
-    def _release(self) -> None:
-        submit(self.follower.stop())
-        there(unregister_all, self._registered)
-        self.set_trait("status", "closed")
 
     # --- on the I/O thread
 
-    def _took(self, delta: Delta) -> None:
-        if not delta.reset:  # else the table was read: when its rows changed is not known
-            self._changed_at = round(time.time() * 1000)
-            self._since_rate += delta.size
-        tick.mark(self)
+    def _release(self) -> None:
+        self._starting.cancel()
+        stopping = io_loop().create_task(self.follower.stop())
+        stopping.add_done_callback(_log_failure)
 
-    def _now_is(self, status: str, error: RealtimeError | None) -> None:
+    def _count(self, delta: Delta) -> None:
+        if not delta.reset:  # after a reset, when the rows changed is not known
+            self._rate.add(delta.size)
         tick.mark(self)
 
     def _tick(self, now: float) -> bool:
-        self._refresh()
-        if now - self._rate_at >= 1:
-            # Over a second at least: a figure that jumps with each tick cannot be read.
-            self._rate = round(self._since_rate / min(now - self._rate_at, 2.0))
-            self._rate_at, self._since_rate = now, 0
-        moving = self._rate > 0 or self._since_rate > 0 or self.paused
-        return super()._tick(now) or moving
+        moving = self._rate.update(now)
+        return super()._tick(now) or moving or self.paused
 
-    def _refresh(self) -> None:
-        follower = self.follower
-        store = follower.store
-        problem = paragraph(follower.error)
-        with self.hold_sync():
-            if not self._closed:
-                self.set_trait("status", follower.status)
-            self.set_trait("error", problem)
-            self.set_trait("lag_ms", follower.lag_ms)
-            self.set_trait("count", len(store))
-            changed = store.revision != self.revision
-            if changed:
-                self.set_trait("revision", store.revision)
-        if changed:
-            self._announce_df()
+    def _status(self) -> str:
+        return self.follower.status if self._problem is None else "error"
+
+    def _error(self) -> str:
+        return paragraph(self._problem or self.follower.error)
+
+    def _traits_now(self) -> dict[str, Any]:
+        store = self.follower.store
+        return {
+            "status": self._status(),
+            "error": self._error(),
+            "lag_ms": self.follower.lag_ms,
+            "count": len(store),
+            "revision": store.revision,
+        }
 
     def _state(self) -> dict[str, Any]:
         follower = self.follower
         return {
-            "status": follower.status,
-            "error": paragraph(follower.error),
+            "status": self._status(),
+            "error": self._error(),
             "paused": self.paused,
             "waiting": follower.waiting,
             "lag": None if follower.lag_ms is None else round(follower.lag_ms),
-            "rate": self._rate,
-            "changed": self._changed_at,
+            "rate": self._rate.per_second,
+            "changed": self._rate.changed_at,
             "note": _progress(follower.progress),
         }
 
-    def _title(self) -> str:
-        return self.table if self.schema == "public" else f"{self.schema}.{self.table}"
-
-    def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
-        if kind == "pause":
-            self.pause()
-        elif kind == "resume":
-            self.resume()
+    def _on_message(self, view: View, kind: str, content: Mapping[str, Any]) -> None:
+        if kind in ("pause", "resume"):
+            self._set_paused(kind == "pause")
         else:
-            super()._asked(view, kind, content)
+            super()._on_message(view, kind, content)
+
+
+class _Rate:
+    """Changes a second, and when the last one was."""
+
+    def __init__(self) -> None:
+        self.per_second = 0
+        self.changed_at: int | None = None
+        """Unix time in ms; None before the first change."""
+        self._count = 0
+        self._since = 0.0
+
+    def add(self, count: int) -> None:
+        self.changed_at = round(time.time() * 1000)
+        self._count += count
+
+    def update(self, now: float) -> bool:
+        """Counts anew where it is time; whether there is something to count."""
+        if now - self._since >= RATE_OVER:
+            self.per_second = round(self._count / min(now - self._since, 2 * RATE_OVER))
+            self._since, self._count = now, 0
+        return self.per_second > 0 or self._count > 0
 
 
 def moment_of(time: datetime | str) -> datetime:
-    """The moment that is meant, in UTC; a time without a zone is this machine's. Raises ValueError for no time."""
+    """The moment, in UTC; a time without a zone is in this machine's. Raises ValueError for anything else."""
     moment = pd.Timestamp(time)
     if moment.tzinfo is None:
         moment = moment.tz_localize(datetime.now().astimezone().tzinfo)
-    found = moment.tz_convert("UTC").to_pydatetime()
-    if not isinstance(found, datetime):
-        raise ValueError(f"{time!r} is no time")
-    return found
+    if moment is pd.NaT:
+        raise ValueError(f"{time!r} is not a time")
+    return moment.tz_convert("UTC").to_pydatetime()
+
+
+def _names(value: object, what: str) -> list[str]:
+    """The value, if it is a list of column names."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f'{what} must be a list of column names, such as ["id", "amount"], not {value!r:.200}')
+    return [str(name) for name in value]
+
+
+def _checked_source(source: object) -> str | pd.DataFrame | None:
+    if source is None or isinstance(source, pd.DataFrame):
+        return source
+    if isinstance(source, str) and (source == "events" or "://" in source or "=" in source):
+        return source
+    error = TypeError if not isinstance(source, str) else ValueError
+    raise error('source must be a DSN ("postgresql://user:password@host/db"), a DataFrame or "events"')
 
 
 def _progress(progress: tuple[int, int | None] | None) -> str:
-    """How far a long read has come."""
+    """How many rows a long read has received."""
     if progress is None:
         return ""
     read, total = progress
     return f"{read:,} rows read" if total is None else f"{read:,} of {total:,} rows read"
+
+
+def _log_failure(done: asyncio.Task[None]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        logger.error("a live table did not stop cleanly", exc_info=error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -15,25 +15,31 @@ import traitlets
 from ..client.log import logger
 from ..data.dataframes import records
 from ..data.store import Store
-from .base import View, there, unregister_all
 from .grid import Grid
+from .sources import LiveSource
 from .table import LiveTable, moment_of
+from .threads import call_on_io, submit_work
 from .tick import tick
+from .views import View
 
 EVERY = 0.25
-"""Seconds between two looks at the table's log: a slider that grows with each change cannot be caught."""
+"""Seconds between two reads of the table's log: a slider that grows with each change cannot be grabbed."""
 PLAY = 300
 """Milliseconds between two changes that are played."""
 
 _worker = ThreadPoolExecutor(1, "rtwidgets-past")
-"""Rows of a large table take a while to lay out; neither a cell nor the line to the server waits for that."""
+"""Where past rows are loaded into a store, one moment at a time: for a large table that takes a while."""
 
 
 class Past(Grid):
     """The rows of a table as they were at one moment, or those of now. Part of a `TimeSlider`."""
 
-    at = traitlets.Any(None, allow_none=True)
-    """The moment that is shown, in UTC; None for now. Set it: a `datetime`, or a text such as `"2026-01-31 12:00"`."""
+    at = traitlets.Any(
+        None,
+        allow_none=True,
+        help='The moment shown, in UTC; None for now. Set it: a `datetime`, or a text such as `"2026-01-31 12:00"`.',
+    )
+    status = traitlets.Unicode("connecting", read_only=True, help="The table's status.").tag(sync=True)
 
     def __init__(self, table: LiveTable) -> None:
         self.table = table
@@ -42,24 +48,31 @@ class Past(Grid):
         self.on_moments: Callable[[], None] = lambda: None
         self._frame_then: pd.DataFrame | None = None
         self._then: Store | None = None
-        self._looked_at = 0.0
+        self._changes = 0
+        self._read_at = 0.0
         super().__init__()
-        follower = table.follower
-        self._registered: list[Callable[[], Any]] = [
-            follower.on_delta(lambda delta: tick.mark(self)),
-            follower.on_status(lambda status, error: tick.mark(self)),
-        ]
-        there(self._read_log)
+        call_on_io(self._open)
+
+    def _open(self) -> None:
+        self._registered.append(self.table.follow(lambda: tick.mark(self)))
+        self._read_log()
 
     def __repr__(self) -> str:
         return f"<Past of {self.table.table}: {'now' if self.at is None else self.at}>"
 
     @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.table.name
+
+    @property
     def store(self) -> Store:
+        """The rows shown, column by column."""
         return self.table.store if self._then is None else self._then
 
     @property
     def df(self) -> pd.DataFrame:
+        """The rows shown, as a DataFrame that never changes after it was returned."""
         frame = self._frame_then
         return self.table.df if frame is None else frame.copy()
 
@@ -69,7 +82,7 @@ class Past(Grid):
         return self.table.ready
 
     def index(self) -> int:
-        """The place of what is shown among `moments`."""
+        """The place of the moment shown among `moments`."""
         last = len(self.moments) - 1
         return max(0, last if self.at is None else bisect_right(self.moments, self.at) - 1)
 
@@ -78,8 +91,8 @@ class Past(Grid):
         try:
             moment = moment_of(proposal.value)
             if self.at is None:
-                there(self._read_log)  # the scale that stands still from here on
-            if moment != self.at:  # else it is shown, even where the table has forgotten it since
+                call_on_io(self._read_log)  # the scale, which does not change from here on
+            if moment != self.at:  # else it is shown already, and the table may have forgotten it since
                 self._frame_then = self.table.at(moment)
         except (ValueError, TypeError) as error:
             raise traitlets.TraitError(str(error)) from None
@@ -87,12 +100,12 @@ class Past(Grid):
 
     @traitlets.observe("at")
     def _moved(self, change: Any) -> None:
-        if change.new is None:  # which traitlets takes without a question
+        if change.new is None:  # which traitlets does not validate
             self._frame_then = None
-        _worker.submit(self._lay_out)
+        submit_work(self._load, pool=_worker)
 
-    def _lay_out(self) -> None:
-        """Puts the rows of the moment where the page reads them; on the worker."""
+    def _load(self) -> None:
+        """Loads the rows of the moment into the store that the page reads; on the worker."""
         frame, now = self._frame_then, self.table.store
         try:
             then = None
@@ -102,62 +115,56 @@ class Past(Grid):
         except Exception:
             logger.exception("the rows of %s could not be shown", self.at)
             return
-        if frame is self._frame_then and not self._closed:  # else a later move has taken over
-            there(self._show, then)
+        if frame is self._frame_then and not self._closed:  # else a later move replaces this one
+            call_on_io(self._show, then)
 
     # --- on the I/O thread
 
     def _show(self, then: Store | None) -> None:
         self._then = then
-        self._tell()
+        self._changes += 1
+        self._refresh()
         tick.mark(self)
-
-    def _tell(self) -> None:
-        with self.hold_sync():
-            self.set_trait("count", len(self.store))
-            self.set_trait("revision", self.revision + 1)
-        self._announce_df()
 
     def _read_log(self) -> None:
         self.moments = self.table.follower.history.moments()
         self.on_moments()
 
     def _tick(self, now: float) -> bool:
-        early = now - self._looked_at < EVERY
-        if not early:
-            self._looked_at = now
-            moments = self.moments
-            # In the past the scale stands still too: else places move away under the hand, and the far right is missed.
-            if self.at is None:
-                self._read_log()
-                if moments != self.moments:
-                    self._tell()
+        early = now - self._read_at < EVERY
+        # In the past the scale does not change either: places would move away under the hand.
+        if not early and self.at is None:
+            self._read_at, moments = now, self.moments
+            self._read_log()
+            if moments != self.moments:
+                self._changes += 1
         return super()._tick(now) or early
 
-    def _title(self) -> str:
-        return self.table._title()
+    def _traits_now(self) -> dict[str, Any]:
+        table = self.table
+        figures = {"count": len(self.store), "revision": self._changes}
+        return {"status": table.status, "error": table.error, "paused": table.paused, **figures}
 
     def _state(self) -> dict[str, Any]:
         moment, state = self.at, self.table._state()
         if moment is None:
-            return state | {"paused": False, "waiting": 0}
+            return state
         return state | {"paused": True, "waiting": 0, "rate": 0, "note": f"as of {clock(moment)}"}
 
-    def _asked(self, view: View, kind: Any, content: dict[str, Any]) -> None:
+    def _on_message(self, view: View, kind: str, content: Mapping[str, Any]) -> None:
         if kind == "resume":
+            if self.at is None:
+                self.table.resume()  # the pause that shows is the table's
             self.at = None
         elif kind == "pause":
-            there(self._read_log)
+            call_on_io(self._read_log)
             self.at = self.moments[-1] if self.moments else None
         else:
-            super()._asked(view, kind, content)
-
-    def _release(self) -> None:
-        there(unregister_all, self._registered)
+            super()._on_message(view, kind, content)
 
 
 def _as_sent(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Bytes as Postgres writes them, which JSON can carry."""
+    """Bytes as Postgres writes them, since JSON has no bytes."""
     for row in rows:
         for name, value in row.items():
             if isinstance(value, bytes):
@@ -165,29 +172,31 @@ def _as_sent(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-class TimeSlider(ipywidgets.VBox):
+class TimeSlider(LiveSource, ipywidgets.VBox):
     """A slider over the last changes of a table, and the rows as they were after each.
 
-    To the far right it is the present and follows; anywhere else it stands still while the table goes on. How far back
-    it reaches is the table's `history=`. It is a source itself: for `rt.live`, and by `df`.
+    At its right end it shows the present and follows; elsewhere it stands still while the table goes on. How far back
+    it reaches is the table's `history=`. It is a live source itself.
 
     Args:
         table: a `LiveTable`.
+
+    Raises TypeError for anything else.
     """
 
-    at = traitlets.Any(None, allow_none=True)
-    """The moment that is shown, in UTC; None for now. Set it: a `datetime` (one without a zone is this machine's time),
-    or a text such as `"2026-01-31 12:00"`. Raises TraitError where the table does not remember that far back."""
-    count = traitlets.Int(0, read_only=True)
-    """Rows shown."""
-    revision = traitlets.Int(0, read_only=True)
-    """Grows as what is shown changes: observe this."""
-
-    _open = False  # until it is made: what fails half-way has nothing to free
+    at = traitlets.Any(
+        None,
+        allow_none=True,
+        help="The moment shown, in UTC; None for now. Set it: a `datetime` (without a zone, in this machine's), or a "
+        'text such as `"2026-01-31 12:00"`. Raises TraitError for a time before the oldest change remembered.',
+    )
+    count = traitlets.Int(0, read_only=True, help="Rows shown.")
+    revision = traitlets.Int(0, read_only=True, help="Grows as the rows shown change: observe this.")
+    status = traitlets.Unicode("connecting", read_only=True, help="The table's status.")
 
     def __init__(self, table: LiveTable) -> None:
-        if not isinstance(table, LiveTable):
-            raise TypeError(f"a time slider is of a rt.LiveTable, not of a {type(table).__name__}")
+        if not isinstance(table, LiveTable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"table must be an rt.LiveTable, not {type(table).__name__}")
         self.table = table
         self.past = Past(table)
         """The rows, as a grid."""
@@ -197,16 +206,20 @@ class TimeSlider(ipywidgets.VBox):
         self._playing = ipywidgets.jslink((self.play, "value"), (self.slider, "value"))
         bar = ipywidgets.HBox([self.play, self.slider, self.label], layout={"align_items": "center"})
         super().__init__(children=[bar, self.past])
-        self.past.observe(self._follow, ["count", "revision"])
-        self.past.observe(self._followed_at, "at")
-        self.slider.observe(self._slid, "value")
+        self._unfollow = self.past.follow(self._copy_state)
+        self.past.observe(self._copy_at, "at")
+        self.slider.observe(self._slider_moved, "value")
         self.past.on_moments = self._set_slider
-        self._open = True
-        there(self._set_slider)
-        self._follow(None)
+        call_on_io(self._set_slider)
+        call_on_io(self._copy_state)
 
     def __repr__(self) -> str:
         return f"<TimeSlider of {self.table.table}: {'now' if self.at is None else clock(self.at)}>"
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.table.name
 
     @property
     def df(self) -> pd.DataFrame:
@@ -220,11 +233,13 @@ class TimeSlider(ipywidgets.VBox):
 
     def close(self) -> None:
         """Stops following the table, which goes on. Safe to call twice."""
-        if self._open:
-            self._open = False
+        if not self._closed:
             self.past.on_moments = lambda: None
             self._playing.unlink()
+            self._unfollow()
             self.past.close()
+            self._end_following()
+            self.set_trait("status", "closed")
         super().close()
 
     @traitlets.validate("at")
@@ -234,26 +249,31 @@ class TimeSlider(ipywidgets.VBox):
 
     @traitlets.observe("at")
     def _moved(self, change: Any) -> None:
-        self.past.at = change.new  # also None, which traitlets takes without a question
+        self.past.at = change.new  # also None, which traitlets does not validate
 
-    def _followed_at(self, change: Any) -> None:
+    def _copy_at(self, change: Any) -> None:
         self.at = change.new
-        there(self._set_slider)
+        call_on_io(self._set_slider)
 
-    def _follow(self, _: Any) -> None:
+    def _copy_state(self) -> None:
+        past = self.past
+        before = self.revision
         with self.hold_trait_notifications():
-            self.set_trait("count", self.past.count)
-            self.set_trait("revision", self.past.revision)
+            for name in ("count", "revision", "status", "error", "paused"):
+                self.set_trait(name, getattr(past, name))
+        self._emit()
+        if self.revision != before:
+            self._emit_df()
 
-    def _slid(self, change: Any) -> None:
-        """The slider was moved: by a person, by the player, or by `_set_slider` to where it is right already."""
+    def _slider_moved(self, change: Any) -> None:
+        """The slider was moved: by a person, by the player, or by `_set_slider` to where it is already."""
         past, place = self.past, change.new
         if place != past.index() and place < len(past.moments):
             try:
-                # To the far right not the moment of the last change but now: what changes next is to be seen.
+                # The right end is not the moment of the last change but now: the next change shows.
                 past.at = None if place == len(past.moments) - 1 else past.moments[place]
-            except traitlets.TraitError:  # forgotten since the slider was drawn: back to what is shown
-                there(past._read_log)
+            except traitlets.TraitError:  # forgotten since the slider was drawn: back to the moment shown
+                call_on_io(past._read_log)
 
     # --- on the I/O thread
 

@@ -24,7 +24,6 @@ import traitlets
 import rtwidgets as rt
 from rtwidgets import cli
 from rtwidgets.sessions.recording import read
-from rtwidgets.widgets.base import RtWidget
 
 from .page import blocks
 
@@ -111,8 +110,7 @@ def public_names() -> Iterator[str]:
                 if member.startswith("_") or member == "send_state":  # which ipywidgets calls
                     continue
                 if isinstance(what, traitlets.TraitType | property | FunctionType):
-                    # The members of all widgets are documented once.
-                    yield f"{RtWidget.__module__}.RtWidget.{member}" if cls is RtWidget else f"{home}.{member}"
+                    yield f"{home}.{member}"
 
 
 # --- what pages have besides Python: commands, links, files

@@ -50,13 +50,13 @@ class Page:
         self.frames: list[dict[str, Any]] = []
         self.shown = Shown()
         self._post = widget._post
-        widget._post = self._heard  # type: ignore[method-assign]
+        widget._post = self._receive  # type: ignore[method-assign]
         self.say("hello", wants=wants)
 
     def say(self, kind: str, **fields: Any) -> None:
-        self.widget._heard(self.widget, {"view": self.name, "kind": kind, **fields}, [])
+        self.widget._receive(self.widget, {"view": self.name, "kind": kind, **fields}, [])
 
-    def _heard(self, frame: dict[str, Any]) -> None:
+    def _receive(self, frame: dict[str, Any]) -> None:
         self._post(frame)
         if frame["view"] != self.name:
             return

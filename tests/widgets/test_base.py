@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 import rtwidgets as rt
-from rtwidgets.widgets import base
-from rtwidgets.widgets.base import STATIC, RtWidget, View
+from rtwidgets.widgets import base, views
+from rtwidgets.widgets.base import STATIC, RtWidget
 from rtwidgets.widgets.tick import TICK, tick
+from rtwidgets.widgets.views import View
 
 from .page import Page, until
 
@@ -68,8 +69,8 @@ def test_a_second_view_and_a_second_hello_get_everything_too() -> None:
 
 @pytest.mark.slow
 def test_without_acknowledgements_it_goes_on_slowly_and_says_everything_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "SLOW_PACE", 0.15)
-    monkeypatch.setattr(base, "WHOLE_EVERY", 0.3)
+    monkeypatch.setattr(views, "SLOW_PACE", 0.15)
+    monkeypatch.setattr(views, "WHOLE_EVERY", 0.3)
     widget = Number()
     page = Page(widget, acks=False)
     for n in range(1, 60):
@@ -77,12 +78,12 @@ def test_without_acknowledgements_it_goes_on_slowly_and_says_everything_again(mo
         time.sleep(0.02)
     until(lambda: page.frames[-1]["n"] == 59)
     # 1.2 s: at the full pace it would have been 20.
-    assert base.CREDIT + 3 <= len(page.frames) <= base.CREDIT + 10
+    assert views.CREDIT + 3 <= len(page.frames) <= views.CREDIT + 10
     assert any(f["whole"] for f in page.frames[1:])
 
 
 def test_a_displayed_widget_that_no_page_could_greet_is_sent_to_anyone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "ANYONE_PACE", 0.1)
+    monkeypatch.setattr(views, "ANYONE_PACE", 0.1)
     widget = Number()
     widget.put(3)
     sent: list[dict[str, Any]] = []
@@ -97,11 +98,29 @@ def test_a_displayed_widget_that_no_page_could_greet_is_sent_to_anyone(monkeypat
     assert sum(f["view"] == "*" for f in sent) == before, "the page was heard: it has frames of its own"
 
 
-def test_views_that_never_said_goodbye_are_forgotten() -> None:
+def test_any_number_of_views_follows() -> None:
     widget = Number()
-    for _ in range(30):
-        Page(widget)
-    assert len(widget._views) <= base.VIEWS
+    pages = [Page(widget) for _ in range(40)]
+    until(lambda: all(page.frames for page in pages))
+    for n in range(1, 4):
+        widget.put(n)
+        until(lambda n=n: all(page.frames[-1]["n"] == n for page in pages))
+
+
+def test_a_view_whose_frame_fails_does_not_stop_the_others() -> None:
+    class Fragile(Number):
+        def _frame(self, view: View) -> dict[str, Any] | None:
+            if view.wants.get("fails"):
+                raise ValueError("as asked for")
+            return super()._frame(view)
+
+    widget = Fragile()
+    failing, page = Page(widget, fails=True), Page(widget)
+    until(lambda: page.frames)
+    widget.put(5)
+    until(lambda: page.frames[-1]["n"] == 5)
+    assert failing.frames == []
+    widget.close()
 
 
 def test_a_closed_widget_hears_and_sends_nothing() -> None:
@@ -119,13 +138,17 @@ def test_a_closed_widget_hears_and_sends_nothing() -> None:
 def test_a_message_that_makes_no_sense_does_no_harm() -> None:
     widget = Number()
     for content in (
+        None,
+        "hello",
+        5,
+        [{"view": "x"}],
         {},
         {"view": 3},
         {"view": "x", "kind": None},
         {"view": "x", "kind": "ack", "seq": "no"},
         {"view": "y", "kind": "wants", "wants": [1]},
     ):
-        widget._heard(widget, content, [])
+        widget._receive(widget, content, [])
     page = Page(widget)
     until(lambda: page.frames)
 
@@ -157,24 +180,28 @@ def test_text_for_who_has_neither_kernel_nor_html() -> None:
 
 
 def test_an_argument_that_a_widget_does_not_take_is_refused_in_words() -> None:
-    with pytest.raises(TypeError, match=r"rt.LiveTable takes no argument 'ordr': do you mean 'order'\?"):
+    with pytest.raises(TypeError, match=r"rt.LiveTable has no argument 'ordr': did you mean 'order'\?"):
         rt.LiveTable("orders", ordr="id")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="it is a trait, set it once the widget is made"):
         rt.BroadcastFeed("room", layout={})  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="it takes channel, key, state"):
+    with pytest.raises(TypeError, match="its arguments are channel, key, state"):
         rt.Presence("room", colour="red")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
     ("make", "kind", "says"),
     [
-        (lambda: rt.BroadcastFeed("room", maxlen=0), ValueError, "number of messages to keep, 1 or more, not 0"),
+        (
+            lambda: rt.BroadcastFeed("room", maxlen=0),
+            ValueError,
+            "maxlen, the most messages to keep, must be 1 or more, not 0",
+        ),
         (lambda: rt.BroadcastFeed("room", None), TypeError, 'event, such as "message"'),  # type: ignore[arg-type]
-        (lambda: rt.BroadcastFeed("room", ""), ValueError, "not empty"),
+        (lambda: rt.BroadcastFeed("room", ""), ValueError, "must not be empty"),
         (lambda: rt.BroadcastFeed("room", sender=5), TypeError, "sender"),  # type: ignore[arg-type]
-        (lambda: rt.Presence("room", key=5), TypeError, "key, the name under which one is here"),  # type: ignore[arg-type]
-        (lambda: rt.Presence("room", state="x"), TypeError, "a presence state is a dict"),  # type: ignore[arg-type]
-        (lambda: rt.Cursors("room", key=""), ValueError, "not empty"),
+        (lambda: rt.Presence("room", key=5), TypeError, "key, the name under which this client is counted"),  # type: ignore[arg-type]
+        (lambda: rt.Presence("room", state="x"), TypeError, "state must be a dict"),  # type: ignore[arg-type]
+        (lambda: rt.Cursors("room", key=""), ValueError, "must not be empty"),
     ],
 )
 def test_what_no_widget_can_use_is_refused_before_it_joins(make: Any, kind: type[Exception], says: str) -> None:

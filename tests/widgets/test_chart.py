@@ -289,7 +289,7 @@ def test_a_closed_source_leaves_the_picture_and_a_closed_chart_leaves_nothing(or
     assert chart.df["id"].tolist() == [1, 2, 3]
     chart.close()
     chart.close()
-    assert chart._follower not in table._alerts
+    assert not table._followers
     assert chart.status == "closed"
     time.sleep(0.1)
     assert chart._task is None or chart._task.done()

@@ -107,7 +107,7 @@ def test_a_page_reads_back_as_far_as_the_feed_holds(rooms: Any) -> None:
     bob.send("my own")
     for n in range(1_100):
         rooms[0].send("m", {"sender": "ana", "text": f"line {n}"})
-    until(lambda: bob.heard.total == 1_102)
+    until(lambda: bob.received.total == 1_102)
     page = Page(bob)
     until(lambda: page.frames)
     assert (page.frames[0]["from"], page.frames[0]["held"]) == (602, 102)

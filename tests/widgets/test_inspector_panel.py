@@ -99,7 +99,7 @@ def test_buttons_call_the_channel_and_say_what_became_of_it(local: Any) -> None:
     page.say("broadcast", event="message", json='{"text": "from a button"}', number=3)
     until(lambda: heard.messages == [{"text": "from a button"}])
     page.say("broadcast", event="message", json="{text}", number=4)
-    until(lambda: "no JSON" in answers(page).get(4, ""))
+    until(lambda: "not JSON" in answers(page).get(4, ""))
     page.say("broadcast", event=" ", json="{}", number=5)
     until(lambda: "event" in answers(page).get(5, ""))
     page.say("track", json="[1]", number=6)

@@ -43,7 +43,7 @@ def test_it_runs_at_once_and_again() -> None:
     assert total.__doc__ == "The sum."
     source.add(2.0)
     until(lambda: total.value == 3.0)
-    assert total._out.outputs[0]["data"]["text/plain"] == "3.0"
+    assert total._outputs.outputs[0]["data"]["text/plain"] == "3.0"
     total.close()
     source.add(4.0)
     time.sleep(0.1)
@@ -78,12 +78,12 @@ def test_what_raises_shows_and_the_last_good_value_stays() -> None:
     assert risky.value == 1
     assert "KeyError" in risky.error
     assert "line" in risky.error
-    assert "&lt;b&gt;" in risky._said.value
-    assert "<b>" not in risky._said.value
+    assert "&lt;b&gt;" in risky._line.value
+    assert "<b>" not in risky._line.value
     source.add(1)
     until(lambda: risky.value == 3)
     assert risky.error == ""
-    assert risky._said.value == ""
+    assert risky._line.value == ""
 
 
 def test_a_view_is_a_source_itself() -> None:
@@ -121,7 +121,7 @@ def test_prints_and_frames_show() -> None:
         print("hello")
         return rows
 
-    first, second = both._out.outputs
+    first, second = both._outputs.outputs
     assert first == {"output_type": "stream", "name": "stdout", "text": "hello\n"}
     assert "<table" in second["data"]["text/html"]
 

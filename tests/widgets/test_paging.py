@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rtwidgets.widgets import paging
-from rtwidgets.widgets.base import View
+from rtwidgets.widgets.views import View
 
 HELD, TOTAL = 1_000, 20_000
 looked: list[tuple[int, int]] = []
@@ -20,7 +20,7 @@ def lines(start: int, stop: int) -> list[dict[str, Any]]:
 def read(**content: Any) -> dict[str, Any]:
     view = View("page")
     looked.clear()
-    paging.asked(view, content)
+    paging.request(view, content)
     (answer,) = paging.answers(view, HELD, TOTAL, lines, lambda line: line["text"])
     assert view.reads == []
     return answer
@@ -62,5 +62,5 @@ def test_what_no_page_would_ask_does_no_harm() -> None:
         assert read(**odd)["lines"] == []
     view = View("page")
     for _ in range(1_000):
-        paging.asked(view, {"start": 0, "stop": 2_000})
+        paging.request(view, {"start": 0, "stop": 2_000})
     assert len(paging.answers(view, HELD, TOTAL, lines, str)) == paging.MOST

@@ -108,7 +108,7 @@ def test_at_is_set_by_code_too(past: Any, table: Any, orders: Any) -> None:
         assert len(past.df) == 3
     past.at = None
     assert len(past.df) == 2
-    with pytest.raises(TypeError, match=r"of a rt\.LiveTable"):
+    with pytest.raises(TypeError, match=r"must be an rt\.LiveTable"):
         rt.TimeSlider(table.df)
 
 

@@ -1,0 +1,255 @@
+"""`LiveSource`: what charts, `rt.live`, alerts and groups follow, and how other objects become one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import pandas as pd
+import traitlets
+from traitlets.utils.bunch import Bunch
+
+from ..client.callbacks import Callbacks, Unregister
+from ..client.dispatch import dispatch
+from ..client.thread import io_loop, on_io_thread
+from ..data.delta import Delta
+from ..data.store import Store
+from .alert import Alert
+from .checks import check_callback
+from .meta import DocumentedMeta
+from .threads import call_on_io, post_to_io
+
+LOOK_EVERY = 0.25
+"""Seconds between two looks at an object that cannot tell when it changes."""
+
+
+class LiveSource(traitlets.HasTraits, metaclass=DocumentedMeta):
+    """Rows that change: what a widget shows and what others follow.
+
+    A follower registers with `follow` and reads `df`, `revision`, `status`, `error` and `paused` when it is called.
+    """
+
+    status = traitlets.Unicode("live", read_only=True, help="Whether the rows are up to date.").tag(sync=True)
+    error = traitlets.Unicode(
+        "", read_only=True, help="What is wrong and how to fix it, in one paragraph; empty while nothing is."
+    ).tag(sync=True)
+    revision = traitlets.Int(0, read_only=True, help="Grows with each visible change: observe this.").tag(sync=True)
+    paused = traitlets.Bool(
+        False, read_only=True, help="Whether changes wait instead of showing, here or in what this follows."
+    ).tag(sync=True)
+
+    _closed = True  # until it is made: what fails in __init__ has nothing to free
+
+    def __init__(self, **traits: Any) -> None:
+        self._followers = Callbacks()
+        self._alerts: set[Alert] = set()
+        self._closed = False
+        super().__init__(**traits)
+
+    # --- what it holds
+
+    @property
+    def df(self) -> pd.DataFrame:
+        """The rows, as a DataFrame that never changes after it was returned."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """A name for people, such as the table's."""
+        return type(self).__name__
+
+    @property
+    def ready(self) -> bool:
+        """Whether the rows have been read once: before that, `df` is empty because nothing was received yet."""
+        return True
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._closed
+
+    # --- followers
+
+    def follow(self, fn: Callable[[], object]) -> Unregister:
+        """Calls `fn()` on the I/O thread after each change of the rows, the status, the error or the pause, and when
+        the source closes. Returns a function that unregisters.
+
+        Several changes may be one call. `fn` must not block.
+        """
+        return self._followers.add(fn)
+
+    def when(self, condition: Callable[[pd.DataFrame], Any], do: Callable[[pd.DataFrame], Any]) -> Alert:
+        """Runs `do(df)` each time `condition(df)` turns from false to true. Returns the `Alert`; its `.cancel()` ends
+        it, as does `close()`.
+
+        The condition is evaluated on a worker thread, at most ten times a second, so that a shorter spell may be
+        missed. `do` runs on the kernel's main thread, between cells. An exception of the condition is logged and kept
+        in the alert's `.error`.
+        """
+        check_callback(condition, "condition")
+        check_callback(do, "do")
+        alert = Alert(self, condition, self._callback(do))
+        self._alerts.add(alert)
+        call_on_io(alert.start)
+        return alert
+
+    def _callback(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """The person's function as it is to be called."""
+        return fn
+
+    def _emit(self) -> None:
+        """Tells the followers, on the I/O thread."""
+        post_to_io(self._followers.call)
+
+    def _emit_df(self) -> None:
+        """Notifies `observe(fn, "df")`, although `df` is computed only when it is read."""
+        if self._trait_notifiers.get("df"):
+            self._notify_observers(Bunch(name="df", old=None, new=self.df, owner=self, type="change"))
+
+    def _notify_observers(self, event: Any) -> None:
+        # A person's observers run on the main thread, between cells; the trait itself has its new value at once.
+        # Outside a kernel they run here, and what they raise must not stop the source.
+        if on_io_thread():
+            dispatch(super()._notify_observers, event)
+        else:
+            super()._notify_observers(event)
+
+    def _end_following(self) -> None:
+        """Cancels the alerts and tells the followers that the source has closed."""
+        self._closed = True
+        for alert in list(self._alerts):
+            alert.cancel()
+        self._emit()
+
+
+class RowSource(LiveSource):
+    """A live source whose rows have keys: it also reports what each change did to which row."""
+
+    @property
+    def store(self) -> Store:
+        """The rows, column by column. Safe to read from any thread."""
+        raise NotImplementedError
+
+    def on_delta(self, fn: Callable[[Delta], object]) -> Unregister:
+        """Calls `fn(delta)` on the I/O thread with each difference between two revisions of `store`. Returns a function
+        that unregisters."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """Keeps the rows as they are until `resume()`; changes wait."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """Applies the changes that waited, and goes on."""
+        raise NotImplementedError
+
+    def wait_live(self, timeout: float = 30.0) -> LiveSource:
+        """Waits until the rows are up to date; returns the source."""
+        raise NotImplementedError
+
+
+class StaticSource(LiveSource):
+    """A DataFrame as a source; it never changes."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+        super().__init__()
+
+    @property
+    def df(self) -> pd.DataFrame:
+        return self._frame
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """An object of somebody else's that can be a source: it has a frame, and a revision that grows with each change."""
+
+    @property
+    def df(self) -> Any:
+        """A DataFrame, or a method that returns one."""
+        ...
+
+    @property
+    def revision(self) -> int: ...
+
+
+class ForeignSource(LiveSource):
+    """Another object with `df` and `revision` as a source. It is looked at regularly while it has followers, and at
+    once when its `revision` is a trait that changes."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self._looking = False
+        super().__init__()
+        self._seen = self._state()
+
+    def __repr__(self) -> str:
+        return repr(self.rows)
+
+    @property
+    def df(self) -> pd.DataFrame:
+        rows: Any = self.rows
+        return rows.df() if callable(rows.df) else rows.df
+
+    @property
+    def name(self) -> str:
+        return str(getattr(self.rows, "name", type(self.rows).__name__))
+
+    @property
+    def ready(self) -> bool:
+        return bool(getattr(self.rows, "ready", True))
+
+    def follow(self, fn: Callable[[], object]) -> Unregister:
+        unregister = super().follow(fn)
+        post_to_io(self._start_looking)
+        return unregister
+
+    def _state(self) -> tuple[int, str, str, bool]:
+        rows = self.rows
+        status, error = str(getattr(rows, "status", "live")), str(getattr(rows, "error", "") or "")
+        return rows.revision, status, error, self.ready
+
+    # --- on the I/O thread
+
+    def _start_looking(self) -> None:
+        if not self._looking:
+            self._looking = True
+            if isinstance(self.rows, traitlets.HasTraits) and self.rows.has_trait("revision"):
+                self.rows.observe(self._revised, "revision")
+            self._look_again()
+
+    def _revised(self, change: object) -> None:
+        post_to_io(self._look)
+
+    def _look(self) -> None:
+        state = self._state()
+        if state != self._seen:
+            self._seen = state
+            for name, value in zip(("revision", "status", "error"), state, strict=False):
+                self.set_trait(name, value)
+            self._followers.call()
+
+    def _look_again(self) -> None:
+        if self._followers:
+            self._look()
+            io_loop().call_later(LOOK_EVERY, self._look_again)
+            return
+        # Nobody closes such a source: it rests when its last follower has gone.
+        self._looking = False
+        if isinstance(self.rows, traitlets.HasTraits) and self.rows.has_trait("revision"):
+            self.rows.unobserve(self._revised, "revision")
+
+
+def source_of(value: object, user: str) -> LiveSource:
+    """The value as a `LiveSource`. Raises TypeError, naming the `user` (`"rt.live"`), for what cannot be one."""
+    if isinstance(value, LiveSource):
+        return value
+    if isinstance(value, pd.DataFrame):
+        return StaticSource(value)
+    if hasattr(type(value), "df") and hasattr(value, "revision"):
+        rows: Any = value
+        return ForeignSource(rows)
+    raise TypeError(
+        f"{user} follows a live source (such as an rt.LiveTable, or another object with .df and .revision) or a "
+        f"DataFrame, not {type(value).__name__}"
+    )
