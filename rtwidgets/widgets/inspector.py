@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import traitlets
@@ -17,7 +17,7 @@ from ..client.connect import default_client
 from ..client.notebook import Channel, Client
 from ..data.broadcast_log import part
 from ..protocol.channel import PREFIX
-from ..protocol.explain import as_dict, explain
+from ..protocol.explain import Direction, as_dict, explain
 from ..protocol.messages import Message
 from . import paging
 from .base import STATIC, RtWidget
@@ -32,7 +32,6 @@ TEXT_MOST = 4_000
 """Characters of one frame that a page shows; `export` writes all of them."""
 HTML_LINES, PLAIN_LINES = 50, 10
 
-Direction = Literal["in", "out"]
 Entry = tuple[datetime, Direction, Message]
 """When, `"in"` or `"out"`, and the frame."""
 

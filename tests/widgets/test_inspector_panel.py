@@ -28,13 +28,13 @@ def test_every_frame_both_ways_in_words(local: Any, orders: Any, tmp_path: Path)
     until(lambda: any("Subscribed to PostgreSQL" in text for text in inspector.df["meaning"]))
     orders.sql("update orders set amount = 7 where id = 1")
     until(lambda: any("updated in public.orders" in text for text in inspector.df["meaning"]))
-    until(lambda: any("hears 'hello'" in text for text in inspector.df["meaning"]))
+    until(lambda: any("broadcast 'hello' on" in text for text in inspector.df["meaning"]))
     frame = inspector.df
     said = frame["meaning"].tolist()
     first = said.index("asks to join inspected, with changes of public.orders, presence")
     assert frame["direction"][first] == "out"
     assert "inspected: accepted, 1 subscription" in said[first:]
-    assert any("says 'hello' on inspected" in text for text in said)
+    assert any("broadcast 'hello' on inspected" in text for text in said)
     assert frame["at"].is_monotonic_increasing
     until(lambda: sum(len(f.get("lines", [])) for f in page.frames) >= len(said))
     path = tmp_path / "frames.jsonl"
