@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast, runtime_checkable
 
-from ..protocol.channel_states import Ready, Routes
+from ..protocol.channel_states import CaughtUp, Ready, Routes, TableChanged
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change
 from ..protocol.subscription import ChangesBinding
@@ -48,7 +48,15 @@ class ResumingSink(ChangesSink, Protocol):
     before `on_ready`."""
 
     def on_resumed(self) -> None:
-        """In place of `on_ready`: every change since `resume_lsn` follows, that one included."""
+        """In place of `on_ready`: every change since `resume_lsn` follows, that one included; then `on_caught_up`."""
+        ...
+
+    def on_caught_up(self) -> None:
+        """Every change that came during the break has been handed over."""
+        ...
+
+    def on_table_changed(self) -> None:
+        """The table is not what it was: its columns, key, publication, or the relation itself."""
         ...
 
 
@@ -175,6 +183,18 @@ class ChangeSinks:
             else:
                 sink.resume_lsn = event.lsn
                 guarded(sink.on_ready)
+
+    def report(self, event: CaughtUp | TableChanged) -> None:
+        """What the server reports of the database, in order with the changes."""
+        self.flush()
+        for bound in self._bound():
+            sink, binding = bound.sink, bound.binding
+            if not isinstance(sink, ResumingSink):
+                continue
+            if isinstance(event, CaughtUp):
+                guarded(sink.on_caught_up)
+            elif (binding.schema, binding.table or event.table) == (event.schema, event.table):
+                guarded(sink.on_table_changed)
 
     def gap(self, error: RealtimeError) -> None:
         """Changes may be missing from here on."""

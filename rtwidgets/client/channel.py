@@ -36,9 +36,7 @@ _STATUS = "status"
 
 
 class AsyncChannel:
-    """A channel of an `AsyncClient` (see `AsyncClient.channel`): joined once, shared by everyone who asks for its
-    topic. Callbacks run on the client's loop.
-    """
+    """A channel of an `AsyncClient`, shared by everyone who asks for its topic. Callbacks run on the client's loop."""
 
     def __init__(self, client: Line, topic: str, options: ChannelOptions) -> None:
         self.client = client
@@ -344,6 +342,8 @@ class AsyncChannel:
             case states.Ready():
                 request = self._machine.request
                 self._sinks.ready(effect, request.bindings if request is not None else ())
+            case states.CaughtUp() | states.TableChanged():
+                self._sinks.report(effect)
             case states.Replicating():
                 self._waiters.wake()
             case states.Down(error, retry_in):

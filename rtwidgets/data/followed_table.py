@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..client.snapshot_source import Row, SnapshotSource
+from ..client.snapshot_source import Row, SnapshotSource, TableInfo
+from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change
 from .change_filter import ChangeFilter
 from .delta import Delta, Key
 from .events import Events
-from .request import ResolvedTable, TableRequest
+from .request import ResolvedTable, TableRequest, resolve
 from .snapshot import Progress, Snapshot, TableReader
 from .store import Store
 from .verification import Slice, Slices
@@ -100,8 +101,28 @@ class FollowedTable:
     # --- rows
 
     async def read(self, describe: bool | None, progress: Progress) -> Snapshot:
-        """All rows. Raises `RealtimeError`."""
-        return await self._reader.read(describe, frozenset(self.store.kinds), progress)
+        """All rows; `describe` as in `ReadAll`. Raises `RealtimeError`, also where the table cannot be followed any
+        more.
+        """
+        info = await self._describe() if describe else None
+        found = await self._reader.read(progress)
+        differs = self._reader.differs(found.rows, frozenset(self.store.kinds))
+        if describe is None and differs and self._source.repeatable:
+            info = await self._describe()
+        return found._replace(info=info)
+
+    async def _describe(self) -> TableInfo:
+        """Describes the table anew, and follows it as it is now."""
+        info = await self._source.describe(self._request.table, self._request.schema)
+        resolved, key = resolve(self._request, info), self.resolved.key
+        if resolved.key != key:
+            raise RealtimeError(
+                f"the key of {self._request.name} was ({', '.join(key)}) and is ({', '.join(resolved.key)}) now",
+                code="KeyChanged",
+                hint="make the LiveTable again: its rows are known by the old key",
+            )
+        self.resolve(resolved)
+        return info
 
     async def by_key(self, keys: Sequence[Key]) -> dict[Key, Row]:
         """The rows with these keys, as far as they match. Raises `RealtimeError`."""

@@ -231,6 +231,14 @@ class TableFollower:
         """The line was broken, and the server sends what came meanwhile: the table need not be read again."""
         self._handle(e.Resumed(datetime.now(UTC), self.log.at(self.resume_lsn, self.key)))
 
+    def on_caught_up(self) -> None:
+        """Every change that came during the break has been sent."""
+        self._handle(e.CaughtUp())
+
+    def on_table_changed(self) -> None:
+        """The table is not what it was, so it is described anew and read again."""
+        self._handle(e.TableChanged())
+
     def on_gap(self, reason: object = None) -> None:
         """Changes may be missing from here on. The rows stay; the next `on_ready` brings them up to date."""
         self._handle(e.Gap(datetime.now(UTC), reason if isinstance(reason, RealtimeError) else None))
@@ -358,8 +366,6 @@ class TableFollower:
             snapshot = await self._table.read(effect.describe, self._progressed)
         finally:
             self.progress = None
-        if snapshot.info is not None:
-            self._table.resolve(resolve(self.request, snapshot.info))
         return e.SnapshotRead(effect.read, snapshot, self._now() - start)
 
     def _progressed(self, read: int, total: int | None) -> None:

@@ -69,23 +69,10 @@ class TableReader:
         """The columns of the rows that were read last. They may be more than the table's: a generated one comes with
         no change."""
 
-    async def describe(self) -> TableInfo:
-        """What the table is now."""
-        return await self._source.describe(self._request.table, self._request.schema)
-
-    async def read(self, describe: bool | None, known: frozenset[str], progress: Progress) -> Snapshot:
-        """All rows of one moment. With `describe` the description too: True, False, or None for where rows have other
-        columns than `known`, or than before.
-
-        `progress(read, total)` is called after each page; `total` is None where it is not known.
+    async def read(self, progress: Progress) -> Snapshot:
+        """All rows of one moment. `progress(read, total)` is called after each page; `total` is None where it is not
+        known.
         """
-        info = await self.describe() if describe else None
-        found = await self._all(progress)
-        if self._differ(found.rows, known) and describe is None and self._source.repeatable:
-            info = await self.describe()
-        return found._replace(info=info)
-
-    async def _all(self, progress: Progress) -> Snapshot:
         # The table sorts by itself, so the server need not, and pages go by key. Only a limit makes its order matter:
         # without one of the table's own, the last rows by key are the best guess at those that arrived last.
         order = () if self._limit is None else self._sort or tuple((name, True) for name in self._key)
@@ -104,7 +91,7 @@ class TableReader:
             rows.reverse()
         return Snapshot(rows, position, self._limit is not None and len(rows) >= self._limit)
 
-    def _differ(self, rows: Sequence[Row], known: frozenset[str]) -> bool:
+    def differs(self, rows: Sequence[Row], known: frozenset[str]) -> bool:
         """Whether rows as read have other columns than before, or lack one of the table's."""
         if not rows:
             return False

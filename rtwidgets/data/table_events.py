@@ -40,13 +40,12 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Subscribed again, and every change since `lsn` follows; of the transaction at `lsn`, `repeats` came before.
-    `marked`: the end of what follows is announced.
+    """Subscribed again, and every change since `lsn` follows, then `CaughtUp`; of the transaction at `lsn`, `repeats`
+    came before.
     """
 
     at: datetime
     repeats: Repeats = field(default_factory=Repeats)
-    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,8 +239,7 @@ def _caught_up(state: s.Resuming, event: e.CaughtUp, now: float) -> e.Step:
 def _resume(state: s.Stale, event: e.Resumed, now: float) -> e.Step:
     if state.lsn is None:
         return _read_changed(state, event, now)
-    live = s.Live(state.table, state.lsn, repeats=event.repeats)
-    return (s.Resuming(live) if event.marked else live), ()
+    return s.Resuming(s.Live(state.table, state.lsn, repeats=event.repeats)), ()
 
 
 def _still_stale(state: s.Stale, event: e.Gap, now: float) -> e.Step:

@@ -25,6 +25,7 @@ from .backoff import Backoff
 from .channel_states import (
     Authorizing,
     BindingsRefused,
+    CaughtUp,
     Closed,
     Deliver,
     Down,
@@ -45,6 +46,7 @@ from .channel_states import (
     Send,
     State,
     Status,
+    TableChanged,
     Waiting,
 )
 from .errors import AUTH_CODES, RealtimeError, from_system, make, min_wait
@@ -294,6 +296,10 @@ class ChannelMachine:
         if event.postgres and not isinstance(state, Joined):
             return []  # about the join before this one: serializer 1.0.0 does not say which
         if event.ok:
+            if event.changed is not None:
+                return [TableChanged(*event.changed)] if event.postgres else []
+            if event.postgres and event.caught_up:
+                return [CaughtUp()]
             if event.postgres:
                 return [Ready(event.lsn, event.resumed)]
             if "replication connection" in event.text.lower() and isinstance(state, Joined):

@@ -130,6 +130,17 @@ class Ready(msgspec.Struct, frozen=True):
     resumed: bool = False
 
 
+class CaughtUp(msgspec.Struct, frozen=True):
+    """Every change that came between the break and a resumed `Ready` has been sent."""
+
+
+class TableChanged(msgspec.Struct, frozen=True):
+    """A table is not what it was: its columns, key, publication, or the relation itself."""
+
+    schema: str
+    table: str
+
+
 class Replicating(msgspec.Struct, frozen=True):
     """What the database broadcasts arrives from now on (asked for by `replication_ready`)."""
 
@@ -170,5 +181,8 @@ class Ended(msgspec.Struct, frozen=True):
     """The channel is closed: nothing of it is left on the server."""
 
 
-Effect = Send | GetToken | Opened | Ready | Replicating | Deliver | Replied | Gap | Down | BindingsRefused | Ended
+Effect = (
+    Send | GetToken | Opened | Ready | CaughtUp | TableChanged | Replicating | Deliver | Replied | Gap | Down
+    | BindingsRefused | Ended
+)  # fmt: skip
 Effects = list[Effect]

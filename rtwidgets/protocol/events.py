@@ -107,8 +107,9 @@ class System(msgspec.Struct, frozen=True):
     """A report of the server about the channel.
 
     `postgres`: about the subscription to the database, else about the channel itself (its token, its replication
-    connection). `lsn` and `resumed` come from the local server alone: up to where it had sent changes, and whether
-    every change since the `resume` of the join follows.
+    connection). The rest comes from the local server alone: `lsn`, up to where it had sent changes; `resumed`, whether
+    every change since the `resume` of the join follows; `caught_up`, that these have all been sent; `changed`, the
+    schema and the name of a table that is not what it was.
     """
 
     ok: bool
@@ -117,10 +118,13 @@ class System(msgspec.Struct, frozen=True):
     extension: str
     lsn: int | None = None
     resumed: bool = False
+    caught_up: bool = False
+    changed: tuple[str, str] | None = None
 
     @classmethod
     def decode(cls, message: Message) -> Self:
         found = _fields(message.payload)
+        changed = _fields(found["changed"]) if "changed" in found else None
         extension, lsn = str(found.get("extension", "system")), found.get("lsn")
         return cls(
             found.get("status") == "ok",
@@ -129,6 +133,8 @@ class System(msgspec.Struct, frozen=True):
             extension,
             lsn if isinstance(lsn, int) else None,
             found.get("resumed") is True,
+            found.get("caught_up") is True,
+            None if changed is None else (str(changed.get("schema", "")), str(changed.get("table", ""))),
         )
 
     def explain(self, topic: str) -> str:

@@ -83,7 +83,7 @@ EVENTS: dict[type[e.Event], list[e.Event]] = {
     e.Start: [e.Start()],
     e.Described: [e.Described(7, ("id",), True), e.Described(1, ("id",), True)],
     e.Confirmed: [e.Confirmed(AT)],
-    e.Resumed: [e.Resumed(AT), e.Resumed(AT, marked=True)],
+    e.Resumed: [e.Resumed(AT)],
     e.CaughtUp: [e.CaughtUp()],
     e.Gap: [e.Gap(AT), e.Gap(AT, PASSING)],
     e.Refused: [

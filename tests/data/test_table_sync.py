@@ -130,7 +130,7 @@ def test_only_what_the_snapshot_lacks_is_applied() -> None:
 
 def test_a_transaction_that_comes_again_is_applied_once() -> None:
     stale, _ = run(s.Live(READ, 20), e.Gap(AT))
-    resuming, _ = run(stale, e.Resumed(AT, Repeats([("UPDATE", 1)]), marked=True))
+    resuming, _ = run(stale, e.Resumed(AT, Repeats([("UPDATE", 1)])))
     assert resuming.status == "catching up", "what came during the break is still to come"
     resuming, effects = run(resuming, e.Changed([change(1, 5, lsn=20), change(2, 5, lsn=20), change(3, 5, lsn=30)]))
     assert effects == [e.Apply([change(2, 5, lsn=20), change(3, 5, lsn=30)])]
@@ -162,7 +162,7 @@ def test_a_table_without_a_source_to_read_again_says_what_it_lacks() -> None:
     assert (live.status, effects) == ("live", [])
     assert live.error is not None
     assert f"changes since {AT.astimezone():%H:%M:%S}" in live.error.message
-    assert run(s.Live(ONCE, 5), e.Gap(AT), e.Resumed(AT))[0].error is None
+    assert run(s.Live(ONCE, 5), e.Gap(AT), e.Resumed(AT), e.CaughtUp())[0].error is None
     assert run(s.Paused(s.Live(ONCE), s.Backlog(overflow=True)), e.Resume())[0].error is not None
 
 
@@ -319,14 +319,14 @@ class Walk(RuleBasedStateMachine):
     # --- the line
 
     @precondition(lambda self: self.sent is None)
-    @rule(marked=st.booleans())
-    def subscribe(self, marked: bool = True, resume: bool = True) -> None:
+    @rule()
+    def subscribe(self, resume: bool = True) -> None:
         lsn = getattr(self.state, "lsn", None)
         if resume and lsn is not None:
             self.sent = next((i for i, one in enumerate(self.log) if (one.lsn or 0) >= lsn), len(self.log))
             repeats = Repeats((one.type, key_of(one, ("id",))) for one in self.received if one.lsn == lsn)
-            self.marking = marked
-            self.handle(e.Resumed(AT, repeats, marked))
+            self.marking = True
+            self.handle(e.Resumed(AT, repeats))
         else:
             self.sent, self.marking = len(self.log), False
             self.handle(e.ResumePoint(self.lsn))

@@ -16,6 +16,7 @@ from rtwidgets.protocol.channel import STABLE, ChannelMachine
 from rtwidgets.protocol.channel_states import (
     Authorizing,
     BindingsRefused,
+    CaughtUp,
     Closed,
     Deliver,
     Down,
@@ -33,6 +34,7 @@ from rtwidgets.protocol.channel_states import (
     Replicating,
     Replied,
     Send,
+    TableChanged,
     Waiting,
 )
 from rtwidgets.protocol.errors import RealtimeError, make
@@ -318,6 +320,9 @@ def test_what_the_server_sends_of_the_join_before_does_not_count() -> None:
     assert machine.status == "joining"
     assert machine.receive(reply("2"), NOW) == [Opened()]
     assert machine.receive(system("Subscribed to PostgreSQL", lsn=5, resumed=True), NOW) == [Ready(5, True)]
+    assert machine.receive(system("Caught up", lsn=9, caught_up=True), NOW) == [CaughtUp()]
+    changed = {"schema": "public", "table": "t"}
+    assert machine.receive(system("Table changed", changed=changed), NOW) == [TableChanged("public", "t")]
 
 
 # --- refused and ended ---
