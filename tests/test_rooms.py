@@ -18,13 +18,7 @@ MOST_ATTRIBUTES = 20
 
 KNOWN_UPWARDS: set[tuple[str, str]] = set()
 KNOWN_CIRCLES: list[set[str]] = []
-TOO_LONG = {
-    # cli
-    "rtwidgets.cli",
-    # data
-    # local: the processes
-    "rtwidgets.local.handle",
-}
+TOO_LONG: set[str] = set()
 TOO_MANY_ATTRIBUTES: set[tuple[str, str]] = set()
 
 # Modules whose first sentence does not fit on one line yet.

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 
@@ -55,12 +55,13 @@ def read_flights() -> pd.DataFrame:
         )
     import pandas as pd
 
-    raw = pd.read_csv(Path(package.origin).parent / "data" / "flights.csv.zip")
+    to_datetime, to_timedelta = cast(Any, pd.to_datetime), cast(Any, pd.to_timedelta)  # their stubs are partial
+    raw = cast(Any, pd.read_csv(Path(package.origin).parent / "data" / "flights.csv.zip"))
     minutes = raw["sched_dep_time"] // 100 * 60 + raw["sched_dep_time"] % 100
-    sched_dep = pd.to_datetime(raw[["year", "month", "day"]]) + pd.to_timedelta(minutes, unit="min")
-    departed_at = sched_dep + pd.to_timedelta(raw["dep_delay"], unit="min")
+    sched_dep = to_datetime(raw[["year", "month", "day"]]) + to_timedelta(minutes, unit="min")
+    departed_at = sched_dep + to_timedelta(raw["dep_delay"], unit="min")
     # Not the data's arr_time, which is in the destination's time zone: departure and time in the air are in New York's.
-    arrived_at = (departed_at + pd.to_timedelta(raw["air_time"], unit="min")).where(raw["arr_delay"].notna())
+    arrived_at = (departed_at + to_timedelta(raw["air_time"], unit="min")).where(raw["arr_delay"].notna())
     return pd.DataFrame(
         {
             "id": range(1, len(raw) + 1),

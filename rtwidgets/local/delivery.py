@@ -30,7 +30,7 @@ from .parcels import Parcel, Pieces, chunks, gathered
 from .pgoutput import Relation, Transaction
 from .pool import Pool
 from .recent_transactions import RecentTransactions
-from .render import Asked
+from .render import CastConverter
 from .transaction_gate import Gate
 
 log = child(__name__)
@@ -165,13 +165,13 @@ class Delivery:
     async def _render_first(self, parcel: Parcel) -> None:
         """Has Postgres render the values that only it can, of types with casts of their own; if late, they are text."""
         for mark, route in parcel.routes.items():
-            if not route.plans or not any(isinstance(one, Asked) for one in route.table.converters):
+            if not route.plans or not any(isinstance(one, CastConverter) for one in route.table.converters):
                 continue
             changes = chain.from_iterable(changes for _, changes in parcel.pieces)
             rows = [row for c in changes if id(c.relation) == mark for row in (c.new, c.old) if row is not None]
             try:
                 async with asyncio.timeout(SLOW):
-                    await json_casts.ask(self._pool, route.table.converters, rows)
+                    await json_casts.render(self._pool, route.table.converters, rows)
             except (psycopg.OperationalError, OSError, TimeoutError) as error:
                 log.warning("values are sent as text: Postgres did not render them (%s)", type(error).__name__)
 

@@ -1,4 +1,4 @@
-"""Values that only Postgres can render as JSON, asked for before a batch of changes is sent."""
+"""Values that only Postgres can render as JSON: those of types with a cast to json, once a batch of changes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from psycopg import sql
 from ..client.log import child
 from .pgoutput import Row
 from .pool import Connection, Pool, type_name
-from .render import Asked, Converter
+from .render import CastConverter, Converter
 
 log = child(__name__)
 
 
-async def ask(pool: Pool, converters: Sequence[Converter], rows: Iterable[Row]) -> None:
-    """Lets the converters of these columns learn the values of these rows. Costs nothing where none is to be asked.
+async def render(pool: Pool, converters: Sequence[Converter], rows: Iterable[Row]) -> None:
+    """Lets the converters of these columns learn the values of these rows. Costs nothing where no column needs it.
 
     Raises psycopg.OperationalError where Postgres is away; what it refuses to render stays text.
     """
-    wanted = [(i, converter) for i, converter in enumerate(converters) if isinstance(converter, Asked)]
+    wanted = [(i, converter) for i, converter in enumerate(converters) if isinstance(converter, CastConverter)]
     if not wanted:
         return
     rows = list(rows)

@@ -199,10 +199,10 @@ def _fields(value: bytes) -> Iterator[bytes | None]:
         at += 1
 
 
-class Asked:
+class CastConverter:
     """A converter for a type that only Postgres can render: one with a cast to json, or made of such.
 
-    `missing` names the values to ask for, `learn` takes the answers; a value that was not learnt is written as text.
+    `missing` gives the values to be rendered, `learn` their JSON; a value that was not learnt is written as text.
     """
 
     def __init__(self, cast: str) -> None:
@@ -284,17 +284,19 @@ class Types:
         """For a value of that type, also within arrays and rows."""
         found = self._converters.get(oid)
         if found is None:
-            found = self._converters[oid] = Asked(self.cast(oid)) if self._is_asked(oid, set()) else self._make(oid)
+            found = self._converters[oid] = (
+                CastConverter(self.cast(oid)) if self._needs_cast(oid, set()) else self._make(oid)
+            )
         return found
 
-    def _is_asked(self, oid: int, above: set[int]) -> bool:
+    def _needs_cast(self, oid: int, above: set[int]) -> bool:
         known = self._types.get(oid)
         if known is None or oid < BUILTIN or oid in above:
             return False
         if known.json_cast:
             return True
         inner = [known.base, known.element, *(kind for _, kind in known.attributes or ())]
-        return any(self._is_asked(one, above | {oid}) for one in inner if one)
+        return any(self._needs_cast(one, above | {oid}) for one in inner if one)
 
     def _make(self, oid: int) -> Converter:
         known = self._types.get(oid)

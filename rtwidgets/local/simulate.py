@@ -73,7 +73,7 @@ class Simulation:
 def people(users: int, seed: int) -> list[dict[str, str]]:
     """The crowd of a seed: the same people each time, each with a name of their own."""
     chance = random.Random(seed)
-    found = []
+    found: list[dict[str, str]] = []
     for number in range(users):
         name = NAMES[number % len(NAMES)] + (str(number // len(NAMES) + 1) if number >= len(NAMES) else "")
         person = str(uuid.UUID(int=chance.getrandbits(128), version=4))

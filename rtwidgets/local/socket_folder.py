@@ -46,11 +46,11 @@ class SocketFolder:
 def sweep() -> list[Path]:
     """Removes this user's folders that no living process owns. Returns them."""
     removed: list[Path] = []
-    mine = {os.geteuid()} | ({NOBODY} if os.geteuid() == 0 else set())
+    owners = {os.geteuid(), NOBODY} if os.geteuid() == 0 else {os.geteuid()}
     for folder in BASE.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError, filelock.Timeout):
             found = folder.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in mine or _postgres_lives(folder):
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners or _postgres_lives(folder):
                 continue
             if not (folder / _LOCK).exists():
                 if time.time() - found.st_mtime < _SETTLED:

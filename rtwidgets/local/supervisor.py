@@ -1,5 +1,4 @@
-"""The detached process that owns Postgres and the realtime server of one name, and ends some time after its last user
-has gone.
+"""The detached process that owns Postgres and the realtime server of one name, and ends some time after its last user.
 
 Started by `rt.local()`; run by hand as `python -m rtwidgets.local.supervisor NAME`.
 """
@@ -27,7 +26,7 @@ import filelock
 from rtwidgets.client.log import Redacting, child
 from rtwidgets.local import preflight
 from rtwidgets.local.auth import mint
-from rtwidgets.local.home import Home, read_json, write_json
+from rtwidgets.local.home import Home, ServerState, read_json, write_json
 from rtwidgets.local.leases import LeaseBook
 from rtwidgets.local.limits import PRESETS
 from rtwidgets.local.postgres import Postgres
@@ -38,20 +37,18 @@ from rtwidgets.protocol.errors import RealtimeError
 log = child("rtwidgets.local")
 
 RESTARTS = 7
-"""How often in a row a Postgres that has gone is started again: within half a minute."""
+"""How often in a row a Postgres that has ended is started again: within half a minute."""
 MOST_LOG = 5_000_000
 """Bytes of a log file."""
 TEN_YEARS = 10 * 365 * 24 * 3600
-
-
 OWN_SECRET = "RTWIDGETS_JWT_SECRET"
 """The environment variable that holds a secret of the user's own."""
 LEAST = 32
-"""Characters of such a secret: what HS256 asks for."""
+"""Characters of such a secret, at least: HS256 needs them."""
 
 
-def keys_of(home: Home) -> dict[str, Any]:
-    """The secrets of this server: the user's own where there is one, else made at its first start, the same ever after.
+def keys_of(home: Home) -> dict[str, str]:
+    """The secrets of this server: the user's own where there is one, else those made at its first start.
 
     Raises RealtimeError where the user's own is too short.
     """
@@ -65,13 +62,14 @@ def keys_of(home: Home) -> dict[str, Any]:
             )
         return _keys(own)
     found = read_json(home.secrets_file)
-    if found is None:
-        found = _keys(secrets.token_urlsafe(48))
-        write_json(home.secrets_file, found)
-    return found
+    if found is not None:
+        return {name: str(found[name]) for name in ("jwt_secret", "anon_key", "service_key")}
+    made = _keys(secrets.token_urlsafe(48))
+    write_json(home.secrets_file, made)
+    return made
 
 
-def _keys(secret: str) -> dict[str, Any]:
+def _keys(secret: str) -> dict[str, str]:
     return {
         "jwt_secret": secret,
         "anon_key": mint(secret, "anon", expires_in=TEN_YEARS),
@@ -140,25 +138,23 @@ class Supervisor:
             await self.leases.listen(socket_path)
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self.leases.expired.set)
-            write_json(
-                self.home.state_file,
-                {
-                    "url": self.server.url,
-                    "dsn": self.dsn,
-                    "control": str(socket_path),
-                    "pid": os.getpid(),
-                    "host": self.host,
-                    "limits": self.limits,
-                    **self.keys,
-                },
+            state = ServerState(
+                url=self.server.url,
+                dsn=self.dsn,
+                control=str(socket_path),
+                pid=os.getpid(),
+                host=self.host,
+                limits=self.limits,
+                **self.keys,
             )
+            write_json(self.home.state_file, state)
             log.info("listening on %s", self.server.url)
             await self._watch()
             log.info("stopping: %d leases", self.leases.count)
         finally:
             # The state file goes first, so that whoever comes now starts a new server instead of joining a dying one.
             self.home.state_file.unlink(missing_ok=True)
-            self.leases.close()
+            await self.leases.close()
             if self.server is not None:
                 with contextlib.suppress(Exception):
                     await asyncio.wait_for(self.server.stop(), 10)
@@ -195,14 +191,14 @@ class Supervisor:
         write_json(self.home.folder / "port.json", {"port": server.port})
 
     async def _watch(self) -> None:
-        """Waits for the end; a Postgres that died meanwhile comes back in the same place."""
+        """Waits for the end, and starts a Postgres that ended meanwhile again, in the same place."""
         failures = 0
         while not self.leases.expired.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.leases.expired.wait(), 0.2 * 2**failures)
             if self.postgres is None or self.postgres.pid is not None or self.leases.expired.is_set():
                 continue
-            log.warning("Postgres has gone; starting it again")
+            log.warning("Postgres has ended; starting it again")
             try:
                 await self._keep(self.postgres.start)
                 failures = 0
@@ -211,14 +207,14 @@ class Supervisor:
                 failures += 1
                 if failures == RESTARTS:
                     raise
-                log.exception("Postgres did not come back; trying again")
+                log.exception("Postgres did not start; trying again")
 
     async def _keep(self, work: Callable[[], None]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._keeper, work)
 
 
 def log_to(path: Path) -> None:
-    """Everything that this process logs, other libraries' words too, and no secret; the last of it, however much."""
+    """Writes everything that this process logs, other libraries too, to a file: without secrets, bounded in size."""
     handler = logging.handlers.RotatingFileHandler(path, maxBytes=MOST_LOG, backupCount=1)
     handler.addFilter(Redacting())
     logging.basicConfig(
@@ -243,7 +239,7 @@ def main() -> None:
     log_to(home.log_file)
     home.error_file.unlink(missing_ok=True)
     try:
-        # Held for life and let go by the kernel whatever ends this process: never two owners of one data folder.
+        # The kernel releases it whatever ends this process: never two owners of one data folder.
         with filelock.FileLock(home.owner_lock, timeout=60):
             supervisor = Supervisor(
                 home,

@@ -1,7 +1,4 @@
-"""What only the database itself tells of a table: whether it is published, and whom its policies let see rows.
-
-Asked by the doctor, and judged without asking again.
-"""
+"""What only the database itself knows of a table: how it is published, and which rows its policies show."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ from typing import NamedTuple, NoReturn
 
 import psycopg
 from psycopg import sql
+
+from rtwidgets.local.description import PUBLICATION
 
 MOST = 1000
 """Rows that are counted: whether there are any is what matters."""
@@ -22,7 +21,7 @@ class Policy(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A table as the catalogue knows it."""
+    """A table in the catalogue."""
 
     wal_level: str
     kind: str
@@ -30,6 +29,13 @@ class Entry(NamedTuple):
     identity: str
     """`pg_class.relreplident`: `d` the primary key, `f` the whole row, `i` an index, `n` nothing."""
     published: bool
+    """Whether changes are sent under its own name."""
+    member: bool
+    """Whether the publication lists it, or a table that it is a partition of."""
+    filter: str | None
+    """The publication's row filter."""
+    columns: list[str] | None
+    """The publication's column list."""
     left_out: list[str]
     """What the publication does not send: `insert`, `update`, `delete`."""
     secured: bool
@@ -41,17 +47,17 @@ class Entry(NamedTuple):
 
 
 class Trouble(Exception):
-    """What keeps the table's changes from coming, and the SQL that mends it."""
+    """What keeps the table's changes from coming, and the SQL that fixes it."""
 
     def __init__(self, detail: str, fix: str) -> None:
         super().__init__(detail)
         self.detail, self.fix = detail, fix
 
 
-async def look(dsn: str, schema: str, table: str, role: str) -> Entry | None:
+async def read_entry(dsn: str, schema: str, table: str, role: str) -> Entry | None:
     """None where the database has no such table. Raises psycopg.Error."""
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-        cursor = await connection.execute(_CATALOGUE, {"schema": schema, "table": table, "role": role})
+        cursor = await connection.execute(_CATALOGUE.encode(), {"schema": schema, "table": table, "role": role})
         row = await cursor.fetchone()
         if row is None:
             return None
@@ -59,74 +65,125 @@ async def look(dsn: str, schema: str, table: str, role: str) -> Entry | None:
             sql.Identifier(schema, table), sql.Literal(MOST)
         )
         counted = await (await connection.execute(count)).fetchone()
-        policies = [Policy(name, using) for name, using in row[6]]
-        return Entry(*row[:6], policies, counted[0] if counted else 0)
+        wal_level, kind, identity, published, member, filter, columns, left_out, secured, policies = row
+        return Entry(
+            wal_level,
+            kind,
+            identity,
+            published,
+            member,
+            filter,
+            columns,
+            left_out,
+            secured,
+            [Policy(name, using) for name, using in policies],
+            counted[0] if counted else 0,
+        )
 
 
-def known(found: Entry | None, name: str) -> Entry:
+async def read_blockers(dsn: str) -> list[str]:
+    """Sessions whose transactions keep a replication slot from being made: `pid 12 idle in transaction for 5 s`.
+
+    Raises psycopg.Error.
+    """
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        cursor = await connection.execute(_BLOCKERS)
+        return [f"pid {pid} {state} for {seconds:.0f} s" for pid, state, seconds in await cursor.fetchall()]
+
+
+def check_table(found: Entry | None, name: str) -> Entry:
     """The entry of a table. Raises Trouble where it is none. `name` is the table's, quoted."""
     if found is None:
-        _wrong(f"this database has no table {name}", "Check the DSN: is it that of the project? (SUPABASE_DB_URL)")
+        _fail(f"this database has no table {name}", "Check the DSN: is it that of the project? (SUPABASE_DB_URL)")
     if found.kind not in "rp":
         what = "a foreign table" if found.kind == "f" else "a view"
-        _wrong(f"{name} is {what}, and has no changes of its own", "Follow the tables that it reads instead")
+        _fail(f"{name} is {what}, and has no changes of its own", "Follow the tables that it reads instead")
     return found
 
 
 def judge(found: Entry, name: str, role: str, seen: int) -> tuple[str, str]:
-    """What is to be said of a table of which `role` sees `seen` rows, and what could be done where that is odd.
+    """What there is to report of a table of which `role` sees `seen` rows, and a fix where that is odd.
 
     Raises Trouble for the first thing that keeps changes from coming.
     """
     if found.wal_level != "logical":
-        _wrong(f"wal_level is {found.wal_level}", "alter system set wal_level = logical; -- then restart Postgres")
-    if not found.published:
-        _wrong(
-            f"{name} is not in the publication supabase_realtime",
-            f"alter publication supabase_realtime add table {name};",
-        )
-    if found.left_out:
-        _wrong(
-            f"the publication supabase_realtime leaves out every {' and '.join(found.left_out)}",
-            "alter publication supabase_realtime set (publish = 'insert, update, delete, truncate');",
-        )
+        _fail(f"wal_level is {found.wal_level}", "alter system set wal_level = logical; -- then restart Postgres")
+    _check_publication(found, name)
     if found.identity == "n":
-        _wrong(
+        _fail(
             f"the replica identity of {name} is nothing, so Postgres refuses its updates and deletes",
             f"alter table {name} replica identity default;",
         )
-    opened = f'create policy "read" on {name} for select to {role} using (true);'
+    policy = f'create policy "read" on {name} for select to {role} using (true);'
     if found.secured and not found.policies:
-        _wrong(f"row level security is on for {name}, and no policy lets {role} see a row", opened)
+        _fail(f"row level security is on for {name}, and no policy lets {role} see a row", policy)
+    again = (
+        f"alter publication supabase_realtime drop table {name}; alter publication supabase_realtime add table {name};"
+    )
+    if found.filter is not None:
+        return f"published with a row filter: rows that do not meet {found.filter} send no changes", again
+    if found.columns is not None:
+        return f"published with a column list: changes carry {', '.join(found.columns)} alone", again
     if found.secured and not seen and found.rows:
         rows = f"{found.rows} rows" if found.rows < MOST else f"{MOST} rows or more"
-        said = "; ".join(f'"{policy.name}": {policy.using}' for policy in found.policies)
-        fix = f"{opened} -- to all of that role; else connect as a user whose rows they are (token=)"
-        return f"published; {name} has {rows}, and the policies for {role} show none of them ({said})", fix
+        conditions = "; ".join(f'"{policy.name}": {policy.using}' for policy in found.policies)
+        fix = f"{policy} -- to all of that role; else connect as a user whose rows they are (token=)"
+        return f"published; {name} has {rows}, and the policies for {role} show none of them ({conditions})", fix
     detail = f"published, row level security {'on' if found.secured else 'off'}"
     if found.identity != "f":
         detail += ", deletes carry the key alone"
     return detail + ("" if found.rows else ", the table is empty"), ""
 
 
-def _wrong(detail: str, fix: str) -> NoReturn:
+def _check_publication(found: Entry, name: str) -> None:
+    if not found.published and found.member and found.kind == "p":
+        _fail(
+            f"{name} is partitioned, and its changes are sent under the names of its partitions",
+            "alter publication supabase_realtime set (publish_via_partition_root = true);",
+        )
+    if not found.published and found.member:
+        _fail(
+            f"{name} is a partition, and its changes are sent under the name of its partitioned table",
+            "Follow the partitioned table instead",
+        )
+    if not found.published:
+        _fail(
+            f"{name} is not in the publication supabase_realtime",
+            f"alter publication supabase_realtime add table {name};",
+        )
+    if found.left_out:
+        _fail(
+            f"the publication supabase_realtime leaves out every {' and '.join(found.left_out)}",
+            "alter publication supabase_realtime set (publish = 'insert, update, delete, truncate');",
+        )
+
+
+def _fail(detail: str, fix: str) -> NoReturn:
     raise Trouble(detail, fix)
 
 
 # `pg_has_role` counts a superuser as a member of everything: policies are for the roles that one was granted.
-_CATALOGUE = """
+_CATALOGUE = f"""
 select current_setting('wal_level'), c.relkind::text, c.relreplident::text,
-  exists (select from pg_publication_tables p where p.pubname = 'supabase_realtime'
-    and p.schemaname = n.nspname and p.tablename = c.relname),
-  coalesce((select array_remove(array[case when not pubinsert then 'insert' end,
-      case when not pubupdate then 'update' end, case when not pubdelete then 'delete' end], null)
-    from pg_publication where pubname = 'supabase_realtime'), '{}'),
+  coalesce(p.published, false), coalesce(p.member, false), pg_get_expr(p.filter, c.oid),
+  case when p.columns is not null then (select array_agg(a.attname::text order by a.attnum) from pg_attribute a
+    where a.attrelid = c.oid and a.attnum = any(p.columns)) end,
+  array_remove(array[case when not p.pubinsert then 'insert' end, case when not p.pubupdate then 'update' end,
+    case when not p.pubdelete then 'delete' end], null),
   c.relrowsecurity and not coalesce((select r.rolbypassrls or r.rolsuper from pg_roles r where r.rolname = %(role)s),
     false),
   coalesce((select jsonb_agg(jsonb_build_array(p.polname, coalesce(pg_get_expr(p.polqual, p.polrelid), 'true'))
       order by p.polname)
     from pg_policy p where p.polrelid = c.oid and p.polcmd in ('r', '*') and p.polpermissive
-      and (p.polroles = '{0}' or exists (select from pg_roles r, unnest(p.polroles) held
+      and (p.polroles = '{{0}}' or exists (select from pg_roles r, unnest(p.polroles) held
         where r.rolname = %(role)s and pg_has_role(r.oid, held, 'member')))), '[]')
-from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = %(table)s and n.nspname = %(schema)s
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+left join lateral ({PUBLICATION}) p on true
+where c.relname = %(table)s and n.nspname = %(schema)s
+"""
+_BLOCKERS = """
+select distinct b.pid, coalesce(b.state, b.backend_type), extract(epoch from now() - b.xact_start)::float8
+from pg_stat_activity w cross join unnest(pg_blocking_pids(w.pid)) as blocker(pid)
+join pg_stat_activity b on b.pid = blocker.pid
+where w.backend_type = 'walsender' and w.query ilike 'create_replication_slot%'
 """

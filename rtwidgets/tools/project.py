@@ -1,4 +1,4 @@
-"""Which project a command speaks to: one given by URL and key, the environment's, or a local server that runs."""
+"""Which project a command uses: one given by URL and key, the environment's, or a local server that runs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from rtwidgets.protocol.errors import RealtimeError
 
 
 class Project(NamedTuple):
-    """`token`: a user's JWT, None for the key's own role. `dsn`: of its Postgres, where that is known."""
+    """`token`: a user's JWT, None for the key's own role. `dsn`: of its Postgres, where that is known. `is_local`:
+    whether it is a local server."""
 
     url: str
     key: str
     token: str | None = None
     dsn: str | None = None
+    is_local: bool = False
 
     def __repr__(self) -> str:
         return f"<Project {self.url}>"
 
     def client(self) -> AsyncClient:
-        """Raises RealtimeError where the URL is none of a project."""
+        """A client of it. Raises RealtimeError where the URL is none of a project."""
         try:
             return AsyncClient(self.url, self.key, token=self.token)
         except ValueError as error:
@@ -42,7 +44,7 @@ def find(
     Args:
         url, key, token: of a project; the environment's SUPABASE_URL, SUPABASE_KEY and SUPABASE_TOKEN stand in.
         name: of a local server that runs; wins over the environment.
-        role: on a local server, whom to speak as: `anon` (default), `service_role`, or a user's id.
+        role: on a local server, as whom: `anon` (default), `service_role`, or a user's id.
 
     Raises:
         RealtimeError: where there is none.
@@ -58,17 +60,17 @@ def find(
                 hint="Set SUPABASE_KEY (Project Settings, API keys), or give --key.",
             )
         return Project(url, key, token, os.environ.get("SUPABASE_DB_URL") or None)
-    # Here, since a project needs nothing of what the extra `local` brings.
+    # Imported here: a project needs nothing of the extra `local`.
     from rtwidgets.local.auth import mint
-    from rtwidgets.local.home import Home, read_json
-    from rtwidgets.local.leases import ask
+    from rtwidgets.local.home import Home, default_name
+    from rtwidgets.local.leases import read_status
 
-    home = Home(name or os.environ.get("RTWIDGETS_LOCAL") or "default")
-    state = read_json(home.state_file)
+    home = Home(default_name(name))
+    state = home.read_state()
     try:
         if state is None:
-            raise OSError
-        ask(state["control"], {"do": "status"})[1].close()
+            raise FileNotFoundError
+        read_status(state.control)
     except OSError:
         raise RealtimeError(
             f"No local server runs under the name {home.name!r}, and no project is given.",
@@ -77,7 +79,7 @@ def find(
             "SUPABASE_KEY.",
         ) from None
     if role == "service_role":
-        token = state["service_key"]
+        token = state.service_key
     elif role not in (None, "anon"):
-        token = mint(state["jwt_secret"], "authenticated", sub=role)
-    return Project(state["url"], state["anon_key"], token, state["dsn"])
+        token = mint(state.jwt_secret, "authenticated", sub=role)
+    return Project(state.url, state.anon_key, token, state.dsn, is_local=True)

@@ -20,7 +20,7 @@ Write = Callable[[str], None]
 
 
 async def is_table(client: AsyncClient, name: str, schema: str) -> bool:
-    """Whether the project knows a table of that name. What cannot be asked counts as no."""
+    """Whether the project knows a table of that name. Where that cannot be known, it does not."""
     try:
         await client.rest.describe(name, schema)
     except RealtimeError as error:
@@ -31,16 +31,18 @@ async def is_table(client: AsyncClient, name: str, schema: str) -> bool:
 
 
 async def tail_table(
-    client: AsyncClient, table: str, *, schema: str, filter: str | None, write: Write, say: Write
+    client: AsyncClient, table: str, *, schema: str, filter: str | None, write: Write, report: Write
 ) -> None:
     """Every change of a table until cancelled. Raises RealtimeError where the project does not serve it."""
     channel = client.channel(f"tail:{schema}.{table}")
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    channel.add_changes(ChangesBinding("*", schema, table, filter), _Lines(write, say, failed))
+    channel.add_changes(ChangesBinding("*", schema, table, filter), _Lines(write, report, failed))
     await _follow(client, channel, failed)
 
 
-async def tail_topic(client: AsyncClient, topic: str, *, private: bool, event: str, write: Write, say: Write) -> None:
+async def tail_topic(
+    client: AsyncClient, topic: str, *, private: bool, event: str, write: Write, report: Write
+) -> None:
     """Every broadcast of a topic, and who comes and goes, until cancelled. Raises RealtimeError where it is refused."""
     channel = client.channel(topic, private=private)
 
@@ -54,17 +56,18 @@ async def tail_topic(client: AsyncClient, topic: str, *, private: bool, event: s
 
     def on_presence(change: PresenceChange) -> None:
         for what in ("joins", "updates", "leaves"):
-            for key, metas in getattr(change, what).items():
+            people: Mapping[str, tuple[Mapping[str, Any], ...]] = getattr(change, what)
+            for key, metas in people.items():
                 write(_line({"at": _now(), "presence": what, "key": key, "state": [_plain(meta) for meta in metas]}))
 
     channel.on_broadcast(event, on_broadcast)
     channel.on_presence(on_presence)
-    channel.on_status(lambda status, error: say(f"{status}{f': {error}' if error else ''}"))
+    channel.on_status(lambda status, error: report(f"{status}{f': {error}' if error else ''}"))
     await _follow(client, channel, asyncio.get_running_loop().create_future())
 
 
 async def _follow(client: AsyncClient, channel: AsyncChannel, failed: asyncio.Future[None]) -> None:
-    """Stays subscribed through interruptions; ends by an error that trying again does not mend."""
+    """Stays subscribed through interruptions; ends by an error that does not pass by itself."""
 
     def refused(_: object, error: RealtimeError | None) -> None:
         if error is not None and not error.retryable and not failed.done():
@@ -80,8 +83,8 @@ async def _follow(client: AsyncClient, channel: AsyncChannel, failed: asyncio.Fu
 class _Lines:
     """Receives a table's changes."""
 
-    def __init__(self, write: Write, say: Write, failed: asyncio.Future[None]) -> None:
-        self._write, self._say, self._failed = write, say, failed
+    def __init__(self, write: Write, report: Write, failed: asyncio.Future[None]) -> None:
+        self._write, self._report, self._failed = write, report, failed
 
     def on_changes(self, changes: list[Change]) -> None:
         for change in changes:
@@ -92,14 +95,14 @@ class _Lines:
             self._write(_line(line))
 
     def on_ready(self) -> None:
-        self._say("live")
+        self._report("live")
 
     def on_gap(self, reason: object) -> None:
-        self._say(f"changes may be missing from here: {reason}")
+        self._report(f"changes may be missing from here: {reason}")
 
     def on_error(self, error: RealtimeError) -> None:
         if error.retryable:
-            self._say(str(error))
+            self._report(str(error))
         elif not self._failed.done():
             self._failed.set_exception(error)
 

@@ -17,8 +17,8 @@ import pytest
 import rtwidgets as rt
 from rtwidgets.client.thread import run
 from rtwidgets.local.handle import Local
-from rtwidgets.local.home import Home, read_json
-from rtwidgets.local.leases import ask
+from rtwidgets.local.home import Home
+from rtwidgets.local.leases import read_status
 
 from ..data.conftest import server as server
 from ..data.live import in_order, rows_of, selected
@@ -105,8 +105,8 @@ def broken(server: Local, rng: random.Random, tables: dict[str, Any]) -> str:
 
         run(abort(), 5)
     elif kind == "kill":
-        answer, connection = ask((read_json(Home("data").state_file) or {})["control"], {"do": "status"})
-        connection.close()
+        state = Home("data").read_state()
+        answer = read_status(state.control) if state is not None else {}
         psutil.Process(answer["postgres_pid"]).send_signal(signal.SIGKILL)
     elif kind == "pause":
         table = rng.choice(list(tables.values()))

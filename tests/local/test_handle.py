@@ -21,10 +21,11 @@ from websockets.sync.client import connect
 from rtwidgets.cli import main
 from rtwidgets.client.connect import close_all
 from rtwidgets.client.notebook import Channel
+from rtwidgets.client.running import running_local
 from rtwidgets.local.auth import verify
-from rtwidgets.local.handle import Local, local, running_default
-from rtwidgets.local.home import Home, read_json
-from rtwidgets.local.leases import ask
+from rtwidgets.local.handle import Local, local
+from rtwidgets.local.home import Home
+from rtwidgets.local.leases import read_status
 from rtwidgets.protocol.errors import RealtimeError
 
 from .processes import until
@@ -40,9 +41,9 @@ def server(home: Path) -> Iterator[Local]:
 
 
 def status() -> dict:
-    answer, connection = ask((read_json(Home("t").state_file) or {})["control"], {"do": "status"})
-    connection.close()
-    return answer
+    state = Home("t").read_state()
+    assert state is not None
+    return read_status(state.control)
 
 
 def test_after_close_all_the_same_cell_works_again(server: Local) -> None:
@@ -69,7 +70,7 @@ def test_sql_publish_and_the_same_handle_again(server: Local, monkeypatch: pytes
     with pytest.raises(RealtimeError, match="no table"):
         server.publish("nothing")
     monkeypatch.setenv("RTWIDGETS_LOCAL", "t")
-    assert running_default() == (server.url, server.anon_key)
+    assert running_local() == (server.url, server.anon_key)
 
 
 def test_what_it_writes_is_its_owners_alone(server: Local) -> None:

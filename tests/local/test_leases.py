@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from rtwidgets.local.leases import LeaseBook, ask
+from rtwidgets.local.leases import LeaseBook, send_command
 
 
 async def test_it_waits_for_the_first_lease_and_then_for_no_other(tmp_path: Path) -> None:
@@ -15,13 +15,13 @@ async def test_it_waits_for_the_first_lease_and_then_for_no_other(tmp_path: Path
         await asyncio.sleep(0.3)
         assert not book.expired.is_set()
         where = str(tmp_path / "control")
-        answer, asked = await asyncio.to_thread(ask, where, {"do": "status"})
+        answer, asked = await asyncio.to_thread(send_command, where, {"do": "status"})
         assert answer == {"ok": True, "name": "x"}
-        _, lease = await asyncio.to_thread(ask, where, {"do": "lease", "idle_timeout": 0})
+        _, lease = await asyncio.to_thread(send_command, where, {"do": "lease", "idle_timeout": 0})
         asked.close()
         await asyncio.sleep(0.1)
         assert (book.count, book.expired.is_set()) == (1, False)
         lease.close()
         await asyncio.wait_for(book.expired.wait(), 5)
     finally:
-        book.close()
+        await book.close()

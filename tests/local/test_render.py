@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from rtwidgets.local.json_casts import ask
+from rtwidgets.local.json_casts import render
 from rtwidgets.local.pool import SETTINGS, Pool, with_settings
-from rtwidgets.local.render import TYPES_QUERY, Asked, Types
+from rtwidgets.local.render import TYPES_QUERY, CastConverter, Types
 from rtwidgets.local.server import RealtimeServer
 
 from .client import connected, sql, subscribed
@@ -103,15 +103,15 @@ def test_a_value_is_rendered_as_supabase_renders_it(oid: int, text: str, rendere
     json.loads(out)
 
 
-def test_what_only_postgres_renders_is_asked() -> None:
+def test_what_only_postgres_renders_needs_cast() -> None:
     for oid in (29006, 29007, 29008):
         converter = TYPES.converter(oid)
-        assert isinstance(converter, Asked)
+        assert isinstance(converter, CastConverter)
         assert converter.missing([b"v", b"v", b"w"]) == [b"v", b"w"]
         assert converter(b"v") == b'"v"'
         converter.learn({b"v": b'{"a": "1"}'})
         assert (converter(b"v"), converter.missing([b"v", b"w"])) == (b'{"a": "1"}', [b"w"])
-    assert not isinstance(TYPES.converter(29004), Asked)
+    assert not isinstance(TYPES.converter(29004), CastConverter)
 
 
 def test_a_base_type_is_named_so_that_it_cannot_be_another() -> None:
@@ -240,7 +240,7 @@ def test_any_value_is_what_to_jsonb_makes_of_it(prepared: str, typed: tuple[str,
 
     async def rendered() -> bytes:
         pool = Pool(prepared)
-        await ask(pool, [converter], [(text.encode(),)])
+        await render(pool, [converter], [(text.encode(),)])
         await pool.close()
         return converter(text.encode())
 

@@ -15,8 +15,10 @@ from rtwidgets.local.auth import mint
 from rtwidgets.local.handle import Local, local
 from rtwidgets.local.server import RealtimeServer
 from rtwidgets.protocol.server_channel import Refused, ServerChannel
-from rtwidgets.tools.doctor import Finding, _Doctor, examine
+from rtwidgets.tools.connection_checks import ConnectionChecks
+from rtwidgets.tools.doctor import examine
 from rtwidgets.tools.project import Project
+from rtwidgets.tools.report import Finding
 from tests.local.client import sql
 from tests.local.conftest import SECRET
 
@@ -189,7 +191,7 @@ async def test_a_project_that_allows_private_channels_alone(
 @pytest.mark.parametrize("key", ["sb_secret_abc", "sb_publishable_abc"])
 async def test_new_style_keys(key: str) -> None:
     """Which the local server has not; what is known of one stands in its name."""
-    doctor = _Doctor(Project("http://127.0.0.1:1", key))
+    doctor = ConnectionChecks(Project("http://127.0.0.1:1", key))
     finding = await doctor.key()
     assert (finding.status, doctor.role) == (("warning", "service_role") if "secret" in key else ("ok", "anon"))
     await doctor.client.close()
