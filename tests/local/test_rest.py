@@ -434,7 +434,7 @@ async def test_an_error_names_its_cause_and_a_cure(people: RealtimeServer, pg: s
 
 
 async def test_an_answer_that_is_not_read_is_cut_off(
-    people: RealtimeServer, pg: str, monkeypatch: pytest.MonkeyPatch
+    people: RealtimeServer, pg: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(rest, "STALL", 0.5)
     await sql(pg, "drop table if exists big; create table big (id int primary key, v text)")
@@ -448,6 +448,9 @@ async def test_an_answer_that_is_not_read_is_cut_off(
     # As many of them as the server has connections to Postgres; and yet others are served.
     async with asyncio.timeout(30):
         assert len((await get(people, "people")).json()) == 3
+    async with asyncio.timeout(60):
+        while caplog.text.count("is cut off") < len(lines):
+            await asyncio.sleep(0.05)
     for reader, writer in lines:
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await reader.readexactly(60_000_000)
