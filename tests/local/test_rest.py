@@ -449,7 +449,7 @@ async def test_an_answer_that_is_not_read_is_cut_off(
     async with asyncio.timeout(30):
         assert len((await get(people, "people")).json()) == 3
     async with asyncio.timeout(60):
-        while caplog.text.count("is cut off") < len(lines):
+        while caplog.text.count("is cut off") < len(lines):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     for reader, writer in lines:
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
