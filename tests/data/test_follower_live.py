@@ -14,8 +14,8 @@ import pytest_asyncio
 from rtwidgets.client.client import AsyncClient
 from rtwidgets.data.follower import TableFollower
 from rtwidgets.local.handle import Local
-from rtwidgets.local.home import Home, read_json
-from rtwidgets.local.leases import ask
+from rtwidgets.local.home import Home
+from rtwidgets.local.leases import read_status
 from rtwidgets.local.network import Network
 from rtwidgets.protocol.errors import RealtimeError
 
@@ -293,9 +293,9 @@ async def test_postgres_goes_away_and_comes_back(server: Local, client: AsyncCli
     async with table(server, "kept", client=client) as follower:
         server.sql("update kept set n = 1 where id = 1")
         before = rows_of(await same(follower, server, "select * from kept"))
-        answer, connection = ask((read_json(Home("data").state_file) or {})["control"], {"do": "status"})
-        connection.close()
-        psutil.Process(answer["postgres_pid"]).send_signal(how)
+        state = Home("data").read_state()
+        assert state is not None
+        psutil.Process(read_status(state.control)["postgres_pid"]).send_signal(how)
         await until(lambda: follower.status != "live")
         assert rows_of(follower.store.df()) == before
 
