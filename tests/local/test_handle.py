@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import stat
@@ -22,10 +23,12 @@ from rtwidgets.cli import main
 from rtwidgets.client.connect import close_all
 from rtwidgets.client.notebook import Channel
 from rtwidgets.client.running import running_local
+from rtwidgets.local import handle as handle_module
 from rtwidgets.local.auth import verify
 from rtwidgets.local.handle import Local, local
-from rtwidgets.local.home import Home
+from rtwidgets.local.home import Home, ServerState
 from rtwidgets.local.leases import read_status
+from rtwidgets.local.shared_server import SharedServer
 from rtwidgets.protocol.errors import RealtimeError
 
 from .processes import until
@@ -234,3 +237,61 @@ def test_others_reach_it_only_with_a_secret_of_ones_own(home: Path, monkeypatch:
     with pytest.raises(RealtimeError) as caught:
         local("open", host="192.0.2.1")
     assert caught.value.code == "CannotListen"
+
+
+def test_sql_reads_and_writes_text_in_whatever_encoding_the_database_has(server: Local) -> None:
+    server.sql("create table texts (t text); alter database postgres set client_encoding = 'latin1'")
+    server.sql("alter database postgres set datestyle = 'German'; alter database postgres set bytea_output = 'escape'")
+    try:
+        server.sql("insert into texts values ('äöü€')")
+        frame = server.sql("select t, length(t), '2026-11-23'::date::text as d, '\\x00ff'::bytea as b from texts")
+        assert frame is not None
+        (row,) = frame.to_dict("records")
+        assert row == {"t": "äöü€", "length": 4, "d": "2026-11-23", "b": b"\x00\xff"}
+    finally:
+        server.sql("alter database postgres reset all")
+
+
+def test_a_forked_child_leaves_its_parents_server_alone(server: Local) -> None:
+    before = status()["leases"]
+    child = os.fork()
+    if child == 0:
+        os._exit(int(bool(handle_module._open)))  # without the exit handlers, which pytest has more of
+    assert os.waitpid(child, 0)[1] == 0
+    assert server.alive()
+    assert status()["leases"] == before
+
+
+def test_a_stop_leaves_no_traceback_in_the_log(server: Local) -> None:
+    log_file = Home("t").log_file
+    lease = socket.socket(socket.AF_UNIX)
+    state = Home("t").read_state()
+    assert state is not None
+    lease.connect(state.control)
+    lease.sendall(b'{"do": "lease"}\n')
+    assert lease.recv(100)
+    server.stop()
+    lease.close()
+    assert "Traceback" not in log_file.read_text()
+
+
+def test_killed_processes_come_back_although_the_first_try_fails(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = local("t", idle_timeout=1)
+    try:
+        tries: list[None] = []
+        start = SharedServer._start
+
+        def fail_twice(self: SharedServer) -> tuple[ServerState, socket.socket]:
+            tries.append(None)
+            if len(tries) < 3:
+                raise RealtimeError("The local server ended at once, with code -9.", code="LocalServerFailed")
+            return start(self)
+
+        monkeypatch.setattr(SharedServer, "_start", fail_twice)
+        found = status()
+        for pid in (found["pid"], found["postgres_pid"]):
+            psutil.Process(pid).kill()
+        until(lambda: len(tries) == 3 and server.alive(), 60)
+        assert server.sql("select 1 as one") is not None
+    finally:
+        server.stop()
