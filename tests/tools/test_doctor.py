@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from rtwidgets.local.auth import mint
 from rtwidgets.local.handle import Local, local
 from rtwidgets.local.server import RealtimeServer
 from rtwidgets.protocol.server_channel import Refused, ServerChannel
+from rtwidgets.tools import table_checks
 from rtwidgets.tools.connection_checks import ConnectionChecks
 from rtwidgets.tools.doctor import examine
 from rtwidgets.tools.project import Project
@@ -135,6 +138,76 @@ async def test_rows_that_a_policy_hides_are_told_from_an_empty_table(server: Rea
     await sql(pg, hidden.fix)
     assert (await database(None)).status == "ok"
     await sql(pg, "drop table hidden")
+
+
+@pytest.mark.parametrize(
+    ("how", "detail"),
+    [
+        ("ill where (id > 5)", "rows that do not meet (id > 5) send no changes"),
+        ("ill (id, a)", "changes carry id, a alone"),
+    ],
+)
+async def test_what_the_publication_leaves_out_is_a_warning(
+    server: RealtimeServer, pg: str, how: str, detail: str
+) -> None:
+    await sql(
+        pg,
+        "drop table if exists ill; create table ill (id int primary key, a int, b int); insert into ill values (1)",
+        f"alter publication supabase_realtime add table {how}",
+    )
+    project = Project(server.url, server.anon_key, None, pg)
+    (warned,) = [finding for finding in await findings(project, "ill") if finding.status == "warning"]
+    assert (warned.step, detail in warned.detail) == ("database", True)
+    await sql(pg, *warned.fix.split("; "))
+    assert {finding.status for finding in await findings(project, "ill")} == {"ok"}
+    await sql(pg, "drop table ill")
+
+
+async def test_a_partitioned_table_is_sent_under_its_partitions_names(server: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "drop table if exists root; create table root (id int primary key) partition by range (id);"
+        "create table leaf partition of root for values from (0) to (10); insert into root values (1);"
+        "alter publication supabase_realtime add table root",
+    )
+    project = Project(server.url, server.anon_key, None, pg)
+    last = (await findings(project, "root"))[-1]
+    assert (last.step, last.status, "is partitioned" in last.detail) == ("database", "failed", True)
+    await sql(pg, last.fix)
+    assert {finding.status for finding in await findings(project, "root")} == {"ok"}
+    last = (await findings(project, "leaf"))[-1]
+    assert (last.status, "under the name of its partitioned table" in last.detail) == ("failed", True)
+    await sql(pg, "alter publication supabase_realtime set (publish_via_partition_root = false); drop table root")
+
+
+async def test_a_local_stream_that_waits_for_a_transaction_names_it(
+    server: RealtimeServer, pg: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_checks, "PATIENCE", 3.0)
+    await sql(pg, "drop table if exists open_one; create table open_one (id int primary key)")
+    await sql(pg, "insert into open_one values (1); alter publication supabase_realtime add table open_one")
+    project = Project(server.url, server.anon_key, None, pg, is_local=True)
+    async with await psycopg.AsyncConnection.connect(pg) as connection:
+        await connection.execute("insert into open_one values (9)")
+        await sql(pg, "select pg_terminate_backend(pid) from pg_stat_replication")
+        last = (await findings(project, "open_one"))[-1]
+        assert (last.step, last.status) == ("row changes", "failed")
+        assert f"pid {connection.info.backend_pid} idle in transaction" in last.detail
+        assert f"pg_terminate_backend({connection.info.backend_pid})" in last.fix
+        await connection.rollback()
+    async with asyncio.timeout(20):
+        while (await findings(project, "open_one"))[-1].status != "ok":  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    await sql(pg, "drop table open_one")
+
+
+async def test_a_local_server_is_not_sent_to_supabases_settings(server: RealtimeServer, pg: str) -> None:
+    for is_local in (True, False):
+        checks = ConnectionChecks(Project(server.url, server.anon_key, None, pg, is_local))
+        assert ("Project Settings" in checks.settings("Switch on Realtime")) is not is_local
+        await checks.client.close()
+    last = (await findings(Project("http://127.0.0.1:1", server.anon_key, is_local=True)))[-1]
+    assert "Project" not in last.fix
 
 
 async def test_a_view_is_no_table(server: RealtimeServer, pg: str) -> None:
