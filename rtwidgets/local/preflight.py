@@ -1,4 +1,7 @@
-"""Whether a Postgres of the user's own can serve: each thing asked of it for real, each failure with what mends it."""
+"""Whether a Postgres of the user's own can serve: each requirement is tested, each failure names its fix.
+
+The doctor's room, `tools/`, stands above this one; this check is here because the supervisor runs it at every start.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ from pg_roles r where r.rolname = current_user
 
 
 async def check(dsn: str) -> None:
-    """Raises RealtimeError where the Postgres of that DSN cannot be reached, or cannot stream its changes to us."""
+    """Raises RealtimeError where the Postgres of that DSN cannot be reached, or cannot stream its changes."""
     try:
         parts = conninfo_to_dict(dsn)
     except psycopg.Error:
-        # Not its text: that quotes the DSN, with the password in it.
+        # Not the error's text: it quotes the DSN, with its password.
         raise RealtimeError(
             "The DSN cannot be read.",
             code="BadDSN",
@@ -40,7 +43,7 @@ async def check(dsn: str) -> None:
         ) from None
     parts.setdefault("connect_timeout", TIMEOUT)
     patient = make_conninfo("", **parts)
-    facts = await _ask(patient, _FACTS, parts)
+    facts = await _query(patient, _FACTS, parts)
     version, wal_level, standby, role, superuser, replication, slots, senders, taken = facts
     name = sql.Identifier(role).as_string()
     if version < OLDEST:
@@ -53,7 +56,7 @@ async def check(dsn: str) -> None:
         )
     if wal_level != "logical":
         raise RealtimeError(
-            f"This Postgres has wal_level = {wal_level}, so it cannot tell what changes.",
+            f"This Postgres has wal_level = {wal_level}, so its changes cannot be read.",
             code="WalLevelNotLogical",
             hint="As a superuser: `alter system set wal_level = logical;`, then restart Postgres.",
         )
@@ -65,7 +68,7 @@ async def check(dsn: str) -> None:
         )
     if not superuser:
         raise RealtimeError(
-            f"The role {role} is no superuser: it cannot make roles such as anon and speak as them.",
+            f"The role {role} is no superuser: it cannot make roles such as anon and act as them.",
             code="RoleNotSuperuser",
             hint=f"As a superuser: `alter role {name} superuser;`, or give the DSN of a role that is one.",
         )
@@ -85,10 +88,10 @@ async def check(dsn: str) -> None:
                 "slot that nobody uses (`select slot_name, active from pg_replication_slots;`).",
             )
     # A pooler in between lets queries through, and no replication.
-    await _ask(make_conninfo(patient, replication="database"), "IDENTIFY_SYSTEM", parts)
+    await _query(make_conninfo(patient, replication="database"), "IDENTIFY_SYSTEM", parts)
 
 
-async def _ask(dsn: str, query: str, parts: dict[str, Any]) -> Any:
+async def _query(dsn: str, query: str, parts: dict[str, Any]) -> Any:
     where = f"{parts.get('host') or 'the local socket'}, port {parts.get('port') or 5432}"
     try:
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:

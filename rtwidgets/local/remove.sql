@@ -1,5 +1,5 @@
--- Takes out what schema.sql put into a database, and only that: each of it carries our mark as its comment. Safe to run
--- again. Tables, and policies on them that ask auth.uid(), are the user's: those policies go with the functions.
+-- Removes what schema.sql added to a database, and only that: each object has our comment. Safe to run again. Tables
+-- stay; policies on them that call auth.uid() are removed with that function.
 
 do $$
 declare

@@ -1,5 +1,5 @@
--- What a Supabase project's database holds and this server needs. Safe to run again at every start. What it makes gets a
--- mark, by which remove.sql knows it.
+-- The parts of a Supabase project's database that this server needs. Safe to run again at every start. Each object gets
+-- a comment, 'made by rtwidgets', by which remove.sql finds it.
 
 -- A token's role must be granted to authenticator, as for PostgREST: `grant my_role to authenticator`.
 do $$
@@ -63,8 +63,8 @@ create table if not exists realtime.messages (
   inserted_at timestamp not null default now(),
   binary_payload bytea
 );
--- In UTC, whatever the time zone of the session that sends; and of the moment, so that a replay keeps the order in which
--- one transaction sent.
+-- In UTC, whatever the session's time zone; and the time of the statement, so that a replay keeps the order within one
+-- transaction.
 alter table realtime.messages alter column inserted_at set default clock_timestamp() at time zone 'utc',
   alter column updated_at set default now() at time zone 'utc';
 create index if not exists messages_replay on realtime.messages (topic, inserted_at desc) where extension = 'broadcast' and private;
@@ -85,7 +85,7 @@ begin
   if not payload ? 'id' then
     payload := jsonb_set(payload, '{id}', to_jsonb(message_id));
   end if;
-  -- The caller's own policies on realtime.messages apply, and ask for the topic.
+  -- The caller's own policies on realtime.messages apply, and read the topic.
   perform set_config('realtime.topic', topic, true);
   insert into realtime.messages (id, payload, event, topic, private, extension)
   values (message_id, payload, event, topic, private, 'broadcast');

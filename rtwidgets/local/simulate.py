@@ -1,7 +1,7 @@
-"""`local.simulate()`: a crowd that comes, talks, and goes, for demos and tests, in a process of its own.
+"""`local.simulate()`: a crowd of users that join, send and leave, for demos and tests, in a process of its own.
 
-Run by `Simulation` as `python -m rtwidgets.local.simulate`, its settings one line of JSON on stdin; it ends when
-stdin does, so it never outlives who asked for it.
+Run by `Simulation` as `python -m rtwidgets.local.simulate`, with its settings as one line of JSON on stdin. It ends
+when stdin does, so it never outlives the process that started it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ NAMES = (
 )
 TEAMS = ("support", "sales", "operations")
 MOVE = 0.2
-"""Seconds between two places of a pointer that moves."""
+"""Seconds between two positions of a moving pointer."""
 WORDS = ("hello", "late again", "on it", "who has the keys?", "done", "lunch?", "looks good", "not yet", "thanks")
 
 
 class Simulation:
-    """A crowd that is at work until `stop()`, or until this process ends. Also a context manager."""
+    """A crowd that runs until `stop()`, or until this process ends. Also a context manager."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.users: int = settings["users"]
@@ -52,7 +52,7 @@ class Simulation:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """Everybody leaves. Safe to call twice."""
+        """Ends it: every user leaves. Safe to call twice."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -71,7 +71,7 @@ class Simulation:
 
 
 def people(users: int, seed: int) -> list[dict[str, str]]:
-    """The crowd of a seed: the same people each time, each with a name of their own."""
+    """The crowd of a seed: the same people each time, each with an own name."""
     chance = random.Random(seed)
     found: list[dict[str, str]] = []
     for number in range(users):
@@ -82,7 +82,7 @@ def people(users: int, seed: int) -> list[dict[str, str]]:
 
 
 async def _live(person: dict[str, str], settings: dict[str, Any], chance: random.Random) -> None:
-    """One user: comes, moves about, says something now and then, and is away for a while after every dozen messages."""
+    """One user: joins, moves a pointer, sends messages, and is away for a while after every dozen of them."""
     every = settings["every"]
     await asyncio.sleep(chance.uniform(0, min(every, 2)))
     while True:
@@ -103,11 +103,11 @@ async def _live(person: dict[str, str], settings: dict[str, Any], chance: random
 
 
 async def _move(channel: AsyncChannel, person: dict[str, str], seed: int) -> None:
-    """A pointer that goes from place to place, and rests there. Places are shares of width and height."""
-    # Chances of its own: what is said, and in which order, does not depend on how often it moved.
+    """A pointer that moves from place to place, and rests there. Places are shares of width and height."""
+    # A generator of its own: the messages and their order do not depend on how often the pointer moved.
     chance = random.Random(f"{seed} {person['name']} moves")
     x, y = chance.random(), chance.random()
-    with contextlib.suppress(RealtimeError):  # the connection is gone: so is the user, for a moment
+    with contextlib.suppress(RealtimeError):  # the connection was lost: so is the user, for a moment
         while True:
             to_x, to_y = chance.random(), chance.random()
             steps = chance.randint(5, 15)
@@ -136,7 +136,7 @@ async def _main() -> None:
         asyncio.create_task(_stay(person, settings, random.Random(f"{settings['seed']} {person['name']}")))
         for person in settings["people"]
     ]
-    await reader.read()  # until whoever started this lets go, or is gone
+    await reader.read()  # until the process that started this closes the pipe, or ends
     for task in crowd:
         task.cancel()
     await asyncio.gather(*crowd, return_exceptions=True)

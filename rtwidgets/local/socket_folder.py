@@ -1,8 +1,7 @@
-"""Folders for Unix sockets: short, since a socket's path may hold 107 bytes (103 on macOS), for their owner alone, and
-gone after their owner, kill -9 included.
+"""Short folders for Unix sockets, readable by their owner alone and removed after it ends, kill -9 included.
 
-An owner holds a lock in its folder; the kernel lets go of it whatever ends the process, so that whoever makes a folder
-next can tell which ones are left over.
+A socket's path has at most 107 bytes (103 on macOS). An owner has a lock in its folder, which the kernel releases
+whatever ends the process: the next one to make a folder removes those without an owner.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from rtwidgets.local.launch import NOBODY
 BASE = Path("/tmp")
 PREFIX = "rtw-"
 _LOCK = "owner.lock"
-_SETTLED = 60.0  # seconds after which a folder without a lock is nobody's: its owner makes both at once
+_SETTLED = 60.0  # seconds after which a folder without a lock has no owner, who makes both at once
 
 
 class SocketFolder:
-    """A new folder, `.path`, mode 0700; what others have left behind is removed first."""
+    """A new folder, `.path`, mode 0700. Removes those without an owner first."""
 
     def __init__(self) -> None:
         sweep()
@@ -64,7 +63,7 @@ def sweep() -> list[Path]:
 
 
 def _postgres_lives(folder: Path) -> bool:
-    """Whether a Postgres still listens there: where nothing ends it with its owner, it outlives the lock."""
+    """Whether a Postgres still listens there: on some systems it outlives its owner, and so the lock."""
     for file in folder.glob(".s.PGSQL.*.lock"):
         try:
             os.kill(int(file.read_text().split()[0]), 0)
