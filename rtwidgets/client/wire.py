@@ -91,7 +91,7 @@ class Wire(ClientConnection):
             stop = start + size
             whole = first in _WHOLE and size <= most and not self._parts
             if start > end or (whole and stop > end and not refused):
-                self._missing = max(start, stop) - end
+                self._missing = (start if start > end else stop) - end
                 self._partial = [data[at:]]
                 break
             if whole and not refused:

@@ -47,8 +47,9 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(("server_gives_up", "scale"), [(True, 1 / 30), (False, 1 / 30), (True, 1.0)])
-async def test_pain_04_a_sleep_of_90_seconds(server_gives_up: bool, scale: float) -> None:
-    """Three heartbeats and more: at a thirtieth of the time, and once at full length."""
+async def test_a_sleep_of_90_seconds(server_gives_up: bool, scale: float) -> None:
+    """What changed while a client was away is not sent again, and nobody said so. Three heartbeats and more: at a
+    thirtieth of the time, and once at full length."""
     async with FakeServer() as server:
         command = (sys.executable, "-c", CLIENT, server.url, str(scale))
         process = await asyncio.create_subprocess_exec(
@@ -89,8 +90,9 @@ async def test_pain_04_a_sleep_of_90_seconds(server_gives_up: bool, scale: float
 
 
 @pytest.mark.parametrize("stopped", [0.5, 3.0])
-async def test_pain_01_a_server_that_freezes(stopped: float, tmp_path: Path) -> None:
-    """The socket stays open and nobody answers: found out by the heartbeat, and well again when somebody does."""
+async def test_a_server_that_freezes(stopped: float, tmp_path: Path) -> None:
+    """Clients of others went silent after some minutes, without an error. The socket stays open and nobody answers:
+    found out by the heartbeat, and well again when somebody does."""
     from rtwidgets.client.client import AsyncClient
     from rtwidgets.protocol.backoff import Backoff
 

@@ -1,7 +1,4 @@
-"""The asyncio client against a server that does wrong what real ones do wrong.
-
-Numbers are those of the list of what users suffer from.
-"""
+"""The asyncio client against a server that does wrong what real ones do wrong."""
 
 from __future__ import annotations
 
@@ -99,7 +96,8 @@ async def test_bytes_and_broadcasts_as_an_iterator(server: FakeServer) -> None:
         await payloads.aclose()
 
 
-async def test_pain_01_a_silent_connection_is_found_out_and_replaced(server: FakeServer) -> None:
+async def test_a_silent_connection_is_found_out_and_replaced(server: FakeServer) -> None:
+    """Clients of others went silent after some minutes, without an error."""
     client = client_of(server, heartbeat_interval=0.2, timeout=0.1)
     client.timeout = 0.1
     async with client:
@@ -113,7 +111,8 @@ async def test_pain_01_a_silent_connection_is_found_out_and_replaced(server: Fak
     assert client.status == "closed"
 
 
-async def test_pain_02_changes_come_again_after_a_reconnect(server: FakeServer, vsn: Any) -> None:
+async def test_changes_come_again_after_a_reconnect(server: FakeServer, vsn: Any) -> None:
+    """After a reconnect a channel looked joined, and its row changes never came again."""
     async with client_of(server, vsn=vsn) as client:
         channel, sink = client.channel("t"), Sink()
         channel.add_changes(ChangesBinding(table="t"), sink)
@@ -128,7 +127,8 @@ async def test_pain_02_changes_come_again_after_a_reconnect(server: FakeServer, 
         assert first.ref != second.ref
 
 
-async def test_pain_03_ready_is_told_apart_from_joined(server: FakeServer) -> None:
+async def test_ready_is_told_apart_from_joined(server: FakeServer) -> None:
+    """A client that counted as subscribed at the join lost the changes of its first seconds."""
     text = (
         "Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given connect "
         "parameters: [event: *, schema: public, table: unpub_t, filters: [], select: nil]"
@@ -141,11 +141,12 @@ async def test_pain_03_ready_is_told_apart_from_joined(server: FakeServer) -> No
         await until(lambda: sink.errors)
         assert channel.status == "joined"
         assert sink.ready == 0
-        # 08: what to do is in the error.
+        # what to do is in the error.
         assert "alter publication supabase_realtime add table public.unpub_t;" in sink.errors[0].hint
 
 
-async def test_pain_05_06_expiry_brings_a_fresh_token_and_a_rejoin(server: FakeServer) -> None:
+async def test_expiry_brings_a_fresh_token_and_a_rejoin(server: FakeServer) -> None:
+    """A token expired, the channel was closed, and nobody joined it again."""
     tokens = [jwt(1000), jwt(2000)]
     asked: list[str] = []
 
@@ -161,7 +162,8 @@ async def test_pain_05_06_expiry_brings_a_fresh_token_and_a_rejoin(server: FakeS
         assert [join.payload["access_token"] for join in server.joins("t")] == tokens
 
 
-async def test_pain_05_an_expired_token_that_nobody_renews_stops_with_a_hint(server: FakeServer) -> None:
+async def test_an_expired_token_that_nobody_renews_stops_with_a_hint(server: FakeServer) -> None:
+    """A token expired, the channel was closed, and nobody joined it again."""
     async with client_of(server, token=jwt(1000)) as client:
         channel = client.channel("t")
         await channel.subscribe()
@@ -175,7 +177,8 @@ async def test_pain_05_an_expired_token_that_nobody_renews_stops_with_a_hint(ser
 
 
 @pytest.mark.slow
-async def test_pain_05_renewal_is_pushed_to_joined_channels(server: FakeServer) -> None:
+async def test_renewal_is_pushed_to_joined_channels(server: FakeServer) -> None:
+    """A token expired, the channel was closed, and nobody joined it again."""
     made: list[str] = []
 
     def token() -> str:
@@ -189,7 +192,8 @@ async def test_pain_05_renewal_is_pushed_to_joined_channels(server: FakeServer) 
         assert pushed.payload["access_token"] == made[1]
 
 
-async def test_pain_07_bindings_are_mapped_by_position(server: FakeServer) -> None:
+async def test_bindings_are_mapped_by_position(server: FakeServer) -> None:
+    """Bindings that were compared field by field did not match what the server made of them."""
     async with client_of(server) as client:
         channel, one, two, same = client.channel("t"), Sink(), Sink(), Sink()
         channel.add_changes(ChangesBinding(table="t"), one)
@@ -230,7 +234,8 @@ async def test_changes_of_one_read_come_in_one_call(server: FakeServer) -> None:
         assert len(sink.batches) < 250
 
 
-async def test_pain_14_a_join_without_an_answer_is_tried_again(server: FakeServer) -> None:
+async def test_a_join_without_an_answer_is_tried_again(server: FakeServer) -> None:
+    """A join without an answer left the channel to itself."""
     server.mute_joins = 1
     async with client_of(server, timeout=0.2) as client:
         channel = client.channel("t")
@@ -239,7 +244,8 @@ async def test_pain_14_a_join_without_an_answer_is_tried_again(server: FakeServe
         assert len(server.joins("t")) == 2
 
 
-async def test_pain_18_30_a_refused_join_says_what_to_do(server: FakeServer) -> None:
+async def test_a_refused_join_says_what_to_do(server: FakeServer) -> None:
+    """A refused join gave no reason, and nobody knew what to do."""
     server.join_errors = ["Unauthorized: You do not have permissions to read from this Channel topic: t"]
     async with client_of(server) as client:
         channel = client.channel("t", private=True)
@@ -248,12 +254,13 @@ async def test_pain_18_30_a_refused_join_says_what_to_do(server: FakeServer) -> 
         assert caught.value.code == "Unauthorized"
         assert "create policy" in caught.value.hint
         assert len(server.joins("t")) == 1
-        # 21: a second try is a second try.
+        # a second try is a second try.
         await channel.subscribe()
         assert channel.status == "joined"
 
 
-async def test_pain_20_21_one_topic_is_one_channel(server: FakeServer) -> None:
+async def test_one_topic_is_one_channel(server: FakeServer) -> None:
+    """Two subscriptions to one topic ended each other."""
     async with client_of(server) as client:
         one = client.channel("t")
         assert client.channel("t") is one
@@ -266,7 +273,8 @@ async def test_pain_20_21_one_topic_is_one_channel(server: FakeServer) -> None:
         assert caught.value.code == "ChannelOptionsDiffer"
 
 
-async def test_pain_21_subscribing_while_a_join_is_under_way_is_the_same_join(server: FakeServer) -> None:
+async def test_subscribing_while_a_join_is_under_way_is_the_same_join(server: FakeServer) -> None:
+    """Subscribing twice, as a cell that runs again does, raised."""
     server.join_after = 0.1
     async with client_of(server) as client:
         channel = client.channel("t")
@@ -289,7 +297,8 @@ async def test_leaving_and_coming_back(server: FakeServer, vsn: Any) -> None:
         assert channel.status == "joined"
 
 
-async def test_pain_25_presence_is_asked_for_when_it_is_bound(server: FakeServer) -> None:
+async def test_presence_is_asked_for_when_it_is_bound(server: FakeServer) -> None:
+    """Presence stayed silent where the join had not asked for it."""
     async with client_of(server) as client:
         channel = client.channel("t")
         await channel.subscribe()
@@ -299,7 +308,8 @@ async def test_pain_25_presence_is_asked_for_when_it_is_bound(server: FakeServer
         assert [join.payload["config"]["presence"]["enabled"] for join in server.joins("t")] == [False, True]
 
 
-async def test_pain_26_track_calls_are_joined_into_few(server: FakeServer) -> None:
+async def test_track_calls_are_joined_into_few(server: FakeServer) -> None:
+    """Too many presence calls closed the whole channel."""
     async with client_of(server) as client:
         channel = client.channel("t", presence_key="ana")
         await channel.subscribe()
@@ -310,7 +320,8 @@ async def test_pain_26_track_calls_are_joined_into_few(server: FakeServer) -> No
         assert channel.tracked == {"n": 49}
 
 
-async def test_pain_27_presence_is_tracked_again_after_a_rejoin(server: FakeServer) -> None:
+async def test_presence_is_tracked_again_after_a_rejoin(server: FakeServer) -> None:
+    """One's own presence vanished after a reconnect."""
     async with client_of(server) as client:
         channel = client.channel("t", presence_key="ana")
         await channel.subscribe()
@@ -320,7 +331,8 @@ async def test_pain_27_presence_is_tracked_again_after_a_rejoin(server: FakeServ
         assert server.received[-1].payload["payload"] == {"name": "Ana"}
 
 
-async def test_pain_32_messages_wait_for_the_join(server: FakeServer) -> None:
+async def test_messages_wait_for_the_join(server: FakeServer) -> None:
+    """What was sent before the join was lost, or looked sent."""
     async with client_of(server) as client:
         channel = client.channel("t", ack=True)
         with pytest.raises(RealtimeError, match="not subscribed"):
@@ -331,7 +343,8 @@ async def test_pain_32_messages_wait_for_the_join(server: FakeServer) -> None:
         assert sent == list(range(5))
 
 
-async def test_pain_36_a_message_of_3_mb(server: FakeServer) -> None:
+async def test_a_message_of_3_mb(server: FakeServer) -> None:
+    """A message larger than the socket's default limit ended the connection."""
     async with client_of(server) as client:
         got: list[Any] = []
         channel = client.channel("t")
@@ -344,7 +357,8 @@ async def test_pain_36_a_message_of_3_mb(server: FakeServer) -> None:
         assert len(got[0]["d"]) == 3_000_000
 
 
-async def test_pain_37_an_exception_in_a_callback_stops_nothing(server: FakeServer) -> None:
+async def test_an_exception_in_a_callback_stops_nothing(server: FakeServer) -> None:
+    """An exception in a user's callback stopped all events."""
     async with client_of(server) as client:
         got: list[Any] = []
         channel = client.channel("t")
@@ -558,7 +572,8 @@ async def test_why_a_connection_ended_is_told(server: FakeServer, end: Any, word
         assert words in sink.gaps[0].message
 
 
-async def test_pain_01_that_the_heartbeat_was_not_answered_is_told(server: FakeServer) -> None:
+async def test_that_the_heartbeat_was_not_answered_is_told(server: FakeServer) -> None:
+    """Clients of others went silent after some minutes, without an error."""
     async with client_of(server, heartbeat_interval=0.2, timeout=0.2) as client:
         server.deaf = True
         await until(lambda: client.reconnects == 1)

@@ -37,7 +37,8 @@ def wait_for(condition: Any, timeout: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-def test_pain_16_plain_calls_from_a_cell(server: FakeServer) -> None:
+def test_plain_calls_from_a_cell(server: FakeServer) -> None:
+    """There was no client for plain calls, without asyncio."""
     client = connect(server.url, "key")
     assert default_client() is client
     channel = notebook.Channel("chat", broadcast_self=True, ack=True)
@@ -56,7 +57,8 @@ def test_pain_16_plain_calls_from_a_cell(server: FakeServer) -> None:
     assert client.aio.status == "closed"
 
 
-def test_pain_21_rerunning_a_cell_gives_the_same_channel(server: FakeServer) -> None:
+def test_rerunning_a_cell_gives_the_same_channel(server: FakeServer) -> None:
+    """Subscribing twice, as a cell that runs again does, raised."""
     client = connect(server.url, "key")
     one = notebook.Channel("chat", private=True)
     assert notebook.Channel("chat", private=True, client=client) is one
@@ -68,7 +70,8 @@ def test_pain_21_rerunning_a_cell_gives_the_same_channel(server: FakeServer) -> 
     assert caught.value.code == "ChannelOptionsDiffer"
 
 
-def test_pain_15_a_busy_cell_does_not_starve_the_connection(server: FakeServer) -> None:
+def test_a_busy_cell_does_not_starve_the_connection(server: FakeServer) -> None:
+    """A busy cell starved the keepalive, and the connection was closed."""
     client = connect(server.url, "key", heartbeat_interval=0.1, timeout=2.0)
     channel = notebook.Channel("chat").subscribe()
     end = time.monotonic() + 0.6
@@ -80,8 +83,9 @@ def test_pain_15_a_busy_cell_does_not_starve_the_connection(server: FakeServer) 
 
 
 @pytest.mark.slow
-def test_pain_15_a_cell_that_is_busy_for_90_seconds(server: FakeServer) -> None:
-    """The same at full length: a cell that computes, and one that sleeps, with the heartbeats of every day."""
+def test_a_cell_that_is_busy_for_90_seconds(server: FakeServer) -> None:
+    """A busy cell starved the keepalive, and the connection was closed. The same at full length: a cell that
+    computes, and one that sleeps, with the heartbeats of every day."""
     client = connect(server.url, "key")
     channel = notebook.Channel("chat").subscribe()
     end = time.monotonic() + 45
@@ -303,7 +307,9 @@ def test_an_async_supabase_client_whose_loop_has_ended(server: FakeServer) -> No
 
 
 @pytest.mark.slow
-def test_pain_22_running_the_cell_that_connects_again_does_not_pile_up_sockets(server: FakeServer) -> None:
+def test_running_the_cell_that_connects_again_does_not_pile_up_sockets(server: FakeServer) -> None:
+    """Channels and connections piled up until the server refused more."""
+
     def cell() -> notebook.Channel:
         connect(server.url, "key")
         return notebook.Channel("chat").subscribe()

@@ -1,4 +1,4 @@
-"""More of what users suffer from, by its number: gaps, callbacks, storms, broadcasts from the database, limits."""
+"""What users of other clients suffer from: gaps, callbacks, storms, broadcasts from the database, limits."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ class Story(Sink):
         self.told.append("gap")
 
 
-async def test_pain_04_a_gap_is_told_before_anything_that_comes_after_it(server: FakeServer) -> None:
-    """Nobody sends again what changed meanwhile: whoever holds rows must hear of it, and when to read them anew."""
+async def test_a_gap_is_told_before_anything_that_comes_after_it(server: FakeServer) -> None:
+    """What changed while a client was away is not sent again, and nobody said so. Nobody sends again what changed
+    meanwhile: whoever holds rows must hear of it, and when to read them anew."""
     async with client_of(server) as client:
         channel, sink = client.channel("t"), Story()
         channel.add_changes(ChangesBinding(table="t"), sink)
@@ -58,7 +59,8 @@ async def test_pain_04_a_gap_is_told_before_anything_that_comes_after_it(server:
         assert sink.told == ["ready", 1, 2, "gap", "ready", 4]
 
 
-async def test_pain_04_each_way_to_lose_the_channel_is_a_gap(server: FakeServer) -> None:
+async def test_each_way_to_lose_the_channel_is_a_gap(server: FakeServer) -> None:
+    """What changed while a client was away is not sent again, and nobody said so."""
     async with client_of(server) as client:
         channel, sink = client.channel("t"), Story()
         channel._machine.backoff = Backoff(0.01, 0.02)
@@ -71,7 +73,8 @@ async def test_pain_04_each_way_to_lose_the_channel_is_a_gap(server: FakeServer)
         await until(lambda: sink.told == ["ready", "gap", "ready", "gap", "ready"])
 
 
-async def test_pain_17_async_callbacks_run_and_what_they_raise_is_counted(server: FakeServer) -> None:
+async def test_async_callbacks_run_and_what_they_raise_is_counted(server: FakeServer) -> None:
+    """Async callbacks were not supported."""
     async with client_of(server) as client:
         channel = client.channel("t", broadcast_self=True)
         got: list[Any] = []
@@ -94,9 +97,10 @@ async def test_pain_17_async_callbacks_run_and_what_they_raise_is_counted(server
         assert dispatch.callback_errors == before + 2
 
 
-async def test_pain_37_what_callbacks_raise_is_counted_and_reaches_nobody_else(
+async def test_what_callbacks_raise_is_counted_and_reaches_nobody_else(
     server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """An exception in a user's callback stopped all events."""
     async with client_of(server) as client:
         channel, sink = client.channel("t", broadcast_self=True), Sink()
 
@@ -119,12 +123,13 @@ async def test_pain_37_what_callbacks_raise_is_counted_and_reaches_nobody_else(
         server.drop()
         await until(lambda: sink.ready == 2)
         assert dispatch.callback_errors > before + 8
-        assert "test_pain_37" in caplog.text, "the log names the function that raised"
+        assert "reaches_nobody_else" in caplog.text, "the log names the function that raised"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("refusal", [REFUSED, "ChannelRateLimitReached: Too many channels", "UnknownErrorOnChannel: x"])
-async def test_pain_19_subscribing_again_in_the_callback_is_no_storm(server: FakeServer, refusal: str) -> None:
+async def test_subscribing_again_in_the_callback_is_no_storm(server: FakeServer, refusal: str) -> None:
+    """Callbacks that subscribe whenever the channel is down made hundreds of joins."""
     server.join_errors = [refusal] * 1000
     async with client_of(server) as client:
         channel = client.channel("t")
@@ -134,7 +139,8 @@ async def test_pain_19_subscribing_again_in_the_callback_is_no_storm(server: Fak
         assert 1 <= len(server.joins("t")) < 8
 
 
-async def test_pain_19_the_same_while_the_socket_comes_and_goes(server: FakeServer) -> None:
+async def test_the_same_while_the_socket_comes_and_goes(server: FakeServer) -> None:
+    """Callbacks that subscribe whenever the channel is down made hundreds of joins."""
     async with client_of(server) as client:
         channel = client.channel("t")
 
@@ -150,7 +156,8 @@ async def test_pain_19_the_same_while_the_socket_comes_and_goes(server: FakeServ
         assert len(server.joins("t")) <= 6
 
 
-async def test_pain_31_joined_can_wait_for_the_database(server: FakeServer) -> None:
+async def test_joined_can_wait_for_the_database(server: FakeServer) -> None:
+    """What the database sends was lost before its connection stood, or went to the other of two topics of one name."""
     async with client_of(server) as client:
         channel = client.channel("t", private=True, replication_ready=True)
         joining = asyncio.ensure_future(channel.subscribe())
@@ -167,9 +174,10 @@ async def test_pain_31_joined_can_wait_for_the_database(server: FakeServer) -> N
             await channel.subscribe(0.05)
 
 
-async def test_pain_31_a_public_and_a_private_topic_are_told_apart(
+async def test_a_public_and_a_private_topic_are_told_apart(
     server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """What the database sends was lost before its connection stood, or went to the other of two topics of one name."""
     async with client_of(server) as client:
         client.channel("t")
         posted: list[Any] = []
@@ -185,7 +193,8 @@ async def test_pain_31_a_public_and_a_private_topic_are_told_apart(
         assert [args[0] for args in posted] == ["t", "t"]
 
 
-async def test_pain_33_a_rate_limit_is_told_and_waited_for(server: FakeServer) -> None:
+async def test_a_rate_limit_is_told_and_waited_for(server: FakeServer) -> None:
+    """Rate limits dropped messages without a word."""
     async with client_of(server) as client:
         channel = client.channel("t")
         told: list[Any] = []
@@ -203,7 +212,8 @@ async def test_pain_33_a_rate_limit_is_told_and_waited_for(server: FakeServer) -
         assert caught.value.code == "MessagePerSecondRateLimitReached"
 
 
-async def test_pain_33_the_socket_too_waits_after_a_rate_limit(server: FakeServer) -> None:
+async def test_the_socket_too_waits_after_a_rate_limit(server: FakeServer) -> None:
+    """Rate limits dropped messages without a word."""
     server.refuse = [(429, "Too many connected users")]
     client = client_of(server, timeout=0.3)
     with pytest.raises(RealtimeError, match="Too many connected users"):
@@ -371,7 +381,8 @@ async def test_keys_of_every_form_and_none_of_them_in_a_text(
     assert not any(key in text for text in [*texts, *(r.getMessage() for r in caplog.records if "rtw" in r.name)])
 
 
-async def test_pain_06_a_token_given_later_is_in_every_join_from_then_on(server: FakeServer) -> None:
+async def test_a_token_given_later_is_in_every_join_from_then_on(server: FakeServer) -> None:
+    """Rejoins used the old token for ever."""
     one, two = jwt(1000), jwt(2000)
     async with client_of(server, token=one) as client:
         channel = client.channel("t")
@@ -386,7 +397,8 @@ async def test_pain_06_a_token_given_later_is_in_every_join_from_then_on(server:
 # --- what waits, and what is thrown away ---
 
 
-async def test_pain_32_of_what_waits_too_long_each_sender_is_told(server: FakeServer) -> None:
+async def test_of_what_waits_too_long_each_sender_is_told(server: FakeServer) -> None:
+    """What was sent before the join was lost, or looked sent."""
     server.mute_joins = 1
     async with client_of(server, timeout=0.3) as client:
         channel = client.channel("t", ack=True)
@@ -401,10 +413,11 @@ async def test_pain_32_of_what_waits_too_long_each_sender_is_told(server: FakeSe
 
 
 @pytest.mark.slow
-async def test_pain_26_the_last_state_is_sent_when_the_server_allows_it(
+async def test_the_last_state_is_sent_when_the_server_allows_it(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """31 s at a sixtieth: never over 4 calls in one window, and the last one wins."""
+    """Too many presence calls closed the whole channel. 31 s at a sixtieth: never over 4 calls in one window, and the
+    last one wins."""
     monkeypatch.setattr(tracking, "WINDOW", 0.5)
     async with client_of(server) as client:
         channel = client.channel("t", presence_key="ana")
@@ -454,7 +467,8 @@ async def test_a_client_that_is_moved_goes_on_at_the_other_url(server: FakeServe
 # --- the order of what is sent, and a state as it was when it was tracked ---
 
 
-async def test_pain_32_what_is_sent_later_does_not_overtake_what_waits(server: FakeServer) -> None:
+async def test_what_is_sent_later_does_not_overtake_what_waits(server: FakeServer) -> None:
+    """What was sent before the join was lost, or looked sent."""
     async with client_of(server) as client:
         channel = client.channel("t", ack=True)
         late: list[asyncio.Future[None]] = []
@@ -470,7 +484,8 @@ async def test_pain_32_what_is_sent_later_does_not_overtake_what_waits(server: F
         assert [m.payload["payload"] for m in server.received if m.event == "broadcast"] == [0, 1, 2, 3, 4]
 
 
-async def test_pain_32_what_waits_is_written_at_once_and_not_one_an_answer(server: FakeServer) -> None:
+async def test_what_waits_is_written_at_once_and_not_one_an_answer(server: FakeServer) -> None:
+    """What was sent before the join was lost, or looked sent."""
     async with client_of(server) as client:
         channel = client.channel("t", ack=True)
         server.answer_after = 0.1
@@ -480,9 +495,10 @@ async def test_pain_32_what_waits_is_written_at_once_and_not_one_an_answer(serve
         assert time.monotonic() - start < 1.5, "20 answers of 0.1 s each, waited for together"
 
 
-async def test_pain_32_what_is_not_yet_written_when_the_channel_ends_waits_for_the_next_join(
+async def test_what_is_not_yet_written_when_the_channel_ends_waits_for_the_next_join(
     server: FakeServer,
 ) -> None:
+    """What was sent before the join was lost, or looked sent."""
     async with client_of(server) as client:
         channel = client.channel("t")
         channel.start()
@@ -505,7 +521,8 @@ async def test_pain_32_what_is_not_yet_written_when_the_channel_ends_waits_for_t
         assert len(server.joins("t")) == 2
 
 
-async def test_pain_27_the_same_state_again_after_a_failure_is_sent_again(server: FakeServer) -> None:
+async def test_the_same_state_again_after_a_failure_is_sent_again(server: FakeServer) -> None:
+    """One's own presence vanished after a reconnect."""
     async with client_of(server, timeout=0.2) as client:
         channel = client.channel("t", presence_key="ana")
         await channel.subscribe()
@@ -560,7 +577,8 @@ async def test_bytes_travel_as_bytes_or_not_at_all(server: FakeServer) -> None:
         await until(lambda: got == [b"\x00\xff", b"\x01"])
 
 
-async def test_pain_33_a_rate_limit_that_ends_the_socket_too_is_waited_for_on_the_next(server: FakeServer) -> None:
+async def test_a_rate_limit_that_ends_the_socket_too_is_waited_for_on_the_next(server: FakeServer) -> None:
+    """Rate limits dropped messages without a word."""
     server.join_errors = ["ClientJoinRateLimitReached: Too many joins per second"]
     async with client_of(server) as client:
         channel = client.channel("t")

@@ -108,7 +108,7 @@ def test_visibility_across_a_wraparound() -> None:
     assert not snapshot.visible(6)
 
 
-async def test_pain_05_a_token_that_the_server_calls_expired_is_asked_for_once_more() -> None:
+async def test_a_token_that_the_server_calls_expired_is_asked_for_once_more() -> None:
     """Clocks differ: what is fine by ours may be over by the server's."""
     bearers: list[str | None] = []
 

@@ -47,7 +47,8 @@ async def test_every_form_of_a_token(server: FakeServer, kind: str) -> None:
 
 
 @pytest.mark.slow
-async def test_pain_05_a_new_token_goes_to_every_joined_channel(server: FakeServer) -> None:
+async def test_a_new_token_goes_to_every_joined_channel(server: FakeServer) -> None:
+    """A token expired, the channel was closed, and nobody joined it again."""
     first, second = jwt(2), jwt(1000)
     async with client_of(server, token=in_turn(first, second)) as client:
         for topic in ("a", "b", "c"):
@@ -56,7 +57,8 @@ async def test_pain_05_a_new_token_goes_to_every_joined_channel(server: FakeServ
         assert sorted(pushed(server)) == [(f"realtime:{topic}", second) for topic in ("a", "b", "c")]
 
 
-async def test_pain_05_a_token_that_one_channel_asked_for_is_told_to_the_others(server: FakeServer) -> None:
+async def test_a_token_that_one_channel_asked_for_is_told_to_the_others(server: FakeServer) -> None:
+    """A token expired, the channel was closed, and nobody joined it again."""
     first, second = jwt(1000), jwt(2000)
     async with client_of(server, token=in_turn(first, second)) as client:
         await client.channel("a").subscribe()
@@ -67,7 +69,8 @@ async def test_pain_05_a_token_that_one_channel_asked_for_is_told_to_the_others(
         assert server.joins("a")[-1].payload["access_token"] == second
 
 
-async def test_pain_06_a_token_that_comes_while_a_join_is_under_way_is_told_after_it(server: FakeServer) -> None:
+async def test_a_token_that_comes_while_a_join_is_under_way_is_told_after_it(server: FakeServer) -> None:
+    """Rejoins used the old token for ever."""
     first, second = jwt(1000), jwt(2000)
     server.join_after = 0.1
     async with client_of(server, token=first) as client:
@@ -234,7 +237,8 @@ def test_claims_of_anything() -> None:
         assert tokens.claims(junk) == {}
 
 
-async def test_pain_06_a_refused_token_stays_refused_on_the_next_socket(server: FakeServer) -> None:
+async def test_a_refused_token_stays_refused_on_the_next_socket(server: FakeServer) -> None:
+    """Rejoins used the old token for ever."""
     first, second = jwt(1000), jwt(2000)
     given: list[Any] = [first, LookupError("for now"), LookupError("for now"), second]
 
