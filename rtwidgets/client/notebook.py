@@ -78,7 +78,7 @@ class _Twin(HasTraits):
             return None
         return run(coro, timeout)
 
-    def on_fork(self) -> None:
+    def _on_fork(self) -> None:
         """In a forked child: this object is closed, and nobody observes it."""
         self.unobserve_all()
         self.set_trait("status", "closed")
@@ -136,6 +136,7 @@ class Client(_Twin):
         self.close()
 
     def refresh(self) -> None:
+        """Updates `last_frame_at`, `round_trip_ms` and `reconnects`, of the channels too. Each heartbeat does it."""
         aio = self.aio
         self.last_frame_at, self.round_trip_ms, self.reconnects = aio.last_frame_at, aio.round_trip_ms, aio.reconnects
         for channel in self.channels.values():
@@ -185,10 +186,10 @@ class Client(_Twin):
             except Exception:
                 closing.cancel()
 
-    def on_fork(self) -> None:
+    def _on_fork(self) -> None:
         for channel in self._channels.values():
-            channel.on_fork()
-        super().on_fork()
+            channel._on_fork()
+        super()._on_fork()
 
 
 def not_configured() -> RealtimeError:
@@ -215,7 +216,7 @@ def _forget_clients() -> None:
     inherited = clients.all()
     clients.reset()
     for client in inherited:
-        client.on_fork()
+        client._on_fork()
 
 
 if hasattr(os, "register_at_fork"):
@@ -299,6 +300,7 @@ class Channel(_Twin):
         return f"<Channel {self.topic!r} {self.aio.status}>"
 
     def refresh(self) -> None:
+        """Updates `last_frame_at`, `round_trip_ms` and `reconnects`. Each heartbeat does it."""
         self.last_frame_at, self.reconnects = self.aio.last_frame_at, self.aio.rejoins
         self.round_trip_ms = self.client.aio.round_trip_ms
 
