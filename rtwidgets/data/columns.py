@@ -1,5 +1,6 @@
-"""One column's memory: a typed buffer with room to grow, shared with frames without copying, and copied before a part
-changes that a frame still shows.
+"""One column's memory: a typed buffer with room to grow, shared with frames without copying.
+
+A part that a frame still shows is copied before it changes.
 """
 
 from __future__ import annotations

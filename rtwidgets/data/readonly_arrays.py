@@ -1,5 +1,6 @@
-"""pandas arrays over memory that stays ours: nothing that a person does with them may write to it, and all that pandas
-does with arrays of its own must work with them.
+"""Read-only pandas arrays over the memory of a store.
+
+Nothing that a user does with them writes to that memory, and everything that pandas does with its own arrays works.
 """
 
 from __future__ import annotations
