@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .column_kinds import Array, ColumnKind, kind_named
+from .dataframes import series_of
 
 
 def incremental(kind: ColumnKind, function: object) -> bool:
@@ -108,24 +109,34 @@ class ColumnAggregates:
 
     # -- the results, by group ----------------------------------------------------------------------------------------
 
-    def settle(self, group_of: Array) -> None:
-        """Works out what could not be kept up; `group_of` is each slot's group."""
+    @property
+    def unsure(self) -> bool:
+        """Whether some groups are to be recomputed."""
+        return any(self._unsure.values())
+
+    def settle(self, slots: Array, groups: Array) -> None:
+        """Recomputes what could not be kept up. `slots` and `groups`: the rows of all groups that changed since, and
+        more perhaps."""
+        if not self.unsure:
+            return
+        here = ~self._null[slots]
+        slots, groups = slots[here], groups[here]
+        values, count = self._values[slots], len(self._count)
         for name, unsure in self._unsure.items():
             if not unsure:
                 continue
-            again = np.zeros(len(self._count) + 1, dtype=bool)  # the last one is for -1
+            again = np.zeros(count, dtype=bool)
             again[list(unsure)] = True
-            slots = np.flatnonzero(again[group_of])
-            slots = slots[~self._null[slots]]
-            groups, values = group_of[slots], self._values[slots]
             if name == "sum":
-                sums: Any = pd.Series(values).groupby(groups).sum()  # which compensates for what rounding loses
-                self._totals[list(unsure)] = 0.0
-                self._totals[sums.index.to_numpy()] = sums.to_numpy()
+                from_codes: Any = pd.Categorical.from_codes
+                by: Any = from_codes(groups, categories=pd.RangeIndex(count), validate=False)
+                # pandas compensates for what rounding loses; its sum of a group without rows is 0.
+                sums: Any = series_of(values).groupby(by, observed=False).sum()
+                self._totals[again] = sums.to_numpy()[again]
             else:
-                found = self._extremes[name]
-                found[list(unsure)] = self._none(name)
-                (np.minimum if name == "min" else np.maximum).at(found, groups, values)
+                found, some = self._extremes[name], again[groups]
+                found[again] = self._none(name)
+                (np.minimum if name == "min" else np.maximum).at(found, groups[some], values[some])
             unsure.clear()
 
     def result(self, function: str, groups: Array) -> Any:

@@ -224,10 +224,14 @@ class GroupBy(DerivedView):
 
     def _results(self, groups: Array) -> dict[str, Any]:
         """The results of these groups, which all have rows, as arrays by name."""
-        for aggregates in self._aggregates.values():
-            aggregates.settle(self._group_of)
-        if self._anew and self._touched:
-            self._work_out()
+        if self._touched and (self._anew or any(aggregates.unsure for aggregates in self._aggregates.values())):
+            again = np.zeros(len(self._size) + 1, dtype=bool)  # the last one is for -1
+            again[list(self._touched)] = True
+            slots = np.flatnonzero(again.take(self._group_of))
+            for aggregates in self._aggregates.values():
+                aggregates.settle(slots, self._group_of[slots])
+            if self._anew:
+                self._recompute(slots, again)
         self._touched.clear()
         columns: dict[str, Any] = {}
         for name, (column, function) in self._spec.items():
@@ -264,16 +268,12 @@ class GroupBy(DerivedView):
             self._order = living[labels.sort_values(self.by).index.to_numpy()]
         return self._order
 
-    def _work_out(self) -> None:
-        """The functions that are not incremental, of the groups touched, from their rows."""
-        again = np.zeros(len(self._size) + 1, dtype=bool)  # the last one is for -1
-        again[list(self._touched)] = True
+    def _recompute(self, slots: Array, again: Array) -> None:
+        """The functions that are not incremental, of the groups touched (`again`), whose rows are in these slots."""
         if any(function in ("first", "last") for _, function in self._anew.values()):
-            slots = self.source.slots(ordered=bool(self.source.order))
-            slots = slots[slots < len(self._group_of)]
-            slots = slots[again[self._group_of[slots]]]
-        else:
-            slots = np.flatnonzero(again[self._group_of])
+            ordered = self.source.slots(ordered=bool(self.source.order))
+            ordered = ordered[ordered < len(self._group_of)]
+            slots = ordered[again[self._group_of[ordered]]]
         rows: Any = self.source.frame_at(slots, dict.fromkeys(column for column, _ in self._anew.values()))
         fresh = rows.groupby(self._group_of[slots], sort=True).agg(**_named(self._anew))
         old = self._found
