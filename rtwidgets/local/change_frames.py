@@ -26,14 +26,14 @@ def frames_of(parcel: Parcel, groups: Collection[Group] | None, max_record: int)
             made: dict[Projection, bytes] = {}
             values = parcel.values[mark].get(number) if route.tests else None
             for plan, shown in wanted:
+                if shown is not None and number not in shown and kind != "DELETE":
+                    continue
                 target = plan.target
                 suffix = target.suffix(kind, values)
                 if not suffix:
                     continue
-                if kind != "DELETE" and plan.error:
+                if plan.error and kind != "DELETE":
                     data = change_json.render_error(route.table, transaction, kind, plan.error)
-                elif kind != "DELETE" and shown is not None and number not in shown:
-                    continue
                 else:
                     projection = plan.projection
                     found = made.get(projection)

@@ -87,7 +87,11 @@ class Conversation:
         except codec.FrameError as error:
             log.info("MalformedWebSocketMessage: %s", error)
             return
-        await self._run(self._session.receive(message, time.time(), binary=isinstance(data, bytes)))
+        effects = self._session.receive(message, time.time(), binary=isinstance(data, bytes))
+        if len(effects) == 1 and type(effects[0]) is Publish:  # the hot path
+            self._publish(effects[0])
+        else:
+            await self._run(effects)
 
     def end(self) -> None:
         """The connection has ended."""
@@ -144,9 +148,8 @@ class Conversation:
         member = self._members.get(effect.channel)
         if member is None or member.topic is None:
             return
-        meta = dict(effect.meta) if effect.meta is not None else None
         message = wire_frames.Broadcast(
-            effect.channel.topic, effect.event, effect.body, raw=effect.raw, binary=effect.binary, meta=meta
+            effect.channel.topic, effect.event, effect.body, raw=effect.raw, binary=effect.binary, meta=effect.meta
         )
         member.topic.broadcast(message, member)
 
@@ -190,7 +193,10 @@ class Conversation:
         if permissions is None:
             await self._run(self._session.unable(channel))
         else:
-            await self._run(self._session.authorized(channel, effect.identity, permissions))
+            effects = self._session.authorized(channel, effect.identity, permissions)
+            if (member := self._members.get(channel)) is not None:
+                member.renew()
+            await self._run(effects)
 
     async def _read_stored(self, effect: ReadStored) -> None:
         channel = effect.channel

@@ -85,10 +85,11 @@ class ClientConnection:
             return
         transport.write(data)
         waiting = transport.get_write_buffer_size()
-        if waiting > self._max_buffer:
-            self.drop("client too slow")
-        elif waiting > _NOTED:
-            self._buffers.note(self, waiting)
+        if waiting > _NOTED:
+            if waiting > self._max_buffer:
+                self.drop("client too slow")
+            else:
+                self._buffers.note(self, waiting)
 
     def send(self, message: Message) -> None:
         """Sends a text message."""
@@ -133,8 +134,16 @@ class Member:
     def __init__(self, connection: ClientConnection, channel: ServerChannel) -> None:
         self.connection = connection
         self.channel = channel
+        self.write = connection.write
+        self.v2 = connection.vsn == "2.0.0"
+        self.reads = channel.permissions.read_broadcast
+        """Whether it may read broadcasts; see `renew`."""
         self.topic: Topic | None = None
         self.subscribing: asyncio.Task[None] | None = None
+
+    def renew(self) -> None:
+        """Follows what the channel may do since it has a new token."""
+        self.reads = self.channel.permissions.read_broadcast
 
     def system(self, extension: str, status: str, text: str, **more: Any) -> None:
         """Sends a `system` message."""
@@ -164,13 +173,21 @@ class Topic:
 
     def broadcast(self, message: wire_frames.Broadcast, sender: Member | None = None) -> None:
         """Delivers a broadcast to everybody who may read it, to its sender only if that wants its own."""
-        v1, v2 = message.frame("1.0.0"), message.frame("2.0.0")
+        v1: bytes | None = None
+        v2: bytes | None = None
         for member in self.members:
-            channel = member.channel
-            if (member is not sender or channel.config.echo) and channel.permissions.read_broadcast:
-                frame = v2 if member.connection.vsn == "2.0.0" else v1
-                if frame is not None:
-                    member.connection.write(frame)
+            if not member.reads or (member is sender and not member.channel.config.echo):
+                continue
+            if member.v2:
+                if v2 is None:
+                    v2 = message.frame("2.0.0")
+                frame = v2
+            else:
+                if v1 is None:
+                    v1 = message.frame("1.0.0")
+                frame = v1
+            if frame is not None:
+                member.write(frame)
 
     # --- presence
 

@@ -122,6 +122,10 @@ class Inquiries:
                 _answer(asked, Answer({}))
 
     async def _ask(self, together: list[_Asked]) -> None:
+        if len(together) == 1:
+            (asked,) = together
+            _answer(asked, await self._try(asked.table, list(asked.callers), asked.rows, asked.xids, asked.strict))
+            return
         first, rows, starts = together[0], dict[int, Row](), list[int]()
         for asked in together:
             starts.append(len(rows))
@@ -129,23 +133,27 @@ class Inquiries:
             rows |= {base + place: row for place, row in enumerate(asked.rows.values())}
         callers = list({caller: None for asked in together for caller in asked.callers})
         xids = {xid for asked in together for xid in asked.xids}
-        answer = Answer({})
+        answer = await self._try(first.table, callers, rows, xids, first.strict)
+        for asked, base in zip(together, starts, strict=True):
+            numbers = {base + place: number for place, number in enumerate(asked.rows)}
+            shown = {
+                caller: {numbers[n] for n in seen if n in numbers}
+                for caller, seen in answer.shown.items()
+                if caller in asked.callers
+            }
+            _answer(asked, Answer(shown, answer.changed))
+
+    async def _try(
+        self, table: Table, callers: list[Identity], rows: Mapping[int, Row], xids: set[int], strict: bool
+    ) -> Answer:
         try:
-            answer = await self._read(first.table, callers, rows, xids, first.strict)
-        except Exception:
+            return await self._read(table, callers, rows, xids, strict)
+        except Exception:  # what cannot be answered is not answered: those who asked are told
             log.exception("visibility could not be asked")
-        finally:
-            for asked, base in zip(together, starts, strict=True):
-                numbers = {base + place: number for place, number in enumerate(asked.rows)}
-                shown = {
-                    caller: {numbers[n] for n in seen if n in numbers}
-                    for caller, seen in answer.shown.items()
-                    if caller in asked.callers
-                }
-                _answer(asked, Answer(shown, answer.changed))
+            return Answer({})
 
     async def _read(
-        self, table: Table, callers: list[Identity], rows: dict[int, Row], xids: set[int], strict: bool
+        self, table: Table, callers: list[Identity], rows: Mapping[int, Row], xids: set[int], strict: bool
     ) -> Answer:
         for wait in _RETRIES:
             try:

@@ -12,6 +12,7 @@ from .messages import Message
 from .rates import Window
 
 PREFIX = "realtime:"
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -188,4 +189,4 @@ def flag(value: Any) -> bool:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else _NOTHING

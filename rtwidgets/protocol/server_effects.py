@@ -11,7 +11,7 @@ from .messages import Message
 from .server_channel import Identity, ServerChannel
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """Send a message to the client."""
 
     message: Message
@@ -81,7 +81,7 @@ class AwaitReplication(msgspec.Struct, frozen=True):
     channel: ServerChannel
 
 
-class Publish(msgspec.Struct, frozen=True):
+class Publish(msgspec.Struct, frozen=True, gc=False):
     """Send a broadcast to the topic's other channels, and to this one if its `echo` is set."""
 
     channel: ServerChannel

@@ -360,7 +360,8 @@ class ServerSession:
         event = payload.get("event")
         if not isinstance(event, str):
             return []
-        if not self._rates.messages.allow(now):
+        messages = self._rates.messages
+        if messages.per_second and not messages.allow(now):
             return self.close(channel, "Too many messages per second")
         if not channel.permissions.write_broadcast:
             return []  # Supabase does not answer here, not even with ack
@@ -373,7 +374,7 @@ class ServerSession:
             return [_reply(message, channel.join_ref, "error", "payload_size_exceeded")]
         # As recorded: the metadata of a text frame travels on, that of a binary one does not.
         meta = None if binary else payload.get("meta")
-        meta = cast("Mapping[str, Any]", meta) if isinstance(meta, Mapping) else None
+        meta = cast("dict[str, Any]", meta) if isinstance(meta, dict) else None
         publish = Publish(channel, event, body, raw, binary, meta)
         return [publish, _reply(message, channel.join_ref)] if channel.config.ack else [publish]
 
