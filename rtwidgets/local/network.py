@@ -14,7 +14,6 @@ import contextlib
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from rtwidgets.client.notebook import Client
 from rtwidgets.client.thread import io_loop, on_io_thread, run
 
 _CHUNK = 256 * 1024
@@ -98,11 +97,6 @@ class Network:
             self._cut(None)
 
         self._do(work)
-
-    def carry(self, client: Client) -> None:
-        """Has a client speak through this line from now on; its connection is made anew."""
-
-        self._do(lambda: client.aio.move(self.url))
 
     # --- on the I/O thread
 

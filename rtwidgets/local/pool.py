@@ -18,6 +18,8 @@ FORMATS = (
 """What values look like as text, whatever the database's or the role's own settings are."""
 SETTINGS = f"{FORMATS} -c timezone=UTC"
 """Those of every session of the server: the same value is the same text in the stream and in a snapshot."""
+_WHOLE_CURSORS = "-c cursor_tuple_fraction=1"
+"""A cursor's rows are all read: a plan for the first few would be the slower one."""
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -45,7 +47,7 @@ class Pool:
     """
 
     def __init__(self, dsn: str, size: int = 4) -> None:
-        self._dsn = with_settings(dsn, SETTINGS, application_name="rtwidgets")
+        self._dsn = with_settings(dsn, f"{SETTINGS} {_WHOLE_CURSORS}", application_name="rtwidgets")
         self._free: list[Connection] = []
         self._slots = asyncio.Semaphore(size)
 

@@ -59,18 +59,21 @@ class RequestGuard:
         return self._is_own(host) and (origin is None or is_loopback(page) or page == host)
 
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """The handler's response, with the headers that a page needs; 403 for what is not allowed."""
+        """The handler's response; 403 for what is not allowed."""
         origin = request.headers.get("Origin")
         if not self._allows(request, origin):
             return web.json_response(
                 {"error": "This server answers only to pages and programs of this machine"}, status=403
             )
-        response = web.Response(status=204) if request.method == "OPTIONS" else await handler(request)
-        if origin is not None and not response.prepared:
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Vary"] = "Origin"
-            response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
-            wanted = request.headers.get("Access-Control-Request-Headers", "*")
-            response.headers["Access-Control-Allow-Headers"] = wanted
-            response.headers["Access-Control-Expose-Headers"] = "Content-Range, X-Rtwidgets-Lsn, X-Rtwidgets-Snapshot"
-        return response
+        return web.Response(status=204) if request.method == "OPTIONS" else await handler(request)
+
+    async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Adds the headers that a page needs, before a response's head is sent: also one that is sent in pieces."""
+        origin = request.headers.get("Origin")
+        if origin is None or isinstance(response, web.WebSocketResponse) or not self._allows(request, origin):
+            return
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Vary"] = "Origin"
+        response.headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+        response.headers["Access-Control-Allow-Headers"] = request.headers.get("Access-Control-Request-Headers", "*")
+        response.headers["Access-Control-Expose-Headers"] = "Content-Range, X-Rtwidgets-Lsn, X-Rtwidgets-Snapshot"

@@ -184,8 +184,6 @@ class _Answer:
         lsn = await _one(connection, "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::int8")
         await become(connection, identity)
         rows = read.csv if kind == _CSV else read.json
-        # All of the rows are wanted: a plan for the first few would be the slower one.
-        await connection.execute("set local cursor_tuple_fraction = 1")
         await connection.execute(b"declare r no scroll cursor for " + rows.as_bytes(connection), read.values)
         await self._fetch(FIRST_ROWS)
         while not self._ended and self._size < WHOLE:

@@ -165,6 +165,7 @@ class RealtimeServer:
             return await self._websocket(request, services)
 
         app = web.Application(middlewares=[guarded], client_max_size=self.limits.max_frame)
+        app.on_response_prepare.append(guard.add_headers)
         app.router.add_get("/health", self._health)
         for path in ("/realtime/v1/websocket", "/socket/websocket", "/realtime/v1/socket/websocket"):
             app.router.add_get(path, connect)

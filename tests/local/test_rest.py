@@ -441,6 +441,10 @@ async def test_an_answer_that_is_not_read_is_cut_off(
     await sql(pg, "insert into big select g, repeat('x', 10000) from generate_series(1, 5000) g")
     answer = await get(people, "big")
     assert (answer.headers["content-range"], len(answer.json())) == ("0-4999/*", 5000)
+    page = "http://localhost:8888"
+    for size in ("1", "5000"):  # sent whole, and in pieces
+        answer = await get(people, "big", {"limit": size}, Origin=page)
+        assert answer.headers["access-control-allow-origin"] == page
     request = f"GET /rest/v1/big?apikey={people.anon_key} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
     lines = [await asyncio.open_connection("127.0.0.1", people.port, limit=1024) for _ in range(4)]
     for _, writer in lines:
