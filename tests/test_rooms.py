@@ -27,7 +27,6 @@ EXEMPT = {
     "begin",
     "begins",
     "begun",
-    "not_asked",
     "_Asked",
     "_ask",
     "_begin",

@@ -82,7 +82,7 @@ def failed(step: str, error: RealtimeError | TimeoutError, fix: str, patience: f
     return StepFailed(step, f"nothing came within {patience:.0f} s", fix)
 
 
-def not_asked(step: str, error: ModuleNotFoundError) -> Finding:
+def skipped(step: str, error: ModuleNotFoundError) -> Finding:
     """A step that needs a package that is not installed."""
     return Finding(step, "warning", f"not tested: {error.name} is not installed", 'pip install "rtwidgets[local]"')
 

@@ -12,7 +12,7 @@ from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.messages import Change
 from rtwidgets.protocol.subscription import ChangesBinding
 from rtwidgets.tools.connection_checks import PATIENCE, ConnectionChecks, leave
-from rtwidgets.tools.report import Finding, StepFailed, elapsed, failed, not_asked, quoted
+from rtwidgets.tools.report import Finding, StepFailed, elapsed, failed, quoted, skipped
 
 if TYPE_CHECKING:
     from rtwidgets.tools.catalogue import Entry
@@ -80,7 +80,7 @@ class TableChecks:
         try:
             from rtwidgets.tools.catalogue import Trouble, judge
         except ModuleNotFoundError as error:
-            return not_asked("database", error)
+            return skipped("database", error)
         try:
             detail, fix = judge(await self._entry(), self._name, self._role, self._seen)
         except Trouble as trouble:
@@ -147,7 +147,7 @@ async def from_database(connection: ConnectionChecks) -> Finding:
     try:
         import psycopg
     except ModuleNotFoundError as error:
-        return not_asked("from the database", error)
+        return skipped("from the database", error)
 
     arrived = asyncio.Event()
 
