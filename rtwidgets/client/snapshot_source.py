@@ -37,7 +37,8 @@ class TableInfo(msgspec.Struct, frozen=True):
     the domain's name. `collated`: columns that Postgres does not sort by code point. `oid`: the relation, 0 where it is
     not known. `kind`: Postgres' relkind (`r` table, `p` partitioned table, `v` view, `m` materialized view, `f` foreign
     table). `member`: the publication lists the table, or one that it is a partition of. `row_filter`: the publication's
-    condition, as SQL: rows outside of it send no changes.
+    condition, as SQL: rows outside of it send no changes. `identity`: the columns that a change has of the row before,
+    None for all, or where it is not known.
     """
 
     columns: list[Column]
@@ -50,6 +51,7 @@ class TableInfo(msgspec.Struct, frozen=True):
     kind: str = "r"
     member: bool = False
     row_filter: str | None = None
+    identity: tuple[str, ...] | None = None
 
 
 @runtime_checkable
@@ -124,4 +126,5 @@ def table_info(found: Mapping[str, Any]) -> TableInfo:
         str(found.get("kind") or "r"),
         bool(found.get("member")),
         found.get("filter"),
+        tuple(found.get("identity_columns") or ()) if found.get("identity") in ("d", "i") else None,
     )

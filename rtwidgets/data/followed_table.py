@@ -14,7 +14,7 @@ from .change_filter import ChangeFilter
 from .delta import Delta, Key
 from .events import Events
 from .request import ResolvedTable, TableRequest, resolve
-from .snapshot import Progress, Snapshot, TableReader
+from .snapshot import Progress, Snapshot, TableReader, key_in
 from .store import Store
 from .verification import Slice, Slices
 
@@ -81,6 +81,7 @@ class FollowedTable:
                 refill = True
                 changes = [change for change in changes if change.record]
             changes, unsure = self._filter.apply(changes, key, store.row)
+            refill = refill or self._renamed(changes)
         delta: Delta | None = None
         if changes:
             delta = store.apply(changes)
@@ -92,6 +93,14 @@ class FollowedTable:
         if not key:
             return Outcome(delta, (), refill or bool(unsure))
         return Outcome(delta, tuple(unsure), refill)
+
+    def _renamed(self, changes: Sequence[Change]) -> bool:
+        """Whether a row may have another key now, where changes do not carry the key that it had before."""
+        identity, key = self.resolved.info.identity, self.resolved.key
+        if identity is None or set(key) <= set(identity):
+            return False
+        records = [change.record for change in changes if change.type == "UPDATE" and change.record]
+        return any(key_in(row, key) not in self.store for row in records if all(name in row for name in key))
 
     def _moved(self, delta: Delta) -> bool:
         """Whether the batch may have changed which rows are the first."""

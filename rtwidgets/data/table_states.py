@@ -235,8 +235,8 @@ class Live(_State):
     def wake_at(self) -> float | None:
         if self.unread and all(part.verify for part in self.parts.values()):
             return 0.0
-        times = [at for at in (self.refill_at, self.table.schedule.at, self.table.schedule.burst_at) if at is not None]
-        return min(times, default=None)
+        at = self.table.schedule.next_at
+        return at if self.refill_at is None or (at is not None and at < self.refill_at) else self.refill_at
 
     @property
     def settled(self) -> bool:

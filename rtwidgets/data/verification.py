@@ -35,6 +35,12 @@ class Schedule:
     _second: float = 0.0
     _in_second: int = 0
 
+    @property
+    def next_at(self) -> float | None:
+        """When the next comparison is due, of either sort."""
+        at, burst_at = self.at, self.burst_at
+        return at if burst_at is None or (at is not None and at < burst_at) else burst_at
+
     def begun(self, now: float) -> Schedule:
         """The table is followed from now on."""
         return self if self.every is None else replace(self, at=now + self.every)

@@ -411,3 +411,21 @@ async def test_a_second_table_over_the_same_rows_disturbs_the_first_in_nothing(
         await second.stop()
         server.sql("delete from shared where id = 1")
         await same(first, server, "select * from shared")
+
+
+async def test_a_key_that_changes_carry_no_more_of_than_its_new_value(server: Local, client: AsyncClient) -> None:
+    """Another index identifies the rows, or another key was asked for: the row before has not the key."""
+    make(server, "renamed", "id int primary key, code text not null unique, v int", "values (1, 'a', 0), (2, 'b', 0)")
+    async with table(server, "renamed", client=client, key="code") as by_code:
+        server.sql("update renamed set code = 'c' where id = 1")
+        await same(by_code, server, "select * from renamed")
+        server.sql("delete from renamed where id = 2")
+        await same(by_code, server, "select * from renamed")
+    server.sql("alter table renamed replica identity using index renamed_code_key")
+    async with table(server, "renamed", client=client) as follower:
+        for statement in (
+            "update renamed set id = 10", "insert into renamed values (11, 'd', 1)", "update renamed set v = v + 1",
+            "update renamed set id = id + 100, code = code || '!'", "delete from renamed where code = 'd!'",
+        ):  # fmt: skip
+            server.sql(statement)
+            await same(follower, server, "select * from renamed")
