@@ -96,9 +96,8 @@ class SessionServer:
         self._woken.set()
 
     def pause(self) -> None:
-        """Stops time."""
-        if self._clock.state is not PlayState.FINISHED:
-            self._set_state(PlayState.PAUSED)
+        """Stops time, at the end too: a seek from there does not start it."""
+        self._set_state(PlayState.PAUSED)
 
     def play(self) -> None:
         """Lets time go on."""

@@ -108,6 +108,15 @@ def test_time_goes_from_the_first_join_at_the_speed_that_was_asked_for(session: 
         orders.close()
 
 
+def test_a_seek_after_a_pause_at_the_end_stays_paused(session: Path) -> None:
+    with rt.replay(session, speed=float("inf")) as player:
+        orders = rt.LiveTable("orders").wait_live()
+        player.wait(20)
+        player.pause().seek(0)
+        until(lambda: len(orders.df) == 2)
+        assert (player.status, player.position) == ("paused", 0)
+
+
 def test_pause_and_seek_both_ways(session: Path) -> None:
     """A table is what it was at that moment, and only what differs is reported."""
     with rt.replay(session, paused=True) as player:
