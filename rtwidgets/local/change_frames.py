@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from . import change_json, wire_frames
 from .catalogue import Projection
-from .groups import Group, is_messages
+from .groups import Group
 from .parcels import Parcel
 
 
@@ -20,7 +20,7 @@ def frames_of(parcel: Parcel, groups: Collection[Group] | None, max_record: int)
             number += 1
             mark, kind = id(change.relation), change.kind
             wanted = plans[mark]
-            if not wanted or is_messages(change.relation):
+            if not wanted:
                 continue
             route = parcel.routes[mark]
             made: dict[Projection, bytes] = {}

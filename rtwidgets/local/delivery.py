@@ -209,7 +209,8 @@ class Delivery:
         found = self._routes.get(relation.oid)
         if found is not None and found[0] == version and found[1].serves(table):
             return found[1]
-        route = await self._new_route(table, self._groups.targets(table))
+        targets = [] if is_messages(relation) else self._groups.targets(table)
+        route = await self._new_route(table, targets)
         self._routes[relation.oid] = (version, route)
         return route
 
@@ -240,10 +241,12 @@ class Delivery:
                 group.write(members, frames)
 
     def _broadcast(self, parcel: Parcel) -> None:
-        for _, changes in parcel.pieces:
+        tables = {mark: r.table for mark, r in parcel.routes.items() if is_messages(r.table.relation)}
+        for _, changes in parcel.pieces if tables else ():
             for change in changes:
-                if is_messages(change.relation):
-                    stored_broadcasts.deliver(self._hub, parcel.routes[id(change.relation)].table, change)
+                table = tables.get(id(change.relation))
+                if table is not None:
+                    stored_broadcasts.deliver(self._hub, table, change)
 
     # --- one group
 
