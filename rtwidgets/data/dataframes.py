@@ -30,22 +30,6 @@ def series_of(array: Any, index: pd.RangeIndex | None = None) -> Any:
     return series(array, index=index, dtype=object if array.dtype == object else None, copy=False)
 
 
-def pg_type(dtype: Any) -> str:
-    """A Postgres type that holds what a column of this dtype holds."""
-    if isinstance(dtype, pd.DatetimeTZDtype):
-        return "timestamptz"
-    types: Any = pd.api.types
-    if types.is_bool_dtype(dtype):
-        return "bool"
-    if types.is_integer_dtype(dtype):
-        return "int8"
-    if types.is_float_dtype(dtype):
-        return "float8"
-    if types.is_datetime64_dtype(dtype):
-        return "timestamp"
-    return "text" if isinstance(dtype, pd.StringDtype | pd.CategoricalDtype) else "jsonb"
-
-
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as JSON would carry them: null as None, times in ISO form."""
     return records_of({str(name): frame[name].array for name in frame.columns})
