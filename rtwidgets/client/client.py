@@ -391,6 +391,7 @@ class AsyncClient:
         if receiver is not self._receiver:
             return  # a socket that is being closed
         self.last_frame_at = time.time()
+        self._machine.data_received(time.monotonic())
         for data in messages:
             try:
                 message = receiver.receive(data)

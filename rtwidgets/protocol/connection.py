@@ -133,7 +133,8 @@ Effects = list[Effect]
 class ConnectionMachine:
     """The life of a client's connection.
 
-    `heartbeat`: seconds between two heartbeats; one must be answered within the smaller of that and `timeout`.
+    `heartbeat`: seconds between two heartbeats. After one, something must arrive within the smaller of that and
+    `timeout`: the answer, or anything else.
     `renewable`: whether a fresh token can be fetched.
     """
 
@@ -155,6 +156,8 @@ class ConnectionMachine:
         """How often it was refused for good since it was open last."""
         self._cause: RealtimeError | None = None
         """What our side found wrong with the socket that it dropped."""
+        self._received_at = 0.0
+        """When data arrived last."""
         self._seen: tuple[float, float] = (0.0, 0.0)
         """Both clocks at the last look."""
 
@@ -181,7 +184,7 @@ class ConnectionMachine:
             return state.until
         if not isinstance(state, Open):
             return None
-        due = state.next_beat if state.beat is None else state.beat[1] + self.patience
+        due = state.next_beat if state.beat is None else self._silent_until(state.beat)
         due = due if state.renew_at is None else min(due, state.renew_at)
         return min(due, self._seen[0] + LOOK)
 
@@ -244,6 +247,11 @@ class ConnectionMachine:
         self._state = Waiting(now + self.backoff.next(), error)
         return [Disconnected(error)]
 
+    def data_received(self, now: float) -> Effects:
+        """Data arrived, whatever it is: an answer to the heartbeat may stand behind megabytes of changes."""
+        self._received_at = now
+        return []
+
     def receive(self, message: Message, now: float) -> Effects:
         """A message of the topic `phoenix`: the answer to a heartbeat."""
         state = self._state
@@ -293,13 +301,17 @@ class ConnectionMachine:
             self._state = state = msgspec.structs.replace(state, renew_at=None)
         if apart > ASLEEP:
             return effects + self._beat(now)  # the server may have given up on us meanwhile
-        if state.beat is not None and now >= state.beat[1] + self.patience:
+        if state.beat is not None and now >= self._silent_until(state.beat):
             self._cause = make("ConnectionLost", f"no answer to the heartbeat within {self.patience:g} s")
             self._state = msgspec.structs.replace(state, beat=None, next_beat=now + self.heartbeat)
             return [*effects, Abort()]
         if state.beat is None and now >= state.next_beat:
             return effects + self._beat(now)
         return effects
+
+    def _silent_until(self, beat: tuple[str, float]) -> float:
+        """Until when nothing may arrive before the connection counts as dead."""
+        return max(beat[1], self._received_at) + self.patience
 
     def _beat(self, now: float) -> Effects:
         assert isinstance(self._state, Open)

@@ -89,6 +89,7 @@ EVENTS: dict[str, Callable[[ConnectionMachine], Effects]] = {
     "refused": lambda m: m.refused(REFUSED, NOW),
     "lost": lambda m: m.lost(LOST, NOW),
     "answer": lambda m: m.receive(Message("phoenix", "phx_reply", {}, "1"), NOW),
+    "data": lambda m: m.data_received(NOW),
     "renewed": lambda m: m.renewed(600, NOW),
     "not_renewed": lambda m: m.not_renewed(NOW),
     "tick": lambda m: m.tick(NOW + 30, WALL + 30),
@@ -104,13 +105,13 @@ open    | -                  | Closed | -                   | -             | Wa
 waiting | -                  | Closed | -                   | -             | -
 failed  | Opening OpenSocket | Closed | -                   | -             | -
 
-state   | answer    | renewed | not_renewed | tick               | slept
-closed  | -         | -       | -           | -                  | -
-opening | -         | -       | -           | -                  | -
-beating | Open Beat | Open    | Open        | Open Abort         | Open Send
-open    | -         | Open    | Open        | Open Send          | Open Send
-waiting | -         | -       | -           | Opening OpenSocket | Opening OpenSocket
-failed  | -         | -       | -           | -                  | -
+state   | data  | answer    | renewed | not_renewed | tick               | slept
+closed  | -     | -         | -       | -           | -                  | -
+opening | -     | -         | -       | -           | -                  | -
+beating | -     | Open Beat | Open    | Open        | Open Abort         | Open Send
+open    | -     | -         | Open    | Open        | Open Send          | Open Send
+waiting | -     | -         | -       | -           | Opening OpenSocket | Opening OpenSocket
+failed  | -     | -         | -       | -           | -                  | -
 """
 CELLS = rows(TABLE)
 
@@ -149,6 +150,15 @@ def test_a_silent_connection_is_dropped_after_one_heartbeat_and_its_patience() -
                 machine.lost(make("ConnectionLost", "the connection broke off"), at)
     assert at - NOW == 25 + 10
     assert machine.state.error.message == "no answer to the heartbeat within 10 s"
+
+
+def test_a_server_that_goes_on_sending_is_alive() -> None:
+    """The answer to a heartbeat stands behind everything that was sent before it."""
+    machine = opened()
+    for seconds in range(1, 60):
+        assert machine.data_received(NOW + seconds) == []
+        assert Abort() not in machine.tick(NOW + seconds, WALL + seconds)
+    assert machine.tick(NOW + 69, WALL + 69) == [Abort()]
 
 
 def test_a_heartbeat_measures_the_round_trip() -> None:
