@@ -419,14 +419,14 @@ class AsyncChannel:
             self.client.detach(self.topic, self)
 
     def _deliver(self, event: Event | PresenceChange) -> None:
-        callbacks = self._callbacks
         if isinstance(event, Broadcast):
-            now = int(1000 * (time.time() + self.client.tokens.clock_ahead))
-            if self._replay is not None and not self._replay.new(event.meta, now):
-                return
+            if self._replay is not None:
+                now = int(1000 * (time.time() + self.client.tokens.clock_ahead))
+                if not self._replay.new(event.meta, now):
+                    return
             for name in (event.event.lower(), "*"):
-                callbacks.call(name, event.event, event.payload, event.meta)
-        callbacks.call(type(event), event)
+                self._callbacks.call(name, event.event, event.payload, event.meta)
+        self._callbacks.call(type(event), event)
 
     # --- states in words ---
 

@@ -263,6 +263,8 @@ class ChannelMachine:
         event = events.decode_event(message)
         if event is None or isinstance(self._state, Closed):
             return []
+        if isinstance(event, events.Broadcast):  # first: of these there may be thousands a second
+            return [Deliver(event)]
         if isinstance(event, events.PresenceDiff):
             change = self.presence.on_diff(event.payload)
             return [] if change is None else [Deliver(change)]

@@ -38,7 +38,8 @@ class Broadcast(msgspec.Struct, frozen=True):
 
     @classmethod
     def decode(cls, message: Message) -> Self:
-        found = _fields(message.payload)
+        given = message.payload
+        found = cast("Mapping[str, Any]", given) if type(given) is dict else _fields(given)
         meta = found.get("meta")
         kept = cast("dict[str, Any]", meta) if isinstance(meta, dict) else {}
         return cls(str(found.get("event", "")), found.get("payload"), kept)
