@@ -216,7 +216,7 @@ def _forget_clients() -> None:
     inherited = clients.all()
     clients.reset()
     for client in inherited:
-        client._on_fork()
+        client._on_fork()  # pyright: ignore[reportPrivateUsage] -- of the same module, and no name for users
 
 
 if hasattr(os, "register_at_fork"):
