@@ -26,6 +26,7 @@ from .callbacks import CallbackTable, Unregister
 from .channel import AsyncChannel
 from .log import logger
 from .performer import Performer
+from .recent_frames import RecentFrames
 from .rest import RestClient
 from .tokens import TokenHolder, TokenSource
 from .transport import Socket, Transport, as_error, shut
@@ -67,10 +68,7 @@ class AsyncClient:
         self.timeout = timeout
         self.last_error: RealtimeError | None = None
         """What went wrong last; stays when all is well again."""
-        self.last_frame_at: float | None = None
-        """Unix time of the last frame received."""
-        self.bad_frames = 0
-        """Frames that could not be read."""
+        self.frames = RecentFrames()
         self.channels: dict[str, AsyncChannel] = {}
         self.tokens = TokenHolder(token, self._on_token)
         self.rest = RestClient(self.url, self._key, self.get_token, fresh=partial(self.get_token, fresh=True))
@@ -206,11 +204,13 @@ class AsyncClient:
         """Calls `fn(status, error)` at each change of status."""
         return self._callbacks.add(_STATUS, fn)
 
-    def on_frame(self, fn: Callable[[str, Message], Any]) -> Unregister:
-        """Calls `fn("in" or "out", message)` for every frame (row changes have a `Change` as payload).
+    @property
+    def last_frame_at(self) -> float | None:
+        """Unix time of the last frame received."""
+        return self.frames.last_at
 
-        Tokens are in join payloads: redact them.
-        """
+    def on_frame(self, fn: Callable[[str, Message], Any]) -> Unregister:
+        """Calls `fn("in" or "out", message)` for every frame. A row change has a `Change` as payload."""
         return self._callbacks.add(_FRAME, fn)
 
     def on_beat(self, fn: Callable[[], Any]) -> Unregister:
@@ -261,6 +261,7 @@ class AsyncClient:
             raise errors.make("ConnectionLost", "not connected")
         data = encode(message, self.vsn)
         check_size(data)
+        self.frames.add("out", message, len(data))
         self._callbacks.call(_FRAME, "out", message)
         await socket.send(data)
 
@@ -366,7 +367,7 @@ class AsyncClient:
             return
         self._socket = socket
         self.tokens.set_clock(socket.date)
-        self.last_frame_at = time.time()
+        self.frames.last_at = time.time()
         self._performer.run(self._machine.opened(time.monotonic(), time.time()))
         why = await socket.wait_closed()
         if self._socket is socket:
@@ -390,7 +391,7 @@ class AsyncClient:
         """The messages of one read; channels deliver their changes when the turn of the loop ends."""
         if receiver is not self._receiver:
             return  # a socket that is being closed
-        self.last_frame_at = time.time()
+        self.frames.last_at = time.time()
         self._machine.data_received(time.monotonic())
         for data in messages:
             try:
@@ -398,11 +399,12 @@ class AsyncClient:
             except FrameError as error:
                 self._lose(error)
             else:
+                self.frames.add("in", message, len(data))
                 self._handle(message)
 
     def _lose(self, error: FrameError) -> None:
         """A frame could not be read: what it was for, or may have been for, is not up to date."""
-        self.bad_frames += 1
+        self.frames.bad += 1
         logger.warning("a frame was left out: %s", error)
         name = None if error.topic is None else error.topic.removeprefix("realtime:")
         for topic, channel in list(self.channels.items()):

@@ -181,6 +181,9 @@ class RtWidget(LiveSource, anywidget.AnyWidget):
             self._end_following()
         super().close()
 
+    def _logged(self) -> None:
+        tick.mark(self)
+
     def _close_on_io(self) -> None:
         unregister_all(self._registered)
         self._release()

@@ -1,11 +1,12 @@
 """What a chart shows: a DataFrame as points in order of x, and how one picture differs from the one before.
 
-Knows nothing of widgets. Points are long, not wide: a row a point with its x, its y and the number of its series, so
-that a tail can be added and a front taken away whatever the series are.
+Independent of widgets. Points are long, not wide: a row a point with its x, its y and the number of its series, so that
+points can be added at the end and dropped at the front whatever the series are.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,8 +24,13 @@ POINTS_MOST = 40_000
 CATEGORIES_MOST = 200
 LABEL_MOST = 200
 """Characters of a name that a page gets."""
+YEAR_10000 = 253_402_300_800_000.0
+"""ms since 1970: times from there on, or as far before, are Postgres' infinities."""
 _COUNTS = ("count", "size", "nunique")
 """What can be worked out of values that are no numbers."""
+
+_ISO = re.compile(r"\s*\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}|\s*$)")
+_OFFSET = re.compile(r"[T ]\d{2}:\d{2}\S*?(Z|[+-]\d{2}(:?\d{2})?)\s*$")
 
 Array = Any
 
@@ -144,13 +150,18 @@ def draw(frame: pd.DataFrame, spec: Spec, seats: dict[str, int]) -> ChartData:
     `seats` keeps each group's colour from one picture to the next. Raises RealtimeError for a column that is missing or
     cannot be drawn.
     """
-    for name in filter(None, (spec.x, spec.y, spec.by)):
-        if name not in frame.columns:
-            names = ", ".join(str(column) for column in frame.columns) or "none yet"
-            raise RealtimeError(f"there is no column {name!r}", code="UndefinedColumn", hint=f"the columns are {names}")
+    frame = _with_columns(frame, [name for name in (spec.x, spec.y, spec.by) if name is not None])
     counts = spec.agg in _COUNTS
     x, axis, categories, notes = _along(frame[spec.x])
-    here = ~np.isnan(x)
+    here = np.isfinite(x)
+    if axis in ("time", "wall"):
+        here &= np.abs(x) < YEAR_10000
+    endless = len(x) - int(here.sum()) - int(np.isnan(x).sum())
+    if endless:
+        notes = [
+            *notes,
+            f"{endless:,} point{'s' if endless > 1 else ''} at infinity {'are' if endless > 1 else 'is'} left out",
+        ]
     if spec.every is not None:
         x = _binned(x, axis, spec)
     if spec.window is not None and here.any():
@@ -187,8 +198,10 @@ def _along(values: Any) -> tuple[Array, str, list[str], list[str]]:
         if inferred in ("integer", "floating", "decimal", "mixed-integer-float"):
             return _numbers(values, ""), "number", [], []
         if inferred in ("datetime", "datetime64", "date"):
-            values = pd.to_datetime(values, errors="coerce")
+            values = _moments(values)
             dtype = values.dtype
+    if (types.is_object_dtype(dtype) or types.is_string_dtype(dtype)) and (moments := _iso_moments(values)) is not None:
+        values, dtype = moments, moments.dtype
     if isinstance(dtype, pd.DatetimeTZDtype):
         return _milliseconds(values.dt.tz_convert("UTC").dt.tz_localize(None)), "time", [], []
     if types.is_datetime64_dtype(dtype):
@@ -197,12 +210,67 @@ def _along(values: Any) -> tuple[Array, str, list[str], list[str]]:
         return values.dt.total_seconds().to_numpy(dtype="float64"), "number", [], []
     if types.is_numeric_dtype(dtype) and not types.is_bool_dtype(dtype):
         return values.to_numpy(dtype="float64", na_value=np.nan), "number", [], []
-    codes, found = pd.factorize(_hashable(values))
-    x = codes.astype("float64")
-    x[(codes < 0) | (codes >= CATEGORIES_MOST)] = np.nan
-    names = [_label(value) for value in found[:CATEGORIES_MOST]]
-    more = len(found) - len(names)
-    return x, "category", names, [f"{more:,} more values of x are left out"] if more else []
+    codes, found = _factorized(values)
+    # The last ones, where there are too many: what came last matters most.
+    more = max(0, len(found) - CATEGORIES_MOST)
+    x = codes.astype("float64") - more
+    x[(codes < 0) | (x < 0)] = np.nan
+    names = _unique([_label(value) for value in found[more:]])
+    return x, "category", names, [f"the first {more:,} values of x are left out"] if more else []
+
+
+def _with_columns(frame: pd.DataFrame, wanted: list[str]) -> pd.DataFrame:
+    """The frame, with its index as columns where that is wanted. Raises RealtimeError for a column that is missing or
+    there twice."""
+    index = [str(name) for name in frame.index.names if name is not None]
+    if any(name in index and name not in frame.columns for name in wanted):
+        frame = frame.reset_index()
+    for name in wanted:
+        count = list(frame.columns).count(name)
+        if not count:
+            names = ", ".join(str(column) for column in frame.columns) or "none yet"
+            known = f"the columns are {names}" + (f"; the index is {', '.join(index)}" if index else "")
+            raise RealtimeError(f"there is no column {name!r}", code="UndefinedColumn", hint=known)
+        if count > 1:
+            raise RealtimeError(
+                f"{count} columns are called {name!r}", code="AmbiguousColumn", hint="give each a name of its own"
+            )
+    return frame
+
+
+def _factorized(values: Any) -> tuple[Array, Any]:
+    """Each value's place among the values that there are, -1 for null; ordered categories in their order, other values
+    in order of arrival."""
+    if isinstance(values.dtype, pd.CategoricalDtype) and values.dtype.ordered:
+        present = values.cat.remove_unused_categories()
+        return present.cat.codes.to_numpy(), present.cat.categories
+    return pd.factorize(_hashable(values))
+
+
+def _moments(values: Any) -> Any:
+    """Python's dates and datetimes as one dtype: in UTC where one has a zone."""
+    zoned = any(getattr(value, "tzinfo", None) is not None for value in values)
+    return pd.to_datetime(values, errors="coerce", utc=zoned)
+
+
+def _iso_moments(values: Any) -> Any | None:
+    """Texts that are all times in ISO form as times: in UTC where one has an offset. None for other texts."""
+    known = values.dropna()
+    if not len(known) or not all(isinstance(value, str) and _ISO.match(value) for value in known):
+        return None
+    zoned = any(_OFFSET.search(value) for value in known)
+    found = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=zoned)
+    return found if int(found.isna().sum()) == len(values) - len(known) else None
+
+
+def _unique(names: list[str]) -> list[str]:
+    """The names, each different from the others."""
+    seen: dict[str, int] = {}
+    for i, name in enumerate(names):
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 1:
+            names[i] = f"{name} ({seen[name]})"
+    return names
 
 
 def _milliseconds(values: Any) -> Array:
@@ -224,7 +292,8 @@ def _plain(value: Any) -> Any:
 
 def _label(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= LABEL_MOST else text[:LABEL_MOST] + "…"
+    # Long names often differ in their ends.
+    return text if len(text) <= LABEL_MOST else f"{text[: LABEL_MOST // 2]}…{text[-LABEL_MOST // 2 :]}"
 
 
 def _numbers(values: Any, name: str) -> Array:
@@ -284,11 +353,14 @@ def _grouped(
     if values is None:
         seats.clear()
         return np.where(here, 0, -1), [(_label(spec.y if spec.agg is None else f"{spec.agg} of {spec.y}"), 0)], []
-    codes, found = pd.factorize(_hashable(values))
+    codes, found = _factorized(values)
+    ordered_kind = isinstance(values.dtype, pd.CategoricalDtype) and values.dtype.ordered
     present = np.unique(codes[here])
     nothing = bool(len(present)) and present[0] < 0
     try:
-        ordered = sorted((code for code in present if code >= 0), key=lambda code: found[code])
+        ordered = sorted(
+            (code for code in present if code >= 0), key=lambda code: code if ordered_kind else found[code]
+        )
     except TypeError:
         ordered = sorted((code for code in present if code >= 0), key=lambda code: str(found[code]))
     labels = {int(code): _label(found[code]) for code in ordered}

@@ -157,7 +157,7 @@ class ConnectionStatus(RtWidget):
             "heartbeat": aio.heartbeat_interval,
             "trip": None if aio.round_trip_ms is None else round(aio.round_trip_ms, 1),
             "reconnects": aio.reconnects,
-            "bad": aio.bad_frames,
+            "bad": aio.frames.bad,
             "last": paragraph(aio.last_error),
             "failed": None if self._failed_at is None else round(self._failed_at * 1000),
             "channels": [[topic, status, rejoins, error] for topic, status, rejoins, _, error in rows[:CHANNELS_SHOWN]],

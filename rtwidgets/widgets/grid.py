@@ -21,7 +21,7 @@ from ..data.store import Store
 from ..data.view_filter import AT_ONCE, ViewFilter
 from .arrangement import check_arrangement, check_keys
 from .base import STATIC, RtWidget
-from .grid_keys import json_key, key_from_page
+from .grid_keys import json_key, key_from_page, keys_of_values
 from .grid_window import GridWindow, WindowRequest
 from .page_values import dict_of, list_of
 from .threads import post_to_io, submit_work
@@ -99,7 +99,7 @@ class Grid(RtWidget):
 
     @traitlets.validate("selected")
     def _check_selected(self, proposal: Any) -> list[Any]:
-        return check_keys(proposal.value)
+        return check_keys(keys_of_values(self.store, proposal.value))
 
     def to_csv(self, path: Any = None, **options: Any) -> str | None:
         """The rows as CSV: into a file or, without a path, as text. Options as for `DataFrame.to_csv`."""

@@ -33,3 +33,28 @@ def _part(part: Any, kind: ColumnKind | None) -> Key:
     if isinstance(part, str) and kind is not None and kind.whole and _WHOLE.fullmatch(part):
         return int(part)
     return part if isinstance(part, str | int | float | bool) else None
+
+
+def keys_of_values(store: Store, values: Any) -> Any:
+    """Keys as `.df` shows them (timestamps, decimals) as the store has them; what is no key of a row stays."""
+    if not isinstance(values, list | tuple) or all(map(_is_json, list_of(values))):
+        return values
+    with store.lock:
+        keys: list[Key] = store.window(0, len(store), columns=[])["keys"]
+        shown = store.df()[list(store.key)]
+    columns = [shown[name].tolist() for name in shown]
+    rows = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+    known: dict[Any, Key] = dict(zip(rows, keys, strict=True))
+    found: list[Any] = []
+    for value in list_of(values):
+        try:
+            found.append(known.get(tuple(list_of(value)) if isinstance(value, list) else value, value))
+        except TypeError:  # not hashable: no key
+            found.append(value)
+    return found
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, list_of(value)))
+    return isinstance(value, str | int | float | bool)

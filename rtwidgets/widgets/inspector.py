@@ -38,7 +38,7 @@ Entry = tuple[datetime, Direction, Message]
 
 class Inspector(RtWidget):
     """Every frame that a client sends and receives, in order of time. Keys and tokens are removed from what is shown,
-    exported or in `df`.
+    exported or in `df`. It begins with the last small frames from before it was made, up to 200.
 
     Args:
         source: a `Client` for all of its frames, or a `Channel` for those of its topic; default the default client.
@@ -69,7 +69,10 @@ class Inspector(RtWidget):
         call_on_io(self._open)
 
     def _open(self) -> None:
-        self._registered.append(self._client.aio.on_frame(self._add))
+        aio = self._client.aio
+        for at, direction, message in aio.frames.entries():
+            self._add(direction, message, datetime.fromtimestamp(at, UTC))
+        self._registered.append(aio.on_frame(self._add))
 
     @property
     def _client(self) -> Client:
@@ -121,12 +124,12 @@ class Inspector(RtWidget):
 
     # --- on the I/O thread
 
-    def _add(self, direction: str, message: Message) -> None:
+    def _add(self, direction: str, message: Message, at: datetime | None = None) -> None:
         way: Direction = "in" if direction == "in" else "out"
         if self._topic is not None and message.topic != self._topic:
             return
         # The message is kept as it is, since nobody changes one, and rendered without secrets when it is shown.
-        self._entries.append((datetime.now(UTC), way, message))
+        self._entries.append((at or datetime.now(UTC), way, message))
         self._total += 1
         tick.mark(self)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, Self, runtime_checkable
 
+import ipywidgets
 import pandas as pd
 import traitlets
 from traitlets.utils.bunch import Bunch
@@ -15,8 +16,10 @@ from ..client.thread import io_loop, on_io_thread
 from ..data.delta import Delta
 from ..data.store import Store
 from .alert import Alert
+from .callback_log import CallbackLog
 from .checks import check_callback
 from .meta import DocumentedMeta
+from .replaced import note_made
 from .threads import call_on_io, post_to_io
 
 LOOK_EVERY = 0.25
@@ -38,13 +41,19 @@ class LiveSource(traitlets.HasTraits, metaclass=DocumentedMeta):
         False, read_only=True, help="Whether changes wait instead of showing, here or in what this follows."
     ).tag(sync=True)
 
+    kept = False
+    """Whether `keep()` was called."""
     _closed = True  # until it is made: what fails in __init__ has nothing to free
 
     def __init__(self, **traits: Any) -> None:
+        self.callback_log = CallbackLog()
+        """What callbacks of this object printed or raised."""
         self._followers = Callbacks()
         self._alerts: set[Alert] = set()
         self._closed = False
         super().__init__(**traits)
+        if isinstance(self, ipywidgets.Widget):
+            note_made(self)
 
     # --- what it holds
 
@@ -93,9 +102,35 @@ class LiveSource(traitlets.HasTraits, metaclass=DocumentedMeta):
         call_on_io(alert.start)
         return alert
 
+    def keep(self) -> Self:
+        """Keeps the widget open when its cell runs again and no variable refers to it any more; returns it."""
+        self.kept = True
+        return self
+
+    # --- who takes it for its DataFrame is shown the way
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and hasattr(pd.DataFrame, name):
+            raise AttributeError(f"a {type(self).__name__} has no {name!r}, its DataFrame has: use .df.{name}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getitem__(self, key: object) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} has no items or rows to iterate, its DataFrame has: use .df[...]")
+
+    def __len__(self) -> int:
+        raise TypeError(
+            f"a {type(self).__name__} has no len(): use len(.df)" + (" or .count" if hasattr(self, "count") else "")
+        )
+
+    def __bool__(self) -> bool:
+        return True
+
     def _callback(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """The person's function as it is to be called."""
-        return fn
+        """The person's function as it is to be called: with its output in `callback_log`."""
+        return self.callback_log.wrap(fn, self._logged)
+
+    def _logged(self) -> None:
+        """The log has a new entry."""
 
     def _emit(self) -> None:
         """Tells the followers, on the I/O thread."""

@@ -358,7 +358,7 @@ class LiveTable(Grid, RowSource):
             "lag": None if follower.lag_ms is None else round(follower.lag_ms),
             "rate": self._rate.per_second,
             "changed": self._rate.changed_at,
-            "note": _progress(follower.progress),
+            "note": _progress(follower.progress) or self.callback_log.note,
         }
 
     def _on_message(self, view: View, kind: str, content: Mapping[str, Any]) -> None:

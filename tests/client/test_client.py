@@ -408,7 +408,7 @@ async def test_frames_of_an_old_join_and_junk_are_left_out(server: FakeServer) -
         ):
             await socket.send(junk)
         await channel.send("m", {})
-        await until(lambda: client.bad_frames >= 6)
+        await until(lambda: client.frames.bad >= 6)
         assert channel.status == "joined"
 
 

@@ -349,7 +349,7 @@ async def test_a_frame_for_a_channel_that_is_gone_does_nothing(server: FakeServe
         for event in ("broadcast", "presence_state", "presence_diff", "phx_close", "phx_error", "postgres_changes"):
             await server.send(socket, Message("realtime:t", event, {}, None, None))
         await channel.subscribe()
-        assert (channel.status, client.bad_frames) == ("joined", 1)  # the change without data
+        assert (channel.status, client.frames.bad) == ("joined", 1)  # the change without data
 
 
 # --- keys ---

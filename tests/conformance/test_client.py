@@ -259,7 +259,7 @@ async def test_the_client_understands(path: Path, name: str) -> None:
         async with client:
             await replay.run(client)
             await asyncio.sleep(0.02)
-            assert client.bad_frames == 0
+            assert client.frames.bad == 0
             replay.check()
             assert replay.told == ERRORS.get(f"{path.stem}-{name}", [])
             if path.stem.startswith("04_presence") and name == "B":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -293,3 +294,80 @@ def test_a_closed_source_leaves_the_picture_and_a_closed_chart_leaves_nothing(or
     assert chart.status == "closed"
     time.sleep(0.1)
     assert chart._task is None or chart._task.done()
+
+
+def points(chart: rt.LiveChart) -> pd.DataFrame:
+    until(lambda: chart.ready)
+    return chart.df
+
+
+def test_iso_texts_along_x_are_times() -> None:
+    at = [f"2026-01-31T12:{i // 60:02}:{i % 60:02}Z" for i in range(250)]
+    frame = pd.DataFrame({"at": at, "v": range(250)})
+    drawn = points(rt.LiveChart(frame, "at", "v"))
+    assert len(drawn) == 250
+    assert drawn["v"].iloc[-1] == 249
+    assert drawn["at"].iloc[-1] == pd.Timestamp(at[-1])
+    days = points(rt.LiveChart(pd.DataFrame({"at": ["2026-01-31", "2026-02-01"], "v": [1, 2]}), "at", "v"))
+    assert days["at"].tolist() == [pd.Timestamp("2026-01-31"), pd.Timestamp("2026-02-01")]
+
+
+def test_texts_that_are_not_all_times_are_names() -> None:
+    frame = pd.DataFrame({"at": ["2026-01-31", "soon"], "v": [1, 2]})
+    assert points(rt.LiveChart(frame, "at", "v"))["at"].tolist() == ["2026-01-31", "soon"]
+    years = pd.DataFrame({"at": ["2024", "2025"], "v": [1, 2]})
+    assert points(rt.LiveChart(years, "at", "v"))["at"].tolist() == ["2024", "2025"]
+
+
+def test_times_of_several_offsets_are_all_drawn() -> None:
+    texts = ["2026-01-31T12:00:00+01:00", "2026-01-31T12:00:00+02:00", "2026-01-31T12:00:00Z"]
+    for at in (texts, [datetime.fromisoformat(text) for text in texts]):
+        drawn = points(rt.LiveChart(pd.DataFrame({"at": pd.Series(at, dtype=object), "v": [1, 2, 3]}), "at", "v"))
+        assert drawn["at"].dt.hour.tolist() == [10, 11, 12]
+        assert drawn["v"].tolist() == [2, 1, 3]
+
+
+def test_of_too_many_names_the_last_are_drawn() -> None:
+    frame = pd.DataFrame({"name": [f"n{i}" for i in range(250)], "v": range(250)})
+    chart = rt.LiveChart(frame, "name", "v")
+    assert points(chart)["v"].tolist() == list(range(50, 250))
+    assert "the first 50 values of x are left out" in chart._picture.notes
+
+
+def test_infinities_along_x_are_left_out() -> None:
+    at = pd.Series([np.iinfo(np.int64).max, 0, 1_000_000], dtype="int64").astype("datetime64[us]").dt.tz_localize("UTC")
+    chart = rt.LiveChart(pd.DataFrame({"at": at, "v": [1, 2, 3]}), "at", "v", window="1d")
+    assert points(chart)["v"].tolist() == [2, 3]
+    assert "1 point at infinity is left out" in chart._picture.notes
+    numbers = rt.LiveChart(pd.DataFrame({"x": [np.inf, 1.0, -np.inf], "v": [1, 2, 3]}), "x", "v")
+    assert points(numbers)["v"].tolist() == [2]
+    assert "2 points at infinity are left out" in numbers._picture.notes
+
+
+def test_ordered_categories_stand_in_their_order() -> None:
+    size = pd.Categorical(["high", "low", "mid"], categories=["low", "mid", "high"], ordered=True)
+    frame = pd.DataFrame({"size": size, "v": [3, 1, 2]})
+    chart = rt.LiveChart(frame, "size", "v", kind="bar")
+    until(lambda: chart.ready)
+    assert chart._picture.categories == ["low", "mid", "high"]
+    assert points(chart)["v"].tolist() == [1, 2, 3]
+    by = rt.LiveChart(frame.assign(x=[1, 2, 3]), "x", "v", by="size")
+    until(lambda: by.ready)
+    assert [name for name, _ in by._picture.series] == ["low", "mid", "high"]
+
+
+def test_long_names_stay_apart() -> None:
+    names = ["x" * 300 + "a", "x" * 300 + "b", "y" * 150 + "1" + "z" * 150, "y" * 150 + "2" + "z" * 150]
+    chart = rt.LiveChart(pd.DataFrame({"name": names, "v": range(4)}), "name", "v", kind="bar")
+    until(lambda: chart.ready)
+    assert len(set(chart._picture.categories)) == 4
+
+
+def test_columns_that_are_missing_or_twice_are_named() -> None:
+    twice = pd.DataFrame([[1, 2, 3]], columns=["x", "v", "v"])
+    chart = rt.LiveChart(twice, "x", "v")
+    until(lambda: "2 columns are called 'v'" in chart.error)
+    grouped = pd.DataFrame({"region": ["a", "b"], "v": [1, 2]}).groupby("region").sum()
+    assert points(rt.LiveChart(grouped, "region", "v", kind="bar"))["region"].tolist() == ["a", "b"]
+    missing = rt.LiveChart(grouped, "bo", "v")
+    until(lambda: "the columns are v; the index is region" in missing.error.lower())

@@ -110,3 +110,18 @@ def test_buttons_call_the_channel_and_say_what_became_of_it(local: Any) -> None:
     until(lambda: panel.status == "closed" and room.status == "closed")
     assert answers(page)[3] == answers(page)[8] == ""
     panel.close()
+
+
+def test_an_inspector_that_is_opened_later_has_the_last_frames(local: Any) -> None:
+    client = local.connect()
+    room = rt.Channel("before", client=client)
+    room.subscribe()
+    room.send("m", {"n": 1})
+    room.send("m", {"text": "x" * 50_000})
+    inspector = rt.Inspector(client)
+    meanings = inspector.df["meaning"].tolist()
+    assert any(text.startswith("asks to join before") for text in meanings)
+    assert any('"n": 1' in text for text in meanings)
+    assert not any("xxxx" in text for text in meanings), "only small frames are kept"
+    assert inspector.df["at"].is_monotonic_increasing
+    inspector.close()

@@ -168,3 +168,37 @@ def test_what_is_closed_is_freed_with_its_rows(orders: Any) -> None:
         return all(ref() is None for ref in refs)
 
     until(freed)
+
+
+def test_keys_may_be_selected_as_the_frame_shows_them(local: Any) -> None:
+    local.sql("create table moments (at timestamptz primary key, n int)")
+    local.sql(
+        "insert into moments select timestamptz '2026-01-31 12:00Z' + n * interval '90 min', n"
+        " from generate_series(1, 3) n"
+    )
+    local.publish("moments")
+    moments = rt.LiveTable("moments", client=local.client, order="at desc").wait_live(10)
+    try:
+        moments.selected = moments.df["at"].tolist()[:2]
+        assert sorted(moments.selected_df["n"]) == [2, 3]
+        assert all(isinstance(key, str) for key in moments.selected)
+        with pytest.raises(traitlets.TraitError):
+            moments.selected = [object()]
+    finally:
+        moments.close()
+        local.sql("drop table moments")
+
+
+def test_who_takes_a_table_for_its_frame_is_shown_the_way(orders: Any) -> None:
+    table = rt.LiveTable("orders").wait_live(10)
+    for wrong, says in ((lambda: table.head(), r"\.df\.head"), (lambda: table.groupby("paid"), r"\.df\.groupby")):
+        with pytest.raises(AttributeError, match=says):
+            wrong()
+    for wrong in (lambda: table["amount"], lambda: list(table), lambda: len(table)):
+        with pytest.raises(TypeError, match=r"\.df"):
+            wrong()
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        getattr(table, "nonsense")  # noqa: B009
+    assert table
+    assert not hasattr(table, "_repr_html_")
+    table.close()
