@@ -45,7 +45,7 @@ async def test_a_frame_that_cannot_be_read_makes_what_it_was_for_stale(server: F
         assert (other.gaps, other.ready) == ([], 1)
         await server.sockets[0].send("[")  # nobody can tell for whom
         await until(lambda: one.ready == 3 and other.ready == 2)
-        assert (len(one.gaps), len(other.gaps), client.bad_frames) == (2, 1, 2)
+        assert (len(one.gaps), len(other.gaps), client.frames.bad) == (2, 1, 2)
         await server.change("one", {"id": 1})
         await until(lambda: one.rows == [{"id": 1}])
 
