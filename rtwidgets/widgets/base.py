@@ -9,7 +9,6 @@ import html
 import os
 import secrets
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pandas as pd
 from ..client.callbacks import Unregister
 from ..client.log import logger
 from ..client.thread import io_loop, on_io_thread
+from .saved import new_model_id, prefer_static, saved_at, saved_html
 from .sources import LiveSource
 from .threads import call_on_io
 from .tick import tick
@@ -55,7 +55,7 @@ class RtWidget(LiveSource, anywidget.AnyWidget):
             # to each for the process' life, to notify it when the file changes: closed tables would keep their rows.
             files = {name: getattr(type(self), name, None) for name in ("_esm", "_css")}
             vars(self).update({name: str(file) for name, file in files.items() if file is not None})
-        super().__init__(**traits)
+        super().__init__(model_id=new_model_id(), **traits)
         self.on_msg(self._receive)
 
     def __repr__(self) -> str:
@@ -192,12 +192,11 @@ class RtWidget(LiveSource, anywidget.AnyWidget):
         bundle = super()._repr_mimebundle_(**kwargs)
         data = bundle[0] if isinstance(bundle, tuple) else bundle
         if data is not None:
-            shown_at = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
             self._views.expect_anyone(self._first_wants())
             tick.mark(self)
-            note = f'<p style="opacity: .6">as of {shown_at}; run the notebook to see it live</p>'
-            data["text/html"] = self._html() + note
-            data["text/plain"] = f"{self!r}\n{self._plain()}".rstrip() + f"\nas of {shown_at}"
+            data["text/html"] = saved_html(self._html())
+            data["text/plain"] = f"{self!r}\n{self._plain()}".rstrip() + f"\nas of {saved_at()}"
+            prefer_static(data)
         return bundle
 
 

@@ -18,7 +18,8 @@ from ..client.dispatch import dispatch, main_loop
 from ..client.log import logger
 from ..client.thread import io_loop
 from .checks import check_callback, check_positive
-from .output_capture import Output, OutputCapture, close_figure, figure_of
+from .output_capture import Output, OutputCapture, close_figure, figure_of, html_of
+from .saved import new_model_id, prefer_static, saved_html
 from .sources import LiveSource, Rows, source_of
 from .threads import submit_work
 
@@ -73,7 +74,7 @@ class LiveView(LiveSource, ipywidgets.VBox):
         self._seen: Any = None
         self._outputs = ipywidgets.Output()
         self._line = ipywidgets.HTML(layout={"display": "none"})
-        super().__init__(children=[self._line, self._outputs])
+        super().__init__(model_id=new_model_id(), children=[self._line, self._outputs])
         wrapper: Any = self
         functools.update_wrapper(wrapper, fn, updated=())
         self._unfollow: list[Unregister] = [source.follow(self._source_changed) for source in sources]
@@ -114,6 +115,13 @@ class LiveView(LiveSource, ipywidgets.VBox):
                 unfollow()
             self.set_trait("status", "closed")
         super().close()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        data: Any = super()._repr_mimebundle_(**kwargs)
+        if data is not None:
+            data["text/html"] = saved_html("".join(map(html_of, self._outputs.outputs)) or html.escape(repr(self)))
+            prefer_static(data)
+        return data
 
     # --- when: on the I/O thread
 

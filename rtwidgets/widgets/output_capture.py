@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import sys
 import threading
 import warnings
@@ -201,3 +202,15 @@ def close_figure(value: object) -> None:
 def _open_figures() -> set[int]:
     pyplot = sys.modules.get("matplotlib.pyplot")
     return set() if pyplot is None else set(pyplot.get_fignums())
+
+
+def html_of(output: Output) -> str:
+    """One output as HTML, for a reader without a kernel."""
+    if output["output_type"] == "stream":
+        return f"<pre>{html.escape(output['text'])}</pre>"
+    data: dict[str, Any] = output["data"]
+    if "text/html" in data:
+        return str(data["text/html"])
+    if "image/png" in data:
+        return f'<img src="data:image/png;base64,{data["image/png"]}">'
+    return f"<pre>{html.escape(str(data.get('text/plain', '')))}</pre>"

@@ -16,6 +16,7 @@ from ..client.log import logger
 from ..data.dataframes import records
 from ..data.store import Store
 from .grid import Grid
+from .saved import new_model_id, prefer_static, saved_html
 from .sources import LiveSource
 from .table import LiveTable, moment_of
 from .threads import call_on_io, submit_work
@@ -205,7 +206,7 @@ class TimeSlider(LiveSource, ipywidgets.VBox):
         self.label = ipywidgets.Label()
         self._playing = ipywidgets.jslink((self.play, "value"), (self.slider, "value"))
         bar = ipywidgets.HBox([self.play, self.slider, self.label], layout={"align_items": "center"})
-        super().__init__(children=[bar, self.past])
+        super().__init__(model_id=new_model_id(), children=[bar, self.past])
         self._unfollow = self.past.follow(self._copy_state)
         self.past.observe(self._copy_at, "at")
         self.slider.observe(self._slider_moved, "value")
@@ -230,6 +231,13 @@ class TimeSlider(LiveSource, ipywidgets.VBox):
     def ready(self) -> bool:
         """Whether the table has been read once."""
         return self.past.ready
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        data: Any = super()._repr_mimebundle_(**kwargs)
+        if data is not None:
+            data["text/html"] = saved_html(self.past._html())
+            prefer_static(data)
+        return data
 
     def close(self) -> None:
         """Stops following the table, which goes on. Safe to call twice."""
