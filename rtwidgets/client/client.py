@@ -256,8 +256,7 @@ class AsyncClient:
 
     async def push(self, message: Message) -> None:
         """Sends a frame now. Raises `RealtimeError` without a connection, `FrameError` for what cannot be encoded."""
-        socket = self._socket
-        if socket is None:
+        if (socket := self._socket) is None:
             raise errors.make("ConnectionLost", "not connected")
         data = encode(message, self.vsn)
         check_size(data)
