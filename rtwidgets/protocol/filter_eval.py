@@ -23,8 +23,8 @@ Verdict = Callable[[Mapping[str, Any]], bool | None]
 Reader = Callable[[Any], Any]
 """Makes of a value something that compares as Postgres does; raises ValueError where it cannot."""
 
-_MAYBE_NAN = frozenset(["float4", "float8", "numeric"])
-"""Changes carry null for what is not a number, so a null of these types may be one."""
+_NULL_IS_TWO = frozenset(["float4", "float8", "numeric", "json", "jsonb"])
+"""Types of which a null on the wire may be a value: NaN or an infinity of a number, null of JSON."""
 _LONGEST_NUMBER = 1000
 """Characters of a number that is compared here: longer ones take long to convert."""
 _COLLATED = frozenset(["text", "varchar", "bpchar", "name"])
@@ -185,8 +185,8 @@ def _verdict(
     condition: Condition, kind: str, labels: Mapping[str, Sequence[str]], collated: bool, logged: bool
 ) -> Verdict:
     column, op, negated = condition.column, condition.op, condition.negated
-    maybe_nan = kind in _MAYBE_NAN and not logged
-    null = None if maybe_nan else op == "isdistinct" and not negated
+    maybe_value = kind in _NULL_IS_TWO and not logged
+    null = None if maybe_value else op == "isdistinct" and not negated
     holds = _holds(condition, kind, labels, collated)
 
     def test(row: Mapping[str, Any]) -> bool | None:
@@ -194,7 +194,7 @@ def _verdict(
             return None
         value = row[column]
         if op == "is":
-            found = _is(value, kind, str(condition.value), maybe_nan)
+            found = _is(value, kind, str(condition.value), maybe_value)
         elif value is None:
             return null
         else:
@@ -204,9 +204,9 @@ def _verdict(
     return test
 
 
-def _is(value: Any, kind: str, wanted: str, maybe_nan: bool) -> bool | None:
+def _is(value: Any, kind: str, wanted: str, maybe_value: bool) -> bool | None:
     if value is None:
-        return None if maybe_nan else wanted in ("null", "unknown")
+        return None if maybe_value else wanted in ("null", "unknown")
     if wanted in ("null", "unknown"):
         return False
     return _truth(value) is (wanted == "true") if kind == "bool" else None

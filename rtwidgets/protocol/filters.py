@@ -58,9 +58,13 @@ class Filter(msgspec.Struct, frozen=True):
         return frozenset(condition.column for condition in self.conditions)
 
     def rest(self) -> list[tuple[str, str]]:
-        """The same for PostgREST: query parameters, not yet percent-encoded."""
+        """The same for PostgREST: query parameters, not yet percent-encoded.
+
+        PostgREST reads `*` in `like` and `ilike` as `%`, and has no way to write a literal `*` there, so such a pattern
+        is sent as the regular expression that matches the same.
+        """
         found: list[tuple[str, str]] = []
-        for condition in self.conditions:
+        for condition in map(_without_star, self.conditions):
             value = (
                 condition.value
                 if isinstance(condition.value, str)
@@ -68,6 +72,24 @@ class Filter(msgspec.Struct, frozen=True):
             )
             found.append((condition.column, f"{'not.' if condition.negated else ''}{condition.op}.{value}"))
         return found
+
+
+def _without_star(condition: Condition) -> Condition:
+    pattern = condition.value
+    if condition.op not in ("like", "ilike") or not isinstance(pattern, str) or "*" not in pattern:
+        return condition
+    parts: list[str] = []
+    characters = iter(pattern)
+    for character in characters:
+        if character == "%":
+            parts.append(".*")
+        elif character == "_":
+            parts.append(".")
+        else:
+            literal = next(characters, "\\") if character == "\\" else character
+            parts.append(literal if literal.isalnum() or literal.isspace() else f"\\{literal}")
+    op = "match" if condition.op == "like" else "imatch"
+    return Condition(condition.column, op, f"^{''.join(parts)}$", condition.negated)
 
 
 def where(column: str, op: str, value: Any, *, negated: bool = False) -> Filter:

@@ -16,7 +16,7 @@ from rtwidgets.client.dsn import DsnSource, _where
 from rtwidgets.client.rest import TableInfo
 from rtwidgets.local.handle import Local
 from rtwidgets.protocol.filter_eval import judge
-from rtwidgets.protocol.filters import Condition, Filter
+from rtwidgets.protocol.filters import Condition, Filter, parse
 
 from .live import same, table
 
@@ -134,6 +134,9 @@ async def test_every_operator_of_every_type(server: Local, postgres: psycopg.Con
         ("text", ["É", "é", "e"], "c=ilike.É"),
         ("float8", ["NaN", "1", "0"], "c=gt.0.5"),
         ("date", ["2026-01-05", "2026-01-04", "infinity"], "c=gte.2026-1-5"),
+        ("text", ["a*b", "axb", "a*bc"], "c=like.a*b%"),
+        ("jsonb", ["null", "1", "{}"], "c=is.null"),
+        ("jsonb", ["null", "1", "{}"], "c=not.is.null"),
     ],
 )
 async def test_a_table_asks_where_only_postgres_knows(
@@ -142,7 +145,7 @@ async def test_a_table_asks_where_only_postgres_knows(
     server.sql(f"drop table if exists asked; create table asked (id int primary key, n int, c {kind})")
     server.publish("asked")
     server.sql("insert into asked values (0, 0, null)")
-    [condition] = [Condition("c", *text.partition("=")[2].split(".", 1))]
+    [condition] = parse(text).conditions
     query = "select id, n from asked where " + _where(condition).as_string(postgres)
     async with table(server, "asked", filter=text, columns=["n"]) as follower:
         for number, value in enumerate(values, 1):

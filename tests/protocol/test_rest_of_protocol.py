@@ -151,6 +151,26 @@ def test_rest_parameters() -> None:
     assert parse("id=in.(1,2),name=not.eq.x").rest() == [("id", 'in.("1","2")'), ("name", "not.eq.x")]
 
 
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("c=like.a*b%", "match.^a\\*b.*$"),
+        ("c=not.ilike.*é_", "not.imatch.^\\*é.$"),
+        ("c=like.a%", "like.a%"),
+        ("c=eq.a*b", "eq.a*b"),
+    ],
+)
+def test_rest_does_not_read_a_star_in_a_pattern_as_a_wildcard(text: str, sent: str) -> None:
+    assert parse(text).rest() == [("c", sent)]
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb", "float8"])
+def test_a_null_that_may_be_a_value_on_the_wire_is_left_to_postgres(kind: str) -> None:
+    test = judge(parse("c=is.null"), {"c": kind})
+    assert test({"c": None}) is None
+    assert judge(parse("c=is.null"), {"c": kind}, logged=True)({"c": None}) is True
+
+
 @given(st.integers(0, 50), st.integers())
 def test_backoff_is_jittered_and_bounded(tries: int, seed: int) -> None:
     backoff = Backoff(0.5, 20, rng=random.Random(seed))
