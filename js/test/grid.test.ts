@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { HEADER, commandFor } from "../src/grid/keys";
+import { HEADER, commandFor } from "../src/grid/keyboard";
 import widget from "../src/widgets/table";
 import { FakeModel, painted } from "./fake";
 

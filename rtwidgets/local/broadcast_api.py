@@ -9,7 +9,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from ..protocol import codec
-from ..protocol.rates import Rate
+from ..protocol.rate_limits import Rate
 from ..protocol.server_channel import PREFIX, Identity, Permissions, TokenError
 from ..protocol.server_session import AWAY
 from . import wire_frames

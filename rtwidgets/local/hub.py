@@ -12,8 +12,8 @@ from typing import Any
 from ..client.log import child
 from ..protocol import codec
 from ..protocol.messages import Message, Vsn
-from ..protocol.presence_tracker import PresenceTracker
 from ..protocol.server_channel import ServerChannel
+from ..protocol.server_presence import PresenceTracker
 from . import wire_frames
 
 log = child(__name__)

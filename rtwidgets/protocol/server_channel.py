@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 
 from .messages import Message
-from .rates import Window
+from .rate_limits import Window
 
 PREFIX = "realtime:"
 _NOTHING: Mapping[str, Any] = {}

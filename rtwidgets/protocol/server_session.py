@@ -42,7 +42,7 @@ import msgspec
 
 from .codec import FrameError, dumps
 from .messages import Message
-from .rates import Rate, Window
+from .rate_limits import Rate, Window
 from .server_channel import (
     CLOSED,
     JOINED,

@@ -15,7 +15,6 @@ from ..protocol import filters
 from ..protocol.codec import FrameError, decode, encode
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Message, Vsn
-from ..protocol.presence_tracker import PresenceTracker
 from ..protocol.server_channel import PREFIX, PUBLIC, Identity, Refused, ServerChannel
 from ..protocol.server_effects import (
     Authorize,
@@ -31,6 +30,7 @@ from ..protocol.server_effects import (
     Track,
     Untrack,
 )
+from ..protocol.server_presence import PresenceTracker
 from ..protocol.server_session import ServerSession, SessionLimits
 from .session_state import SessionState, row_filter
 

@@ -21,9 +21,9 @@ from ..data.store import Store
 from ..data.view_filter import AT_ONCE, ViewFilter
 from .arrangement import check_arrangement, check_keys
 from .base import STATIC, RtWidget
-from .grid_keys import json_key, key_from_page, keys_of_values
 from .grid_window import GridWindow, WindowRequest
 from .page_values import dict_of, list_of
+from .row_keys import json_key, key_from_page, keys_of_values
 from .threads import post_to_io, submit_work
 from .tick import tick
 from .views import View

@@ -16,8 +16,8 @@ from ..data.column_kinds import ColumnKind
 from ..data.delta import Delta, Key
 from ..data.store import Store
 from ..data.view_filter import ViewFilter
-from .grid_keys import json_key, key_from_page
 from .page_values import dict_of, list_of, text_of, whole_number
+from .row_keys import json_key, key_from_page
 
 MOST_ROWS = 400
 """Rows that one page may request at once: a window and its margins."""

@@ -11,8 +11,8 @@ import pytest
 from rtwidgets.data.store import Store
 from rtwidgets.data.view_filter import ViewFilter
 from rtwidgets.protocol.messages import Column
-from rtwidgets.widgets.grid_keys import json_key, key_from_page
 from rtwidgets.widgets.grid_window import FRAME_CHARACTERS, LONGEST_CUT, MOST_ROWS, GridWindow, WindowRequest
+from rtwidgets.widgets.row_keys import json_key, key_from_page
 
 from .page import Shown
 

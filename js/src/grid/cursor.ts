@@ -1,5 +1,5 @@
 /** The active cell: the grid's one tab stop. It stays on its row while others come and go around it. */
-import { HEADER } from "./keys";
+import { HEADER } from "./keyboard";
 import type { Sheet } from "./sheet";
 import { clamp } from "./window";
 

@@ -13,7 +13,7 @@ import { Cursor } from "./cursor";
 import { Drawing } from "./drawing";
 import { format } from "./format";
 import { Head } from "./head";
-import { type Command, HEADER, commandFor } from "./keys";
+import { type Command, HEADER, commandFor } from "./keyboard";
 import { type Layout, NARROWEST, type Placed, type StoredLayout, WIDEST, guessWidth, nextSort, place } from "./layout";
 import { Menu } from "./menu";
 import { Notice } from "./notice";

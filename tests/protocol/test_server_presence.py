@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtwidgets.protocol.presence import PresenceMachine
-from rtwidgets.protocol.presence_tracker import PresenceTracker
+from rtwidgets.protocol.server_presence import PresenceTracker
 
 
 def tracker() -> PresenceTracker[str]:

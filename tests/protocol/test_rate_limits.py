@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtwidgets.protocol.rates import Rate, Window
+from rtwidgets.protocol.rate_limits import Rate, Window
 
 
 def test_a_rate_allows_so_many_and_fills_up_again() -> None:
