@@ -86,9 +86,8 @@ def _span(given: Any, what: str, expected: str) -> pd.Timedelta | float:
             raise ValueError(said)
         return float(given)
     try:
-        found = (
-            pd.Timedelta(given) if not isinstance(given, str) else pd.Timedelta(pd.tseries.frequencies.to_offset(given))
-        )
+        offset: Any = pd.tseries.frequencies.to_offset(given) if isinstance(given, str) else given
+        found = pd.Timedelta(offset)
     except (ValueError, TypeError):
         raise ValueError(said) from None
     if not found > pd.Timedelta(0):

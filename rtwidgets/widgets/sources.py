@@ -223,8 +223,9 @@ class ForeignSource(LiveSource):
 
     @property
     def df(self) -> pd.DataFrame:
-        rows: Any = self.rows
-        return rows.df() if callable(rows.df) else rows.df
+        frame: Any = self.rows.df
+        found: pd.DataFrame = frame() if callable(frame) else frame
+        return found
 
     @property
     def name(self) -> str:
