@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anywidget
 import pandas as pd
@@ -56,7 +56,7 @@ class RtWidget(LiveSource, anywidget.AnyWidget):
             files = {name: getattr(type(self), name, None) for name in ("_esm", "_css")}
             vars(self).update({name: str(file) for name, file in files.items() if file is not None})
         super().__init__(model_id=new_model_id(), **traits)
-        self.on_msg(self._receive)
+        self.on_msg(self._receive)  # pyright: ignore[reportUnknownMemberType]
 
     def __repr__(self) -> str:
         # That of ipywidgets lists every trait that differs from its default.
@@ -124,7 +124,7 @@ class RtWidget(LiveSource, anywidget.AnyWidget):
         """Sends synced traits to the page: what the I/O thread sets goes with the next tick; Python observers run
         immediately."""
         if key is None or self._closed or not on_io_thread():
-            super().send_state(key)
+            super().send_state(key)  # pyright: ignore[reportUnknownMemberType]
             return
         self._unsent |= {key} if isinstance(key, str) else set(key)
         tick.mark(self)
@@ -139,7 +139,7 @@ class RtWidget(LiveSource, anywidget.AnyWidget):
         if now - self._synced_at < SYNC_EVERY:
             return True
         unsent, self._unsent, self._synced_at = self._unsent, set(), now
-        super().send_state(unsent)
+        super().send_state(unsent)  # pyright: ignore[reportUnknownMemberType]
         return again
 
     def _send_frames(self, now: float) -> bool:
@@ -167,7 +167,7 @@ class RtWidget(LiveSource, anywidget.AnyWidget):
     def _post(self, content: dict[str, Any]) -> None:
         # Not `self.send`, which broadcasts in some widgets. A frame's `buffers` travel as binary.
         fields = {name: value for name, value in content.items() if name != "buffers"}
-        anywidget.AnyWidget.send(self, fields, content.get("buffers"))
+        anywidget.AnyWidget.send(self, fields, content.get("buffers"))  # pyright: ignore[reportUnknownMemberType]
 
     # --- the end, and what stays
 
@@ -189,15 +189,15 @@ class RtWidget(LiveSource, anywidget.AnyWidget):
         self._release()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        bundle = cast(Any, super()._repr_mimebundle_(**kwargs))  # pyright: ignore[reportUnknownMemberType]
+        data = cast("dict[str, Any] | None", bundle[0] if isinstance(bundle, tuple) else bundle)
         if data is not None:
             self._views.expect_anyone(self._first_wants())
             tick.mark(self)
             data["text/html"] = saved_html(self._html())
             data["text/plain"] = f"{self!r}\n{self._plain()}".rstrip() + f"\nas of {saved_at()}"
             prefer_static(data)
-        return bundle
+        return cast(Any, bundle)
 
 
 def unregister_all(registered: list[Unregister]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -84,9 +84,10 @@ def _span(given: Any, what: str, expected: str) -> pd.Timedelta | float:
     if isinstance(given, int | float | np.number):
         if not 0 < given < np.inf:
             raise ValueError(said)
-        return float(given)
+        return float(cast(float, given))
     try:
-        offset: Any = pd.tseries.frequencies.to_offset(given) if isinstance(given, str) else given
+        width: Any = given
+        offset: Any = pd.tseries.frequencies.to_offset(width) if isinstance(width, str) else width
         found = pd.Timedelta(offset)
     except (ValueError, TypeError):
         raise ValueError(said) from None
@@ -107,10 +108,10 @@ class ChartData:
     """uint8: the number of the point's series."""
     axis: str = "number"
     """What x is: `"time"`, `"wall"` (a time without a zone), `"number"` or `"category"`."""
-    categories: list[str] = field(default_factory=list)
-    series: list[tuple[str, int]] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list[str])
+    series: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     """Each series' name and the number of its colour, which it keeps for as long as it is there."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list[str])
     """What is not shown, in words."""
 
     def __len__(self) -> int:
@@ -240,16 +241,22 @@ def _with_columns(frame: pd.DataFrame, wanted: list[str]) -> pd.DataFrame:
 def _factorized(values: Any) -> tuple[Array, Any]:
     """Each value's place among the values that there are, -1 for null; ordered categories in their order, other values
     in order of arrival."""
-    if isinstance(values.dtype, pd.CategoricalDtype) and values.dtype.ordered:
+    if _is_ordered(values):
         present = values.cat.remove_unused_categories()
         return present.cat.codes.to_numpy(), present.cat.categories
-    return pd.factorize(_hashable(values))
+    factorize: Any = cast(Any, pd.factorize)
+    return factorize(_hashable(values))
+
+
+def _is_ordered(values: Any) -> bool:
+    dtype: Any = values.dtype
+    return isinstance(dtype, pd.CategoricalDtype) and bool(cast(Any, dtype).ordered)
 
 
 def _moments(values: Any) -> Any:
     """Python's dates and datetimes as one dtype: in UTC where one has a zone."""
     zoned = any(getattr(value, "tzinfo", None) is not None for value in values)
-    return pd.to_datetime(values, errors="coerce", utc=zoned)
+    return cast(Any, pd.to_datetime(values, errors="coerce", utc=zoned))
 
 
 def _iso_moments(values: Any) -> Any | None:
@@ -258,7 +265,7 @@ def _iso_moments(values: Any) -> Any | None:
     if not len(known) or not all(isinstance(value, str) and _ISO.match(value) for value in known):
         return None
     zoned = any(_OFFSET.search(value) for value in known)
-    found = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=zoned)
+    found = cast(Any, pd.to_datetime(values, errors="coerce", format="ISO8601", utc=zoned))
     return found if int(found.isna().sum()) == len(values) - len(known) else None
 
 
@@ -324,9 +331,10 @@ def _binned(x: Array, axis: str, spec: Spec) -> Array:
 
 
 def _within(x: Array, here: Array, axis: str, spec: Spec) -> Array:
-    if isinstance(spec.window, int | np.integer):
+    window: Any = spec.window
+    if isinstance(window, int | np.integer):
         known = np.unique(x[here])
-        return x >= known[max(0, len(known) - int(spec.window))]
+        return x >= known[max(0, len(known) - int(cast(Any, window)))]
     return x > x[here].max() - _width(spec.window, "window", axis, spec)
 
 
@@ -353,7 +361,7 @@ def _grouped(
         seats.clear()
         return np.where(here, 0, -1), [(_label(spec.y if spec.agg is None else f"{spec.agg} of {spec.y}"), 0)], []
     codes, found = _factorized(values)
-    ordered_kind = isinstance(values.dtype, pd.CategoricalDtype) and values.dtype.ordered
+    ordered_kind = _is_ordered(values)
     present = np.unique(codes[here])
     nothing = bool(len(present)) and present[0] < 0
     try:

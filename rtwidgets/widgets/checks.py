@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from ..client.notebook import Channel, Client
 from ..protocol.errors import RealtimeError
@@ -45,9 +45,10 @@ def check_bool(value: object, what: str) -> bool:
 
 def check_state(value: object) -> dict[str, Any]:
     """The presence state, if it is one."""
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+    state = dict(cast("Mapping[Any, Any]", value)) if isinstance(value, Mapping) else None
+    if state is None or not all(isinstance(name, str) for name in state):
         raise TypeError(f'state must be a dict whose keys are str, such as {{"team": "support"}}, not {value!r:.200}')
-    return dict(value)
+    return state
 
 
 def check_callback(value: Callable[..., object], what: str = "the callback") -> None:

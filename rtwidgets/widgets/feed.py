@@ -222,7 +222,8 @@ def _line(at: datetime, event: str, payload: Any, *, own: bool) -> dict[str, Any
         text = next((fields[n] for n in ("text", "message", "content", "body") if isinstance(fields.get(n), str)), None)
     if text is None:
         if isinstance(payload, bytes | bytearray | memoryview):
-            text = f"{len(payload)} bytes: {bytes(payload[:32]).hex(' ')}"
+            data = bytes(cast("bytes", payload))
+            text = f"{len(data)} bytes: {data[:32].hex(' ')}"
         else:
             text = json.dumps(payload, ensure_ascii=False, default=str)
     if len(text) > TEXT_MOST:

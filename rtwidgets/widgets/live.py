@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import ipywidgets
+import ipywidgets  # pyright: ignore[reportMissingTypeStubs]
 import pandas as pd
 import traitlets
 
@@ -72,8 +72,9 @@ class LiveView(LiveSource, ipywidgets.VBox):
         self._next = 0.0
         self._pending = False
         self._seen: Any = None
-        self._outputs = ipywidgets.Output()
-        self._line = ipywidgets.HTML(layout={"display": "none"})
+        self._shown: tuple[Output, ...] = ()
+        self._outputs: Any = ipywidgets.Output()
+        self._line: Any = ipywidgets.HTML(layout={"display": "none"})
         super().__init__(model_id=new_model_id(), children=[self._line, self._outputs])
         wrapper: Any = self
         functools.update_wrapper(wrapper, fn, updated=())
@@ -94,13 +95,14 @@ class LiveView(LiveSource, ipywidgets.VBox):
 
         Raises TypeError for a value that is none.
         """
-        if isinstance(self.value, pd.DataFrame):
-            return self.value
-        if isinstance(self.value, pd.Series):
-            return self.value.to_frame()
-        if self.value is None:
+        value: Any = self.value
+        if isinstance(value, pd.DataFrame):
+            return value
+        if isinstance(value, pd.Series):
+            return value.to_frame()
+        if value is None:
             return pd.DataFrame()
-        raise TypeError(f"the value of {self.name} is a {type(self.value).__name__}, not a DataFrame")
+        raise TypeError(f"the value of {self.name} is a {type(value).__name__}, not a DataFrame")
 
     @property
     def ready(self) -> bool:
@@ -117,9 +119,9 @@ class LiveView(LiveSource, ipywidgets.VBox):
         super().close()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        data: Any = super()._repr_mimebundle_(**kwargs)
+        data: Any = super()._repr_mimebundle_(**kwargs)  # pyright: ignore[reportUnknownMemberType]
         if data is not None:
-            data["text/html"] = saved_html("".join(map(html_of, self._outputs.outputs)) or html.escape(repr(self)))
+            data["text/html"] = saved_html("".join(map(html_of, self._shown)) or html.escape(repr(self)))
             prefer_static(data)
         return data
 
@@ -173,13 +175,14 @@ class LiveView(LiveSource, ipywidgets.VBox):
                 return
         self.set_trait("error", "")
         self._show(value, captured.result())
+        self._show_status()
         self.set_trait("value", value)
         self.set_trait("revision", self.revision + 1)
-        self._show_status()
+        self._emit()
         self._emit_df()
 
     def _show(self, value: Any, outputs: tuple[Output, ...]) -> None:
-        self._outputs.outputs = outputs
+        self._shown = self._outputs.outputs = outputs
         widgets = [value] if isinstance(value, ipywidgets.Widget) else []
         children = [self._line, *widgets] if widgets and not outputs else [self._line, *widgets, self._outputs]
         if list(self.children) != children:

@@ -103,7 +103,7 @@ class ChannelPanel(ChannelWidget):
 
 def _parse_object(text: object) -> dict[str, Any]:
     try:
-        found = json.loads(text) if isinstance(text, str) and text.strip() else {}
+        found: Any = json.loads(text) if isinstance(text, str) and text.strip() else {}
     except ValueError as error:
         raise ValueError(f'this is not JSON: {error}. Write it as {{"text": "hello"}}') from None
     if not isinstance(found, dict):

@@ -82,7 +82,7 @@ def close_replaced(origin: Origin) -> None:
 
 def _where() -> tuple[object, object, Mapping[str, Any]] | None:
     """What makes a widget now, in which run, with which variables; None in a script, where nothing runs again."""
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in LIBRARIES:
         frame = frame.f_back
     if frame is None:
@@ -130,7 +130,7 @@ def _parts(value: Any) -> Iterable[Any]:
     if isinstance(value, FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
         return [*cells, *(value.__defaults__ or ())]
-    kind = type(value)
+    kind = cast(Any, type(value))
     if kind.__module__ == "__main__" or hasattr(kind, "comm"):
         # A person's object, or a widget: with its source, its table, its children.
         return [*getattr(value, "__dict__", {}).values(), *(getattr(value, "children", None) or ())]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from ..data.column_kinds import ColumnKind, kind_named
 from ..data.delta import Key
@@ -38,7 +38,7 @@ def _part(part: Any, kind: ColumnKind | None) -> Key:
 def keys_of_values(store: Store, values: Any) -> Any:
     """Keys as `.df` shows them (timestamps, decimals) as the store has them; what is no key of a row stays."""
     if not isinstance(values, list | tuple) or all(map(_is_json, list_of(values))):
-        return values
+        return cast(Any, values)
     with store.lock:
         keys: list[Key] = store.window(0, len(store), columns=[])["keys"]
         shown = store.df()[list(store.key)]

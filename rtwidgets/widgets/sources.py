@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol, Self, runtime_checkable
 
-import ipywidgets
+import ipywidgets  # pyright: ignore[reportMissingTypeStubs]
 import pandas as pd
 import traitlets
 from traitlets.utils.bunch import Bunch
@@ -223,8 +223,9 @@ class ForeignSource(LiveSource):
 
     @property
     def df(self) -> pd.DataFrame:
-        frame: Any = self.rows.df
-        found: pd.DataFrame = frame() if callable(frame) else frame
+        rows: Any = self.rows
+        frame: Any = rows.df
+        found: Any = frame() if callable(frame) else frame
         return found
 
     @property

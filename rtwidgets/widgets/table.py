@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pandas as pd
 import traitlets
@@ -402,9 +402,10 @@ def moment_of(time: datetime | str) -> datetime:
 
 def _names(value: object, what: str) -> list[str]:
     """The value, if it is a list of column names."""
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(name, str) for name in value):
+    names = None if isinstance(value, str) or not isinstance(value, Sequence) else cast("Sequence[object]", value)
+    if names is None or not all(isinstance(name, str) for name in names):
         raise TypeError(f'{what} must be a list of column names, such as ["id", "amount"], not {value!r:.200}')
-    return [str(name) for name in value]
+    return [str(name) for name in names]
 
 
 def _checked_source(source: object) -> str | pd.DataFrame | None:

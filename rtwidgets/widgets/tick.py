@@ -76,7 +76,7 @@ class Tick:
         due, self._due = self._due, set()
         for widget in due:
             try:
-                again = widget._tick(now)
+                again = widget._tick(now)  # pyright: ignore[reportPrivateUsage]
             except Exception:
                 # An error of one widget must not stop the others.
                 logger.exception("%r could not send to the page", widget)

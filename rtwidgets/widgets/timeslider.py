@@ -6,9 +6,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
-import ipywidgets
+import ipywidgets  # pyright: ignore[reportMissingTypeStubs]
 import pandas as pd
 import traitlets
 
@@ -147,7 +147,7 @@ class Past(Grid):
         return {"status": table.status, "error": table.error, "paused": table.paused, **figures}
 
     def _state(self) -> dict[str, Any]:
-        moment, state = self.at, self.table._state()
+        moment, state = self.at, self.table._state()  # pyright: ignore[reportPrivateUsage]
         if moment is None:
             return state
         return state | {"paused": True, "waiting": 0, "rate": 0, "note": f"as of {clock(moment)}"}
@@ -204,7 +204,8 @@ class TimeSlider(LiveSource, ipywidgets.VBox):
         self.play = ipywidgets.Play(min=0, max=0, interval=PLAY, show_repeat=False, tooltip="play the changes")
         self.slider = ipywidgets.IntSlider(min=0, max=0, readout=False, layout={"flex": "1 1 auto", "width": "auto"})
         self.label = ipywidgets.Label()
-        self._playing = ipywidgets.jslink((self.play, "value"), (self.slider, "value"))
+        link = cast(Any, ipywidgets.jslink)  # pyright: ignore[reportUnknownMemberType]
+        self._playing: Any = link((self.play, "value"), (self.slider, "value"))
         bar = ipywidgets.HBox([self.play, self.slider, self.label], layout={"align_items": "center"})
         super().__init__(model_id=new_model_id(), children=[bar, self.past])
         self._unfollow = self.past.follow(self._copy_state)
@@ -233,7 +234,7 @@ class TimeSlider(LiveSource, ipywidgets.VBox):
         return self.past.ready
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        data: Any = super()._repr_mimebundle_(**kwargs)
+        data: Any = super()._repr_mimebundle_(**kwargs)  # pyright: ignore[reportUnknownMemberType]
         if data is not None:
             data["text/html"] = saved_html(self.past._html())
             prefer_static(data)
@@ -288,7 +289,8 @@ class TimeSlider(LiveSource, ipywidgets.VBox):
     def _set_slider(self) -> None:
         past = self.past
         last, place = max(0, len(past.moments) - 1), past.index()
-        for control in (self.slider, self.play):
+        controls: list[Any] = [self.slider, self.play]
+        for control in controls:
             with control.hold_trait_notifications(), control.hold_sync():
                 control.max, control.value = max(last, control.value), place
                 control.max = last
