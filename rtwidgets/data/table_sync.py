@@ -211,6 +211,16 @@ def _shape_changed(state: s.Reading | s.Loading | s.Behind, event: e.TableChange
     return table_live.read(state.table, now, lsn=state.lsn, waiting=waiting, describe=True)
 
 
+def _verify_after(state: s.Reading | s.Loading, event: e.Verify, now: float) -> e.Step:
+    """What is being read may be older than the request to compare, so the table is read once more."""
+    if not state.quiet:  # the rows are not up to date: they are read for that already
+        return state, ()
+    describe = state.describe if isinstance(state, s.Reading) else None
+    return table_live.read(
+        state.table, now, lsn=state.lsn, waiting=state.waiting, quiet=True, verify=True, describe=describe
+    )
+
+
 # --- live
 
 
@@ -348,6 +358,7 @@ _TRANSITIONS: _Table = {
     **_rows((s.Reading, s.Loading, s.Behind), (e.Changed,), _wait),
     **_rows((s.Reading, s.Loading, s.Behind), (e.TableChanged,), _shape_changed),
     **_rows((s.Reading, s.Loading), (e.ReadFailed,), _read_failed),
+    **_rows((s.Reading, s.Loading), (e.Verify,), _verify_after),
     (s.Reading, e.SnapshotRead): _snapshot,
     (s.Loading, e.Loaded): _loaded,
     (s.Live, e.Changed): table_live.changed,

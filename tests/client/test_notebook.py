@@ -85,8 +85,8 @@ def test_a_busy_cell_does_not_starve_the_connection(server: FakeServer) -> None:
 @pytest.mark.slow
 def test_a_cell_that_is_busy_for_90_seconds(server: FakeServer) -> None:
     """A busy cell starved the keepalive, and the connection was closed. The same at full length: a cell that
-    computes, and one that sleeps, with the heartbeats of every day."""
-    client = connect(server.url, "key")
+    computes, and one that sleeps, with the heartbeats that a project gets."""
+    client = connect(server.url, "key", heartbeat_interval=25.0)
     channel = notebook.Channel("chat").subscribe()
     end = time.monotonic() + 45
     while time.monotonic() < end:

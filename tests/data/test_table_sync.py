@@ -103,6 +103,21 @@ def test_a_quiet_read_that_a_pause_ends_is_done_after_it() -> None:
     assert effects == [e.ReadAll(9)]
 
 
+def test_a_table_that_is_to_be_compared_while_it_is_read_is_read_once_more() -> None:
+    """The read that goes on may be older than the request, as when rows are truncated meanwhile."""
+    live, _ = run(s.Live(READ, 10), e.Applied(refill=True))
+    reading, _ = run(live, e.Tick(), now=NOW + 1)
+    assert isinstance(reading, s.Reading)
+    again, effects = run(reading, e.Verify())
+    assert isinstance(again, s.Reading)
+    assert (again.verify, again.read, effects) == (True, reading.read + 1, [e.ReadAll(reading.read + 1)])
+    assert run(again, e.SnapshotRead(reading.read, Snapshot([]))) == (again, [])
+    loading, _ = run(reading, e.SnapshotRead(reading.read, Snapshot([])))
+    assert run(loading, e.Verify())[1] == [e.ReadAll(reading.read + 1)]
+    catching_up = s.Reading(READ, None, 5, 7)
+    assert run(catching_up, e.Verify()) == (catching_up, [])
+
+
 def test_rows_that_are_read_by_key_when_the_table_is_paused_are_read_after_it() -> None:
     live, effects = run(s.Live(READ, 10), e.Applied((1, 2)), e.Tick())
     assert effects == [e.ReadKeys(8, (1, 2))]
