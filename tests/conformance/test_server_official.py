@@ -258,7 +258,7 @@ async def test_a_whole_project_in_javascript(javascript: list[str], postgres: Po
         "none": [406, None, None, "PGRST116"],
         "maybe": [200, None, None, None],
         "or": [200, [{"id": 1}, {"id": 4}], None, None],
-        # supabase-js does not escape the quotes inside a value, so PostgREST, too, reads two other values than `a,b "q"`.
+        # supabase-js does not escape quotes inside a value: PostgREST, too, reads two values here, not `a,b "q"`.
         "in": [200, [{"id": 1}], None, None],
         "not": [200, [{"id": 1}, {"id": 4}], None, None],
         "contains": [200, [{"id": 1}, {"id": 3}], None, None],
