@@ -66,13 +66,13 @@ class _Twin(HasTraits):
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
-            raise _forked()
+            raise made_before_fork()
 
     def _run(self, coro: Coroutine[Any, Any, T], timeout: float) -> T | None:
         """Waits for the coroutine; on the I/O thread, where waiting would never end, it goes on by itself."""
         if self._pid != os.getpid():
             coro.close()
-            raise _forked()
+            raise made_before_fork()
         if on_io_thread():
             submit(coro).add_done_callback(_log_failure)
             return None
@@ -82,7 +82,7 @@ class _Twin(HasTraits):
         """In a forked child: this object is closed, and nobody observes it."""
         self.unobserve_all()
         self.set_trait("status", "closed")
-        self.set_trait("error", _forked())
+        self.set_trait("error", made_before_fork())
 
 
 def _later(method: weakref.WeakMethod[Callable[..., None]]) -> Callable[..., None]:
@@ -96,7 +96,8 @@ def _later(method: weakref.WeakMethod[Callable[..., None]]) -> Callable[..., Non
     return call_later
 
 
-def _forked() -> RealtimeError:
+def made_before_fork() -> RealtimeError:
+    """An object of the parent process is used in a forked child."""
     return errors.make(
         "Closed",
         "this was made before os.fork(), and connections are not inherited by the child",

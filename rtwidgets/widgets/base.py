@@ -113,7 +113,7 @@ class RtWidget(LiveSource, anywidget.AnyWidget):
         before = (self.revision, self.status, self.error, self.paused)
         with self.hold_sync():
             for name, value in self._traits_now().items():
-                if not (self._closed and name == "status"):
+                if not (self._closed and name in ("status", "error")):
                     self.set_trait(name, value)
         if (self.revision, self.status, self.error, self.paused) != before:
             self._emit()

@@ -6,7 +6,6 @@ import functools
 import html
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ipywidgets  # pyright: ignore[reportMissingTypeStubs]
@@ -21,9 +20,9 @@ from .checks import check_callback, check_positive
 from .output_capture import Output, OutputCapture, close_figure, figure_of, html_of
 from .saved import new_model_id, prefer_static, saved_html
 from .sources import LiveSource, Rows, source_of
-from .threads import submit_work
+from .threads import Workers, submit_work
 
-_worker = ThreadPoolExecutor(1, "rtwidgets-live")
+_worker = Workers(1, "rtwidgets-live")
 """Where functions run outside a kernel, one at a time: there is no main loop, and the I/O thread must not wait."""
 
 
@@ -136,7 +135,7 @@ class LiveView(LiveSource, ipywidgets.VBox):
 
     def _due(self) -> None:
         if main_loop() is None:
-            submit_work(self._update, pool=_worker)
+            submit_work(self._update, workers=_worker)
         else:
             dispatch(self._update)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol, Self, runtime_checkable
 
@@ -12,12 +14,14 @@ from traitlets.utils.bunch import Bunch
 
 from ..client.callbacks import Callbacks, Unregister
 from ..client.dispatch import dispatch
+from ..client.log import logger
+from ..client.notebook import made_before_fork
 from ..client.thread import io_loop, on_io_thread
 from ..data.delta import Delta
 from ..data.store import Store
 from .alert import Alert
 from .callback_log import CallbackLog
-from .checks import check_callback
+from .checks import check_callback, paragraph
 from .meta import DocumentedMeta
 from .replaced import note_made
 from .threads import call_on_io, post_to_io
@@ -52,6 +56,7 @@ class LiveSource(traitlets.HasTraits, metaclass=DocumentedMeta):
         self._alerts: set[Alert] = set()
         self._closed = False
         super().__init__(**traits)
+        _open.add(self)
         if isinstance(self, ipywidgets.Widget):
             note_made(self)
 
@@ -154,7 +159,44 @@ class LiveSource(traitlets.HasTraits, metaclass=DocumentedMeta):
         self._closed = True
         for alert in list(self._alerts):
             alert.cancel()
+        _open.discard(self)
         self._emit()
+
+    def _on_fork(self) -> None:
+        """In a forked child: closes the source, whose connection, page and followers are the parent's.
+
+        Nothing is sent, no lock is acquired and nobody is notified: the parent's threads are gone, and one of them may
+        have had the lock.
+        """
+        self._closed = True
+        self._followers = Callbacks()
+        for alert in self._alerts:
+            alert.cancelled = True
+        self._alerts = set()
+        self.unobserve_all()
+        values = self._trait_values
+        values.update(status="closed", error=paragraph(made_before_fork()))
+        if isinstance(self, ipywidgets.Widget):
+            values["comm"] = None
+
+
+_open: weakref.WeakSet[LiveSource] = weakref.WeakSet()
+"""The sources of this process that are not closed."""
+
+
+def _close_inherited() -> None:
+    """In a forked child: closes what the parent had open."""
+    inherited = list(_open)
+    _open.clear()
+    for source in inherited:
+        try:
+            source._on_fork()  # pyright: ignore[reportPrivateUsage] -- of the same module, and no name for users
+        except Exception:
+            logger.debug("a source could not be closed after a fork", exc_info=True)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
 
 
 class RowSource(LiveSource):

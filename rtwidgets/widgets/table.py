@@ -17,7 +17,7 @@ from ..client.connect import default_client
 from ..client.dispatch import dispatch
 from ..client.dsn import DsnSource
 from ..client.log import logger
-from ..client.notebook import Channel, Client
+from ..client.notebook import Channel, Client, made_before_fork
 from ..client.snapshot_source import SnapshotSource
 from ..client.thread import io_loop, run
 from ..data.dataframes import records
@@ -236,8 +236,7 @@ class LiveTable(Grid, RowSource):
 
         Raises RealtimeError with a hint if it cannot be, TimeoutError after `timeout` seconds.
         """
-        if self._problem is not None:
-            raise self._problem
+        self._check_started()
         run(self.follower.wait_live(timeout), timeout + 5)
         call_on_io(self._refresh)  # else `count` would be that of the last tick
         return self
@@ -247,11 +246,21 @@ class LiveTable(Grid, RowSource):
         returns the table.
 
         This finds what no change reports: rows that a policy hides from now on, a `TRUNCATE`, changes that the server
-        dropped. Does nothing while the table is not live, or paused. Raises TimeoutError after `timeout` seconds.
+        dropped. Does nothing while the table is not live, or paused. Raises RealtimeError if the table could not be
+        started or was made before a fork, TimeoutError after `timeout` seconds.
         """
+        self._check_started()
         run(self.follower.verify(), timeout)
         call_on_io(self._refresh)
         return self
+
+    def _check_started(self) -> None:
+        if self._problem is not None:
+            raise self._problem
+
+    def _on_fork(self) -> None:
+        super()._on_fork()
+        self._problem = made_before_fork()
 
     def group_by(self, by: str | Sequence[str]) -> Grouping:
         """Groups that follow the table: `orders.group_by("region").agg(total=("amount", "sum"), n=("id", "count"))`.
@@ -333,6 +342,8 @@ class LiveTable(Grid, RowSource):
         return super()._tick(now) or moving or self.paused
 
     def _status(self) -> str:
+        if self._closed:
+            return "closed"
         return self.follower.status if self._problem is None else "error"
 
     def _error(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -15,7 +16,27 @@ T = TypeVar("T")
 WORKERS = 4
 """Threads for what may take long: drawing, conditions, searching. A slow one must not delay heartbeats."""
 
-_pool = ThreadPoolExecutor(WORKERS, "rtwidgets-worker")
+
+class Workers:
+    """A pool of threads, which a forked child has anew: threads do not survive a fork, and an executor starts no more
+    than its number."""
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most, self._name = most, name
+        self.reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.reset)
+
+    def reset(self) -> None:
+        """Forgets the threads and what they had to do."""
+        self._executor = ThreadPoolExecutor(self._most, self._name)
+
+    def submit(self, fn: Callable[..., T], *args: object) -> Future[T]:
+        """Starts `fn(*args)` on one of the threads. Raises RuntimeError while the interpreter exits."""
+        return self._executor.submit(fn, *args)
+
+
+_workers = Workers(WORKERS, "rtwidgets-worker")
 
 
 def call_on_io(fn: Callable[..., T], *args: object) -> T:
@@ -40,10 +61,10 @@ def post_to_io(fn: Callable[..., object], *args: object) -> None:
         logger.debug("the I/O thread has stopped: %r is dropped", fn)
 
 
-def submit_work(fn: Callable[..., T], *args: object, pool: ThreadPoolExecutor = _pool) -> Future[T] | None:
+def submit_work(fn: Callable[..., T], *args: object, workers: Workers = _workers) -> Future[T] | None:
     """Starts `fn(*args)` on a worker. Returns None while the interpreter exits: nothing starts any more then."""
     try:
-        return pool.submit(fn, *args)
+        return workers.submit(fn, *args)
     except RuntimeError:
         logger.debug("the interpreter is exiting: %r is dropped", fn)
         return None

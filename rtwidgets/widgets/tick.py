@@ -8,6 +8,7 @@ I/O thread.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Protocol
 
 from ..client.log import logger
@@ -31,12 +32,16 @@ class Tick:
     """Coalesces: however often a widget is marked, it sends once a tick."""
 
     def __init__(self) -> None:
-        self._due: set[Ticked] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._last = 0.0
         self._following = False
         self.kernel_busy = False
         """Whether a cell runs on the kernel's main thread: messages of pages may have to wait for its end."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what is due: in a forked child, the loop of the timer is gone."""
+        self._due: set[Ticked] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._last = 0.0
 
     def follow_kernel(self) -> None:
         """Notes from now on when cells run; does nothing outside a kernel."""
@@ -87,3 +92,5 @@ class Tick:
 
 tick = Tick()
 """The one tick of this process."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=tick.reset)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -19,7 +18,7 @@ from .grid import Grid
 from .saved import new_model_id, prefer_static, saved_html
 from .sources import LiveSource
 from .table import LiveTable, moment_of
-from .threads import call_on_io, submit_work
+from .threads import Workers, call_on_io, submit_work
 from .tick import tick
 from .views import View
 
@@ -28,7 +27,7 @@ EVERY = 0.25
 PLAY = 300
 """Milliseconds between two changes that are played."""
 
-_worker = ThreadPoolExecutor(1, "rtwidgets-past")
+_worker = Workers(1, "rtwidgets-past")
 """Where past rows are loaded into a store, one moment at a time: for a large table that takes a while."""
 
 
@@ -103,7 +102,7 @@ class Past(Grid):
     def _moved(self, change: Any) -> None:
         if change.new is None:  # which traitlets does not validate
             self._frame_then = None
-        submit_work(self._load, pool=_worker)
+        submit_work(self._load, workers=_worker)
 
     def _load(self) -> None:
         """Loads the rows of the moment into the store that the page reads; on the worker."""
