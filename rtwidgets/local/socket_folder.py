@@ -21,7 +21,8 @@ from rtwidgets.local.launch import NOBODY
 BASE = Path("/tmp")
 PREFIX = "rtw-"
 _LOCK = "owner.lock"
-_SETTLED = 60.0  # seconds after which a folder without a lock has no owner, who makes both at once
+_SETTLED = 60.0
+"""Seconds after which an empty folder without a lock has no owner, who makes both at once."""
 
 
 class SocketFolder:
@@ -54,7 +55,7 @@ def sweep() -> list[Path]:
             if not (folder / _LOCK).exists():
                 if time.time() - found.st_mtime < _SETTLED:
                     continue
-                shutil.rmtree(folder)
+                folder.rmdir()  # not if it holds something: then it is somebody else's, who likes the same prefix
             else:
                 with filelock.FileLock(folder / _LOCK, blocking=False):
                     shutil.rmtree(folder)

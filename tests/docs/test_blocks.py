@@ -41,7 +41,7 @@ def name(page: Path) -> str:
 @pytest.mark.parametrize("page", WITH_CODE, ids=name)
 def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
     """In order, in a process with a folder and a local server of its own."""
-    home = tempfile.mkdtemp(prefix="rtw-test-")
+    home = tempfile.mkdtemp(prefix="rtw")
     env = {key: value for key, value in os.environ.items() if not key.startswith(("SUPABASE_", "RTWIDGETS_"))}
     env |= {"RTWIDGETS_HOME": home, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
     try:

@@ -142,6 +142,10 @@ def test_a_sweep_takes_only_what_is_ours_and_unused(tmp_path: Path, monkeypatch:
     for folder in (new, old, other, served):
         folder.mkdir()
     (tmp_path / "rtw-link").symlink_to(other)
+    somebodys = tmp_path / "rtw-notes"
+    somebodys.mkdir()
+    (somebodys / "kept").write_text("not ours, though the prefix is")
+    os.utime(somebodys, (0, 0))
     (served / ".s.PGSQL.5432.lock").write_text(f"{os.getpid()}\n")
     for folder in (old, other, served):
         os.utime(folder, (0, 0))

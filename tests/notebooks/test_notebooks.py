@@ -26,7 +26,7 @@ NAMES = sorted(path.name for path in FOLDER.glob("*.ipynb"))
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[rt.Local]:
     """A server of the test's own, which the notebook joins as it would join the demo's."""
-    home = tempfile.mkdtemp(prefix="rtw-test-")
+    home = tempfile.mkdtemp(prefix="rtw")
     monkeypatch.setenv("RTWIDGETS_HOME", home)
     for name in ("SUPABASE_URL", "SUPABASE_KEY", "SUPABASE_DB_URL", "RTWIDGETS_LOCAL"):
         monkeypatch.delenv(name, raising=False)
@@ -41,7 +41,7 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[rt.Local]:
 def running(name: str) -> Iterator[NotebookClient]:
     """The notebook with a kernel of its own, after all of its cells have run. Raises CellExecutionError."""
     notebook = nbformat.read(FOLDER / name, as_version=4)
-    folder = tempfile.mkdtemp(prefix="rtw-test-")
+    folder = tempfile.mkdtemp(prefix="rtw")
     client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": folder}})
     try:
         with client.setup_kernel():

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.pg
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[rt.Local]:
-    home = tempfile.mkdtemp(prefix="rtw-test-")
+    home = tempfile.mkdtemp(prefix="rtw")
     before = os.environ.get("RTWIDGETS_HOME")
     os.environ["RTWIDGETS_HOME"] = home
     started = rt.local("record", idle_timeout=2)

@@ -15,7 +15,7 @@ import rtwidgets as rt
 
 @pytest.fixture(scope="session")
 def local() -> Iterator[rt.Local]:
-    home = tempfile.mkdtemp(prefix="rtw-test-")
+    home = tempfile.mkdtemp(prefix="rtw")
     before = os.environ.get("RTWIDGETS_HOME")
     os.environ["RTWIDGETS_HOME"] = home
     started = rt.local("widgets", idle_timeout=2)
