@@ -54,7 +54,8 @@ def module_lists(found: dict[str, Module]) -> str:
     for room in ALLOWED:
         inside = {name: m for name, m in found.items() if m.room == room and name != f"rtwidgets.{room}"}
         rows = {
-            name.removeprefix(f"rtwidgets.{room}.").replace(".", "/") + ".py": summary(ast.get_docstring(m.tree))
+            name.removeprefix(f"rtwidgets.{room}.").replace(".", "/")
+            + ("/" if m.path.name == "__init__.py" else ".py"): summary(ast.get_docstring(m.tree))
             for name, m in inside.items()
         }
         if rows:
