@@ -1,9 +1,9 @@
-"""A bad network on request: a proxy between this process's clients and the local server, to cut, delay and stall.
+"""A simulated bad network: a proxy between this process's clients and the local server that cuts, delays and stalls.
 
-local.network.drop()      # every connection breaks; the next one gets through
-local.network.cut(5)      # as if the cable were pulled for five seconds
-local.network.delay(100)  # 100 ms each way
-local.network.stall(10)   # the connection stands, and nothing passes
+local.network.drop()      # breaks every connection; new ones succeed
+local.network.cut(5)      # no network for five seconds
+local.network.delay(100)  # adds 100 ms in each direction
+local.network.stall(10)   # connections stay open, but no data passes
 local.network.restore()
 """
 
@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 from rtwidgets.client.thread import io_loop, on_io_thread, run
 
 _CHUNK = 256 * 1024
-_IN_FLIGHT = 256  # chunks on their way in one direction; then the sender waits, as on a real line
+_IN_FLIGHT = 256  # chunks under way in one direction; with more, the sender waits, as on a real network
 
 
 class Network:
-    """The line to one server. Its methods may be called from any thread, and take effect before they return."""
+    """The network between this process and one server. Methods are thread-safe and take effect before they return."""
 
     def __init__(self, server_url: str) -> None:
         place = urlsplit(server_url)
@@ -40,16 +40,16 @@ class Network:
 
     @property
     def url(self) -> str:
-        """The server's URL by way of this line."""
+        """The URL that reaches the server through this proxy."""
         assert self._server is not None
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def cut(self, seconds: float | None = None) -> None:
-        """Breaks every connection and lets none through: for so many seconds, or until `restore()`."""
+        """Breaks every connection and refuses new ones, for `seconds` or, if None, until `restore()`."""
         self._do(lambda: self._cut(seconds))
 
     def drop(self) -> None:
-        """Breaks every connection and lets new ones through, as a server that is started again does."""
+        """Breaks every connection; new ones succeed, as after a restart of the server."""
 
         def work() -> None:
             for line in list(self._lines):
@@ -58,7 +58,7 @@ class Network:
         self._do(work)
 
     def delay(self, ms: float) -> None:
-        """Everything takes so many milliseconds longer, each way; order is kept."""
+        """Delays all data by `ms` milliseconds in each direction, in order. 0 removes the delay."""
 
         def work() -> None:
             self._delay = ms / 1000
@@ -66,7 +66,7 @@ class Network:
         self._do(work)
 
     def stall(self, seconds: float | None = None) -> None:
-        """Connections stand and nothing passes: for so many seconds, or until `restore()`; then all of it passes."""
+        """Holds back all data on open connections, for `seconds` or, if None, until `restore()`; then passes it."""
 
         def work() -> None:
             self._flowing.clear()
@@ -75,7 +75,7 @@ class Network:
         self._do(work)
 
     def restore(self) -> None:
-        """A good line again: no cut, no stall, no delay."""
+        """Ends a cut or a stall and removes the delay."""
 
         def work() -> None:
             self._delay = 0.0
@@ -86,10 +86,11 @@ class Network:
     # --- for Local
 
     def start(self) -> None:
+        """Starts the proxy on a free port of the loopback interface."""
         run(self._start(), 10)
 
     def stop(self) -> None:
-        """Safe to call twice."""
+        """Stops the proxy and breaks its connections. Safe to call twice."""
 
         def work() -> None:
             if self._server is not None:
@@ -106,10 +107,10 @@ class Network:
             work()
             return
 
-        async def there() -> None:
+        async def call() -> None:
             work()
 
-        run(there(), 10)
+        run(call(), 10)
 
     def _cut(self, seconds: float | None) -> None:
         self._is_cut = True
@@ -136,29 +137,29 @@ class Network:
         line = asyncio.current_task()
         assert line is not None
         self._lines.add(line)
-        far: asyncio.StreamWriter | None = None
+        server_writer: asyncio.StreamWriter | None = None
         try:
             if not self._is_cut:
-                there, far = await asyncio.open_connection(self._host, self._port, limit=_CHUNK)
+                server_reader, server_writer = await asyncio.open_connection(self._host, self._port, limit=_CHUNK)
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._carry(reader, far))
-                    group.create_task(self._carry(there, writer))
+                    group.create_task(self._carry(reader, server_writer))
+                    group.create_task(self._carry(server_reader, writer))
         except (OSError, asyncio.CancelledError, ExceptionGroup):
-            pass  # cut, or one end has gone: so does the other
+            pass  # a cut, or one side closed: both are closed below
         finally:
             self._lines.discard(line)
-            for end in (writer, far):
+            for end in (writer, server_writer):
                 if end is not None:
                     end.transport.abort()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One direction, to its end."""
+        """Copies one direction of a connection until its end."""
         loop = asyncio.get_running_loop()
-        on_its_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_IN_FLIGHT)
+        in_flight: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_IN_FLIGHT)
 
         async def arrive() -> None:
             while True:
-                due, chunk = await on_its_way.get()
+                due, chunk = await in_flight.get()
                 wait = due - loop.time()
                 if wait > 0:
                     await asyncio.sleep(wait)
@@ -174,7 +175,7 @@ class Network:
             chunk = b"-"
             while chunk:
                 chunk = await reader.read(_CHUNK)
-                await on_its_way.put((loop.time() + self._delay, chunk))
+                await in_flight.put((loop.time() + self._delay, chunk))
 
         async with asyncio.TaskGroup() as group:
             group.create_task(arrive())

@@ -1,4 +1,4 @@
-"""`record()`: writes what happens in tables and topics into a file, from the I/O thread."""
+"""`record()`: writes the changes of tables and the messages of topics to a file, on the I/O thread."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ..protocol.presence import PresenceChange, State
 from ..protocol.subscription import ChangesBinding
 from .recording import Writer
 
-ROWS = 1_000  # a line of a snapshot
-FLUSH_EVERY = 1.0  # seconds: what a killed process loses at most
-RETRY = 2.0  # seconds until a snapshot that could not be read is tried again
+ROWS = 1_000  # rows in one line of a snapshot
+FLUSH_EVERY = 1.0  # seconds; a killed process loses at most this much
+RETRY = 2.0  # seconds before a failed snapshot is read again
 
 _open: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
@@ -34,26 +34,26 @@ _open: weakref.WeakSet[Recorder] = weakref.WeakSet()
 def record(
     source: Any, path: str | Path, *, schema: str = "public", client: Client | None = None, overwrite: bool = False
 ) -> Recorder:
-    """Writes what happens into a file that `replay()` plays again, until `.stop()`.
+    """Records tables and channels to a file that `replay()` plays. Recording starts at once and ends with `.stop()`.
 
     Args:
-        source: a `Channel` or a topic (its broadcasts, also those sent from here, and its presence), a `LiveTable` or
-            the name of a table (its rows now, and each change), a `BroadcastFeed` or a `Presence` (their channel), or
-            a list of such. A name counts as a table where there is one of that name.
-        path: of the file, JSON lines; compressed where it ends in `.gz`.
-        schema: of tables given by name.
-        client: who listens to sources given by name; default the last `rt.connect()` or `rt.local()`.
-        overwrite: whether a file that exists may be replaced; a recording into it that is under way ends.
+        source: one of these, or a list of them: a `Channel` or a topic (its presence and its broadcasts, including
+            those that this client sends); a `LiveTable` or a table's name (its rows and every change); a
+            `BroadcastFeed` or a `Presence` (their channel). A name is first looked up as a table.
+        path: path of the file of JSON lines; compressed if it ends in `.gz`.
+        schema: schema of the tables given by name.
+        client: client for the sources given by name; default the last `rt.connect()` or `rt.local()`.
+        overwrite: whether to replace an existing file. A recording to that file in this process is stopped.
 
-    What looks like a key or a token is replaced by `<redacted>`, and where it was recorded is not in the file; what
-    rows and messages say is, so treat it as you treat them. Tables are recorded whole: a filter can be set when they
-    are played.
+    Anything that looks like a key or a token is replaced by `<redacted>`, and the project's URL is not recorded. The
+    file does contain the data of rows and messages, so protect it as you protect that data. Tables are recorded whole;
+    set filters during the replay.
 
-    Raises RealtimeError where a source cannot be recorded or the file exists, TypeError for what is no source.
+    Raises RealtimeError if a source cannot be recorded or the file exists, TypeError if `source` is not a source.
     """
     sources = list(cast("Iterable[Any]", source)) if isinstance(source, list | tuple | set) else [source]
     if not sources:
-        raise TypeError("there is nothing to record: give a channel, a table, or a list of them")
+        raise TypeError("the list of sources is empty: pass a channel, a table, or a list of them")
     found: list[_Target] = []
     for one in sources:
         target = _target(one, schema, client)
@@ -82,7 +82,7 @@ def _target(source: Any, schema: str, client: Client | None) -> _Target:
     if isinstance(source, Channel):
         return _Target(source.client, channel=source)
     channel = getattr(source, "channel", None)
-    if isinstance(channel, Channel):  # a widget, which this room does not know
+    if isinstance(channel, Channel):  # a widget; this package cannot import its class
         table = getattr(source, "table", None)
         if isinstance(table, str):
             return _Target(channel.client, table=(str(getattr(source, "schema", "public")), table))
@@ -99,19 +99,17 @@ def _target(source: Any, schema: str, client: Client | None) -> _Target:
             return _Target(client, table=(where, name))
         known = client.channels.get(source)
         return _Target(client, channel=known or Channel(source, client=client))
-    raise TypeError(f"a {type(source).__name__} cannot be recorded: give a channel, a table, or a widget of one")
+    raise TypeError(f"a {type(source).__name__} cannot be recorded: pass a channel, a table, or a widget of one")
 
 
 class Recorder:
-    """A recording under way. Made by `record()`; also a context manager that stops at its end."""
+    """A running recording, returned by `record()`. As a context manager, it stops at the end of the block."""
 
     def __init__(self, path: Path, targets: list[_Target], *, overwrite: bool) -> None:
         self.path = path
         self.count = 0
-        """Events written so far: changes, broadcasts, changes of presence."""
-        self._clients: dict[Client, AsyncClient] = {}
+        """Events written so far: row changes, broadcasts and presence changes."""
         self._parts: list[_Part] = []
-        self._undo: list[Callable[[], Any]] = []
         self._running = True
         about = {
             "tables": [".".join(target.table) for target in targets if target.table is not None],
@@ -119,7 +117,7 @@ class Recorder:
         }
         self._writer = Writer(path, about, overwrite=overwrite)
         try:
-            run(self._begin(targets), 60)
+            run(self._start(targets), 60)
         except BaseException:
             self.stop()
             raise
@@ -130,21 +128,21 @@ class Recorder:
 
     @property
     def running(self) -> bool:
-        """Whether it still records."""
+        """Whether the recording is running."""
         return self._running
 
     @property
     def seconds(self) -> float:
-        """How long it has been recording."""
-        return max(0.0, (io_loop().time() if self._running else self._ended) - self._began)
+        """Length of the recording in seconds."""
+        return max(0.0, (io_loop().time() if self._running else self._stopped_at) - self._started_at)
 
     def stop(self) -> Path:
-        """Ends the recording and returns the file's path. Safe to call twice."""
+        """Stops the recording and returns the file's path. Safe to call twice."""
         if self._running:
             if on_io_thread():
-                self._end()
+                self._stop_now()
             else:
-                run(self._call(self._end), 10)
+                run(self._call(self._stop_now), 10)
         return self.path
 
     def __enter__(self) -> Recorder:
@@ -157,27 +155,27 @@ class Recorder:
 
     # --- on the I/O thread
 
-    _began = _ended = 0.0
+    _started_at = _stopped_at = 0.0
     _flusher: asyncio.Task[None] | None = None
 
     @staticmethod
     async def _call(fn: Callable[[], Any]) -> None:
         fn()
 
-    async def _begin(self, targets: list[_Target]) -> None:
-        self._began = float("inf")  # what is written until then, happens before: at 0
+    async def _start(self, targets: list[_Target]) -> None:
+        self._started_at = float("inf")  # so that everything written before the start gets time 0
         for target in targets:
             if target.table is not None:
                 table = _Table(self, target.client.aio, *target.table)
                 self._parts.append(table)
-                await table.begin()
+                await table.start()
             else:
                 assert target.channel is not None
                 topic = _Topic(self, target.channel)
                 self._parts.append(topic)
-                await topic.begin()
+                await topic.start()
         self.write("start", {}, count=0)
-        self._began = asyncio.get_running_loop().time()
+        self._started_at = asyncio.get_running_loop().time()
         self._flusher = asyncio.create_task(self._flush())
 
     async def _flush(self) -> None:
@@ -185,39 +183,39 @@ class Recorder:
             await asyncio.sleep(FLUSH_EVERY)
             try:
                 self._writer.flush()
-            except OSError as error:  # a full disk must not end the line to the server
-                logger.error("the recording %s has ended: %s", self.path, error)
-                self._end()
+            except OSError as error:  # a full disk must not close the connection
+                logger.error("the recording %s has stopped: %s", self.path, error)
+                self._stop_now()
                 return
 
     def write(self, kind: str, data: Mapping[str, Any], *, count: int = 1) -> None:
-        """Adds a line; nothing once it has stopped."""
+        """Writes a line. Does nothing after the recording has stopped."""
         if self._running:
             try:
-                self._writer.write(max(0.0, asyncio.get_running_loop().time() - self._began), kind, data)
+                self._writer.write(max(0.0, asyncio.get_running_loop().time() - self._started_at), kind, data)
                 self.count += count
             except OSError as error:
-                logger.error("the recording %s has ended: %s", self.path, error)
-                self._end()
+                logger.error("the recording %s has stopped: %s", self.path, error)
+                self._stop_now()
 
-    def _end(self) -> None:
+    def _stop_now(self) -> None:
         if not self._running:
             return
         for part in self._parts:
-            part.end()
-        # The time from the last event to here is part of the session.
+            part.stop()
+        # The time since the last event is part of the session.
         self.write("end", {}, count=0)
-        self._running, self._ended = False, io_loop().time()
+        self._running, self._stopped_at = False, io_loop().time()
         if self._flusher is not None:
             self._flusher.cancel()
         try:
             self._writer.close()
         except OSError as error:
-            logger.error("the recording %s could not be written to its end: %s", self.path, error)
+            logger.error("could not write the end of the recording %s: %s", self.path, error)
 
 
 class _Part:
-    def end(self) -> None:
+    def stop(self) -> None:
         raise NotImplementedError
 
 
@@ -230,7 +228,7 @@ class _Topic(_Part):
         self._synced = asyncio.Event()
         self._undo: list[Callable[[], Any]] = []
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         aio = self._channel.aio
         self._undo += [
             aio.on_broadcast("*", self._broadcast),
@@ -241,7 +239,7 @@ class _Topic(_Part):
         ]
         self._compare(aio.presence_state)
         await aio.wait_joined(20)
-        # Who is here is how the session begins.
+        # The session starts with the users who are present.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._synced.wait() if not aio.presence_synced else asyncio.sleep(0), 5)
 
@@ -250,9 +248,9 @@ class _Topic(_Part):
             self._recorder.write("gap", {"topic": self._channel.topic, "reason": error.code if error else ""}, count=0)
 
     def _frame(self, direction: str, message: Message) -> None:
-        # The server sends a broadcast to everybody else: one's own is seen on its way out.
-        mine = direction == "out" and message.topic.removeprefix("realtime:") == self._channel.topic
-        if mine and message.event == "broadcast" and not self._channel.options.broadcast_self:
+        # The server does not send a broadcast back to its sender: this client's own are recorded when they are sent.
+        sent_here = direction == "out" and message.topic.removeprefix("realtime:") == self._channel.topic
+        if sent_here and message.event == "broadcast" and not self._channel.options.broadcast_self:
             self._broadcast(str(message.payload.get("event", "")), message.payload.get("payload"), {})
 
     def _broadcast(self, event: str, payload: Any, meta: Mapping[str, Any]) -> None:
@@ -269,14 +267,14 @@ class _Topic(_Part):
         self._compare(change.state)
 
     def _compare(self, state: State) -> None:
-        """Writes what differs from what the file holds: also right after a rejoin, where the server tells all anew."""
+        """Writes the difference from the state in the file. After a rejoin the server sends the whole state again."""
         now = {key: {meta.get("phx_ref"): meta for meta in metas} for key, metas in state.items()}
         joins, leaves = _missing(now, self._known), _missing(self._known, now)
         self._known = now
         if joins or leaves:
             self._recorder.write("presence", {"topic": self._channel.topic, "joins": joins, "leaves": leaves})
 
-    def end(self) -> None:
+    def stop(self) -> None:
         while self._undo:
             self._undo.pop()()
 
@@ -292,7 +290,7 @@ def _missing(
 
 
 class _Table(_Part):
-    """A table: its rows, then its changes; the rows once more after each interruption. Also the sink of its changes."""
+    """The rows of a table, then its changes; the rows again after each gap. It is also the sink of the changes."""
 
     def __init__(self, recorder: Recorder, client: AsyncClient, schema: str, table: str) -> None:
         self._recorder, self._client = recorder, client
@@ -305,20 +303,20 @@ class _Table(_Part):
         self._live: asyncio.Future[None] | None = None
         self._undo: list[Callable[[], Any]] = []
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         self._info = await self._client.rest.describe(self._table, self._schema)
         self._live = asyncio.get_running_loop().create_future()
-        # A channel of its own: to bind to one in use would have it joined anew.
+        # A separate channel: adding a binding to a channel in use would make it rejoin.
         channel = self._client.channel(f"rtwidgets-record:{self._schema}.{self._table}")
         self._undo += [channel.add_changes(ChangesBinding("*", self._schema, self._table), self), channel.hold()]
         try:
             await asyncio.wait_for(asyncio.shield(self._live), 50)
         except TimeoutError:
             raise RealtimeError(
-                f"{self._schema}.{self._table} sent nothing to record from within 50 s",
+                f"no subscription to the changes of {self._schema}.{self._table} within 50 s",
                 code="Timeout",
                 retryable=True,
-                hint=f'see what is missing: rt.doctor("{self._table}")',
+                hint=f'run rt.doctor("{self._table}") to find the cause',
             ) from None
 
     def on_ready(self) -> None:
@@ -390,14 +388,15 @@ class _Table(_Part):
             self._reading.cancel()
             self._reading = None
 
-    def end(self) -> None:
+    def stop(self) -> None:
         self._stop_reading()
         while self._undo:
             self._undo.pop()()
 
 
 def _in(change: Change, page: Page) -> bool:
-    """Whether the snapshot holds the change already; only our local server tells. Played twice, it does no harm."""
+    """Whether the snapshot already contains the change. Only the local server sends the LSNs that this needs; without
+    them the change is played twice, which is harmless."""
     if change.lsn is None or page.lsn is None or change.lsn >= page.lsn:
         return False
     return change.xid is None or page.snapshot is None or page.snapshot.visible(change.xid)
@@ -408,7 +407,7 @@ def _stop_all() -> None:
         try:
             recorder.stop()
         except Exception:
-            logger.debug("a recording could not be stopped at exit", exc_info=True)
+            logger.debug("could not stop a recording at exit", exc_info=True)
 
 
 atexit.register(_stop_all)
