@@ -330,8 +330,8 @@ async def test_a_column_may_have_any_name(server: RealtimeServer, pg: str, name:
     column, quoted = '"' + name.replace('"', '""') + '"', '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
     await sql(
         pg,
-        "drop table if exists named; drop type if exists pair; create type pair as (id int, v int)",
-        f"create table named (id int primary key, {column} int, v pair)",
+        "drop table if exists named; drop type if exists shadow_row; create type shadow_row as (id int, v int)",
+        f"create table named (id int primary key, {column} int, v shadow_row)",
         "insert into named values (7, 1, row(1, 2)), (8, 2, null)",
     )
     rows = [{"id": 7, name: 1, "v": {"id": 1, "v": 2}}, {"id": 8, name: 2, "v": None}]
