@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Self
 
@@ -24,6 +24,7 @@ from ..protocol.subscription import ChannelOptions, check_flag, check_text
 from .addresses import base_url, is_loopback, topic_name, websocket_url
 from .callbacks import CallbackTable, Unregister
 from .channel import AsyncChannel
+from .channels import Channels
 from .log import logger
 from .performer import Performer
 from .recent_frames import RecentFrames
@@ -69,7 +70,7 @@ class AsyncClient:
         self.last_error: RealtimeError | None = None
         """What went wrong last; stays when all is well again."""
         self.frames = RecentFrames()
-        self.channels: dict[str, AsyncChannel] = {}
+        self.channels = Channels()
         self.tokens = TokenHolder(token, self._on_token)
         self.rest = RestClient(self.url, self._key, self.get_token, fresh=partial(self.get_token, fresh=True))
         self._transport: Transport = transport or WebSocketTransport()
@@ -177,28 +178,31 @@ class AsyncClient:
         self.tokens.close()
         await self.rest.close()
 
-    def channel(self, topic: str, **options: Any) -> AsyncChannel:
-        """The channel of a topic: the same object for the same topic and options (`private`, `ack`, `broadcast_self`,
-        `presence_key`, `replay`, `replication_ready`).
+    def channel(
+        self,
+        topic: str,
+        *,
+        private: bool = False,
+        ack: bool = False,
+        broadcast_self: bool = False,
+        presence_key: str | None = None,
+        replay: Mapping[str, int] | None = None,
+        replication_ready: bool = False,
+    ) -> AsyncChannel:
+        """The channel of a topic: the same object for the same topic and options, see `ChannelOptions`.
 
         Raises `RealtimeError` where the topic is in use with other options (a socket has one channel a topic),
         `TypeError` for an option of another type.
         """
-        requested, name = ChannelOptions.checked(**options), topic_name(topic)
-        known = self.channels.get(name)
-        if known is not None:
-            if requested in (known.options, known.requested):
-                return known
-            if known.idle:
-                known.drop()
-            else:
-                shown = f"{known.options}, requested {requested}"
-                raise errors.make("ChannelOptionsDiffer", f"{name!r} is in use with other options: {shown}")
-        made = AsyncChannel(self, name, requested)
-        self.channels[name] = made
-        if self.connected:
-            made.connected()
-        return made
+        requested = ChannelOptions.checked(
+            private=private,
+            ack=ack,
+            broadcast_self=broadcast_self,
+            presence_key=presence_key,
+            replay=replay,
+            replication_ready=replication_ready,
+        )
+        return self.channels.open(self, topic_name(topic), requested)
 
     def on_status(self, fn: Callable[[Status, RealtimeError | None], Any]) -> Unregister:
         """Calls `fn(status, error)` at each change of status."""
@@ -238,7 +242,7 @@ class AsyncClient:
         """
         check_text("token", token)
         self.tokens.replace(token)
-        await self._push_token()
+        await self.channels.push_token()
 
     def move(self, url: str) -> None:
         """Speaks to the same project at another URL from now on (a proxy, a port that changed); an open connection is
@@ -431,7 +435,7 @@ class AsyncClient:
         """There is another token: joined channels get it, and its end is looked after."""
         self._performer.run(self._machine.renewed(self.tokens.left(), time.monotonic()))
         if self.connected:
-            self.spawn(self._push_token())
+            self.spawn(self.channels.push_token())
 
     async def _renew(self) -> None:
         try:
@@ -441,10 +445,3 @@ class AsyncClient:
             self._performer.run(self._machine.not_renewed(time.monotonic()))
         else:
             self._performer.run(self._machine.renewed(self.tokens.left(), time.monotonic()))
-
-    async def _push_token(self) -> None:
-        for channel in list(self.channels.values()):
-            try:
-                await channel.push_token()
-            except RealtimeError:
-                return  # the connection is gone: the next joins have the new token

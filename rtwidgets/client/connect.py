@@ -8,18 +8,31 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
+from ..protocol.backoff import Backoff
 from ..protocol.errors import RealtimeError
+from ..protocol.messages import Vsn
 from .client import AsyncClient
 from .notebook import Client, clients, not_configured
 from .running import find
 from .thread import io_loop
 from .tokens import TokenSource
+from .transport import Transport
 
 HOME_PATIENCE = 0.3
 """Seconds after which a loop that does not answer counts as busy."""
 
 
-def connect(url: Any = None, key: str | None = None, *, token: TokenSource = None, **options: Any) -> Client:
+def connect(
+    url: Any = None,
+    key: str | None = None,
+    *,
+    token: TokenSource = None,
+    vsn: Vsn = "2.0.0",
+    heartbeat_interval: float | None = None,
+    timeout: float = 10.0,
+    backoff: Backoff | None = None,
+    transport: Transport | None = None,
+) -> Client:
     """Connects to a project, and makes that client the default of everything else.
 
     Safe to run again: the new client of the same project and key replaces the one before, which is closed once nothing
@@ -27,7 +40,7 @@ def connect(url: Any = None, key: str | None = None, *, token: TokenSource = Non
 
     `url`: the project's URL; or a `supabase` client object, whose URL, key and session token are used; or None: the
     environment's SUPABASE_URL and SUPABASE_KEY, else the running local server. `token`: the user's JWT, or a function
-    (sync or async) that returns one. `options`: those of `AsyncClient`. The socket opens with the first channel.
+    (sync or async) that returns one. The others are those of `AsyncClient`. The socket opens with the first channel.
 
     Raises `RealtimeError` where there is nothing to connect to, `ValueError` where `url` is no URL, `TypeError` for an
     argument of another type.
@@ -40,7 +53,16 @@ def connect(url: Any = None, key: str | None = None, *, token: TokenSource = Non
         url, key = found if found is not None else (None, None)
     if not url or not key:
         raise not_configured()
-    client = Client(url, key, token=token, **options)
+    client = Client(
+        url,
+        key,
+        token=token,
+        vsn=vsn,
+        heartbeat_interval=heartbeat_interval,
+        timeout=timeout,
+        backoff=backoff,
+        transport=transport,
+    )
     with clients.lock:
         before, clients.default = clients.default, client
         if before is not None and (before.url, before.aio.key) == (client.url, client.aio.key):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from traitlets import Enum, Float, HasTraits, Instance, Int, Unicode
+from traitlets import Enum, Int, Unicode
 
-from ..protocol import errors
+from ..protocol.backoff import Backoff
 from ..protocol.errors import RealtimeError
 from ..protocol.events import Event
 from ..protocol.filters import Filter
-from ..protocol.messages import Change
+from ..protocol.messages import Change, Vsn
 from ..protocol.presence import PresenceChange
 from ..protocol.subscription import ChangesBinding, ChannelOptions, check_text
 from .addresses import topic_name
@@ -25,91 +24,24 @@ from .channel import AsyncChannel
 from .client import AsyncClient
 from .defaults import Register, close_at_exit
 from .dispatch import dispatch
-from .log import logger
 from .rest import RestClient
 from .running import find
-from .thread import call, io_loop, on_io_thread, run, submit
+from .thread import call, io_loop, on_io_thread, submit
 from .tokens import TokenSource
+from .transport import Transport
+from .twin import Twin, later
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 Unregister = Callable[[], None]
 
 
-class _Twin(HasTraits):
-    """A notebook object over an asyncio one: traits are set on the kernel's main thread, calls wait for the I/O thread.
-
-    A process that was forked has no connection of its parent's: its inherited objects are closed.
-    """
-
-    last_error = Instance(RealtimeError, allow_none=True, help="what went wrong last; stays when all is well again")
-    last_frame_at = Float(None, allow_none=True, help="when the last frame came, in seconds of Unix time")
-    round_trip_ms = Float(None, allow_none=True, help="milliseconds that the last heartbeat took there and back")
-    error = Instance(RealtimeError, allow_none=True, help="what is wrong now: a RealtimeError, or None")
-
-    status: Any
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._pid = os.getpid()
-
-    def _apply_status(self, status: str, error: RealtimeError | None) -> None:
-        with self.hold_trait_notifications():
-            self.status, self.error, self.last_error = status, error, error or self.last_error
-            self.refresh()
-
-    def refresh(self) -> None:
-        """Copies the figures that change with every frame into the traits (`last_frame_at`, `round_trip_ms`,
-        `reconnects`). Happens by itself at each heartbeat and each change of status.
-        """
-        raise NotImplementedError
-
-    def _check_process(self) -> None:
-        if self._pid != os.getpid():
-            raise made_before_fork()
-
-    def _run(self, coro: Coroutine[Any, Any, T], timeout: float) -> T | None:
-        """Waits for the coroutine; on the I/O thread, where waiting would never end, it goes on by itself."""
-        if self._pid != os.getpid():
-            coro.close()
-            raise made_before_fork()
-        if on_io_thread():
-            submit(coro).add_done_callback(_log_failure)
-            return None
-        return run(coro, timeout)
-
-    def _on_fork(self) -> None:
-        """In a forked child: this object is closed, and nobody observes it."""
-        self.unobserve_all()
-        self.set_trait("status", "closed")
-        self.set_trait("error", made_before_fork())
-
-
-def _later(method: weakref.WeakMethod[Callable[..., None]]) -> Callable[..., None]:
-    """Dispatches a call of the method, as long as its object lives."""
-
-    def call_later(*args: Any) -> None:
-        found = method()
-        if found is not None:
-            dispatch(found, *args)
-
-    return call_later
-
-
-def made_before_fork() -> RealtimeError:
-    """An object of the parent process is used in a forked child."""
-    return errors.make(
-        "Closed",
-        "this was made before os.fork(), and connections are not inherited by the child",
-        hint="call connect() or local() in the child, and make it anew there",
-    )
-
-
-class Client(_Twin):
+class Client(Twin):
     """A connection to a project, as one user. Made by `connect()` or `local()`.
 
-    `.aio` is its asyncio twin, for use on the I/O thread. Traits are set on the kernel's main thread, between cells,
-    where there is a kernel. Raises `ValueError` for what is no URL, `TypeError` for an argument of another type.
+    The arguments are those of `AsyncClient`. `.aio` is its asyncio twin, for use on the I/O thread. Traits are set on
+    the kernel's main thread, between cells, where there is a kernel. Raises `ValueError` for what is no URL,
+    `TypeError` for an argument of another type.
     """
 
     status = Enum(
@@ -118,13 +50,34 @@ class Client(_Twin):
     reconnects = Int(0, help="how often the connection was opened after the first time")
     url = Unicode("", read_only=True, help="the project's URL")
 
-    def __init__(self, url: str, key: str, *, token: TokenSource = None, **options: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        token: TokenSource = None,
+        vsn: Vsn = "2.0.0",
+        heartbeat_interval: float | None = None,
+        timeout: float = 10.0,
+        backoff: Backoff | None = None,
+        transport: Transport | None = None,
+    ) -> None:
         super().__init__()
-        self.aio: AsyncClient = call(AsyncClient, url, key, token=token, **options)
+        self.aio: AsyncClient = call(
+            AsyncClient,
+            url,
+            key,
+            token=token,
+            vsn=vsn,
+            heartbeat_interval=heartbeat_interval,
+            timeout=timeout,
+            backoff=backoff,
+            transport=transport,
+        )
         self.set_trait("url", self.aio.url)
         self._channels: dict[str, Channel] = {}
-        call(self.aio.on_status, _later(weakref.WeakMethod(self._apply_status)))
-        call(self.aio.on_beat, _later(weakref.WeakMethod(self.refresh)))
+        call(self.aio.on_status, later(weakref.WeakMethod(self._apply_status)))
+        call(self.aio.on_beat, later(weakref.WeakMethod(self.refresh)))
         clients.add(self)
 
     def __repr__(self) -> str:
@@ -153,12 +106,31 @@ class Client(_Twin):
         """The REST client (asyncio: use it with `rtwidgets.client.thread.run`)."""
         return self.aio.rest
 
-    def channel(self, topic: str, **options: Any) -> Channel:
+    def channel(
+        self,
+        topic: str,
+        *,
+        private: bool = False,
+        ack: bool = False,
+        broadcast_self: bool = False,
+        presence_key: str | None = None,
+        replay: Mapping[str, int] | None = None,
+        replication_ready: bool = False,
+    ) -> Channel:
         """The channel of a topic: the same object for the same topic and options.
 
         Raises `RealtimeError` where the options differ from those in use, `TypeError` for one of another type.
         """
-        return Channel(topic, client=self, **options)
+        return Channel(
+            topic,
+            private=private,
+            ack=ack,
+            broadcast_self=broadcast_self,
+            presence_key=presence_key,
+            replay=replay,
+            replication_ready=replication_ready,
+            client=self,
+        )
 
     def connect_socket(self, timeout: float = 10.0) -> None:
         """Waits for an open socket. Raises `RealtimeError`. Not needed: a channel's `subscribe()` connects."""
@@ -236,13 +208,15 @@ def _checked(client: object) -> Client:
     return client
 
 
-class Channel(_Twin):
+class Channel(Twin):
     """A channel: `Channel("support-chat")`. The same topic and options on the same client give the same object, so
     re-running a cell is safe.
 
     `private`: a channel with policies. `ack`: `send` returns when the server has accepted the message.
     `broadcast_self`: own broadcasts come back. `presence_key`: the key to be present under. `client`: the default one
-    unless given. `more`: `replay` and `replication_ready`, see `protocol.subscription.ChannelOptions`.
+    unless given. `replay`: stored broadcasts to receive at the join, `{"since": ms since 1970, "limit": 1 to 25}`, on
+    private channels. `replication_ready`: joined means that what the database sends (`realtime.send`) arrives from then
+    on.
 
     Callbacks run on the kernel's main thread between cells where there is a kernel, else on the I/O thread; what they
     raise is logged. `.aio` is its asyncio twin. Raises `RealtimeError` where the topic is in use with other options,
@@ -263,10 +237,18 @@ class Channel(_Twin):
         broadcast_self: bool = False,
         presence_key: str | None = None,
         client: Client | None = None,
-        **more: Any,
+        replay: Mapping[str, int] | None = None,
+        replication_ready: bool = False,
     ) -> Channel:
         owner = _checked(client)
-        options = _options(private, ack, broadcast_self, presence_key, more)
+        options = ChannelOptions.checked(
+            private=private,
+            ack=ack,
+            broadcast_self=broadcast_self,
+            presence_key=presence_key,
+            replay=replay,
+            replication_ready=replication_ready,
+        )
         with clients.lock:
             known = owner.channels.get(topic_name(topic))
         if known is not None and known.options == options:
@@ -282,17 +264,25 @@ class Channel(_Twin):
         broadcast_self: bool = False,
         presence_key: str | None = None,
         client: Client | None = None,
-        **more: Any,
+        replay: Mapping[str, int] | None = None,
+        replication_ready: bool = False,
     ) -> None:
         if self._made:
             return
         super().__init__()
         self.client = _checked(client)
-        self.options = _options(private, ack, broadcast_self, presence_key, more)
+        self.options = ChannelOptions.checked(
+            private=private,
+            ack=ack,
+            broadcast_self=broadcast_self,
+            presence_key=presence_key,
+            replay=replay,
+            replication_ready=replication_ready,
+        )
         self.topic = topic_name(topic)
         fields = {name: getattr(self.options, name) for name in self.options.__struct_fields__}
         self.aio: AsyncChannel = call(self.client.aio.channel, self.topic, **fields)
-        call(self.aio.on_status, _later(weakref.WeakMethod(self._apply_status)))
+        call(self.aio.on_status, later(weakref.WeakMethod(self._apply_status)))
         with clients.lock:
             self.client._channels[self.topic] = self  # pyright: ignore[reportPrivateUsage]
         self._made = True
@@ -409,16 +399,3 @@ class Channel(_Twin):
     def _refresh_now(self) -> None:
         if not on_io_thread():
             self._apply_status(self.aio.status, self.aio.error)
-
-
-def _options(
-    private: bool, ack: bool, broadcast_self: bool, presence_key: str | None, more: dict[str, Any]
-) -> ChannelOptions:
-    return ChannelOptions.checked(
-        private=private, ack=ack, broadcast_self=broadcast_self, presence_key=presence_key, **more
-    )
-
-
-def _log_failure(future: Future[Any]) -> None:
-    if not future.cancelled() and future.exception() is not None:
-        logger.error("a call from a callback failed: %s", future.exception())

@@ -70,16 +70,25 @@ class ChannelOptions(msgspec.Struct, frozen=True):
     replication_ready: bool = False
 
     @classmethod
-    def checked(cls, **options: Any) -> ChannelOptions:
-        """Options from what a person gives. Raises `TypeError` for a value of another type, or an unknown name."""
-        found = cls(**options)
+    def checked(
+        cls,
+        *,
+        private: bool = False,
+        ack: bool = False,
+        broadcast_self: bool = False,
+        presence_key: str | None = None,
+        replay: Mapping[str, int] | None = None,
+        replication_ready: bool = False,
+    ) -> ChannelOptions:
+        """Options from what a person gives. Raises `TypeError` for a value of another type."""
+        if replay is not None and not isinstance(replay, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"replay= takes a dict such as {{'since': 1767225600000, 'limit': 25}}, not {replay!r}")
+        copied = None if replay is None else dict(replay)
+        found = cls(private, ack, broadcast_self, presence_key, copied, replication_ready)
         for name in ("private", "ack", "broadcast_self", "replication_ready"):
             check_flag(name, getattr(found, name))
         if found.presence_key is not None:
             check_text("presence_key", found.presence_key)
-        replay: object = options.get("replay")
-        if replay is not None and not isinstance(replay, Mapping):
-            raise TypeError(f"replay= takes a dict such as {{'since': 1767225600000, 'limit': 25}}, not {replay!r}")
         return found
 
     def with_presence_key(self, key: str, topic: str) -> ChannelOptions:

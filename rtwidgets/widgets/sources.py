@@ -15,8 +15,8 @@ from traitlets.utils.bunch import Bunch
 from ..client.callbacks import Callbacks, Unregister
 from ..client.dispatch import dispatch
 from ..client.log import logger
-from ..client.notebook import made_before_fork
 from ..client.thread import io_loop, on_io_thread
+from ..client.twin import made_before_fork
 from ..data.delta import Delta
 from ..data.store import Store
 from .alert import Alert

@@ -17,9 +17,10 @@ from ..client.connect import default_client
 from ..client.dispatch import dispatch
 from ..client.dsn import DsnSource
 from ..client.log import logger
-from ..client.notebook import Channel, Client, made_before_fork
+from ..client.notebook import Channel, Client
 from ..client.snapshot_source import SnapshotSource
 from ..client.thread import io_loop, run
+from ..client.twin import made_before_fork
 from ..data.dataframes import records
 from ..data.delta import Delta
 from ..data.follower import TableFollower

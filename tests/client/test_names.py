@@ -36,7 +36,7 @@ def head(fn: Any) -> str:
             rt.Channel.on_postgres_changes,
             "self, fn, event='*', schema='public', table=None, filter=None",
         ),
-        (rt.Client.channel, "self, topic, **options"),
+        (rt.Client.channel, "self, topic, private=False, ack=False, broadcast_self=False, presence_key=None"),
         (rt.Client.close, "self"),
         (rt.AsyncClient, "url, key"),
         (rt.AsyncChannel.subscribe, "self, timeout=10"),
