@@ -45,6 +45,34 @@ def test_groups_equal_pandas_and_are_a_grid_and_a_source(table: Any, orders: Any
     assert by_paid.status == "closed"
 
 
+def test_a_pause_in_a_group_grid_shows_there_and_can_be_undone_there(table: Any, orders: Any) -> None:
+    """The source stood still, and the grid went on saying "live" with a button that read "pause"."""
+    groups = table.group_by("paid").agg(total=("amount", "sum"))
+    page = Page(groups)
+    until(lambda: len(page.rows) == 2 and page.state["paused"] is False)
+    page.say("pause")
+    until(lambda: page.state["paused"] is True)
+    assert (table.paused, groups.paused) == (True, True)
+    orders.sql("insert into orders values (5, 'kiwis', 10, true)")
+    until(lambda: table.follower.waiting == 1)
+    assert groups.df["total"].tolist() == [4.0, 2.5]
+    page.say("resume")
+    until(lambda: page.state["paused"] is False)
+    assert (table.paused, groups.paused) == (False, False)
+    until(lambda: [row["total"] for row in page.rows] == [4.0, 12.5])
+    groups.close()
+
+
+def test_a_result_with_the_name_of_a_group_is_refused_with_another_name(
+    table: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match=r"agg\(paid=.*choose another one, such as amount_sum=\('amount', 'sum'\)"):
+        table.group_by("paid").agg(paid=("amount", "sum"))
+    with pytest.raises(ValueError, match="names the column 'paid' twice"):
+        table.group_by(["paid", "paid"]).agg(total=("amount", "sum"))
+    assert caplog.records == []
+
+
 def test_groups_of_what_is_not_there(table: Any) -> None:
     with pytest.raises(ValueError, match="mode"):
         table.group_by("paid").agg(total=("amount", "mode"))

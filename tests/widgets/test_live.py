@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import traitlets
+from jupyter_client.manager import start_new_kernel
 
 import rtwidgets as rt
 
@@ -135,6 +136,50 @@ def test_a_figure_is_closed_after_it_was_shown() -> None:
 
     assert plot.value is not None
     assert pyplot.get_fignums() == []
+
+
+KERNEL = """
+%matplotlib inline
+import matplotlib.pyplot as plt, pandas as pd, traitlets
+import rtwidgets as rt
+
+class Source(traitlets.HasTraits):
+    revision = traitlets.Int(0)
+    rows = [1.0]
+    df = property(lambda self: pd.DataFrame({"amount": self.rows}))
+
+source = Source()
+
+@rt.live(source, max_fps=50)
+def plot(rows):
+    plt.plot(rows.amount, "o")
+    plt.show()
+
+first = plot._outputs.outputs
+source.rows = [1.0, 5.0, 2.0]
+source.revision += 1
+rt.wait_for(lambda: plot.revision == 2, 10)
+second = plot._outputs.outputs
+plain = [[sorted(output["data"]) for output in outputs] for outputs in (first, second)]
+differ = first[0]["data"]["image/png"] != second[0]["data"]["image/png"]
+print(plain, differ, plt.get_fignums())
+"""
+
+
+def test_a_figure_that_is_shown_follows() -> None:
+    """`plt.show()` in the function of a live view showed the first figure under the cell, and never another."""
+    pytest.importorskip("matplotlib_inline")
+    kernels, client = start_new_kernel(kernel_name="python3")
+    outputs: list[dict[str, Any]] = []
+    try:
+        client.execute_interactive(KERNEL, timeout=60, output_hook=lambda message: outputs.append(message["content"]))
+    finally:
+        client.stop_channels()
+        kernels.shutdown_kernel(now=True)
+    printed = "".join(output.get("text", "") for output in outputs)
+    each = ["image/png", "text/plain"]
+    assert printed.strip() == f"{[[each], [each]]} True []", outputs
+    assert not any("image/png" in output.get("data", {}) for output in outputs), "none stands under the cell"
 
 
 def test_what_has_no_df_is_no_source() -> None:

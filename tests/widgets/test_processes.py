@@ -88,3 +88,43 @@ def test_a_forked_child_inherits_closed_widgets(orders: Any) -> None:
         "parent 3 {'table': 'live', 'groups': 'live', 'chart': 'live', 'view': 'live', 'feed': 'joined', "
         "'presence': 'joined', 'status': 'connected'} 3",
     ]
+
+
+ENDS = """
+import atexit, time
+import pandas as pd, traitlets
+import rtwidgets as rt
+
+class Source(traitlets.HasTraits):
+    revision = traitlets.Int(0)
+    rows = [1.0, 2.0]
+
+    @property
+    def df(self):
+        return pd.DataFrame({"x": range(len(self.rows)), "amount": self.rows})
+
+    def add(self):
+        self.rows = [*self.rows, 3.0]
+        self.revision += 1
+
+source = Source()
+view = rt.live(source, max_fps=100)(lambda df: len(df))
+chart = rt.LiveChart(source, "x", "amount")
+chart._receive(chart, {"view": "page", "kind": "hello", "wants": {"width": 400, "height": 200}}, [])
+alert = chart.when(lambda df: len(df) > 2, lambda df: None)
+time.sleep(0.3)
+ran = view.revision
+
+def change_late():
+    source.add()
+    time.sleep(0.5)  # the I/O thread goes on, and workers start no more
+    print("made due", ran, view.revision)
+
+atexit.register(change_late)
+"""
+
+
+def test_a_script_that_ends_with_a_view_due_ends_quietly() -> None:
+    """It ended with "cannot schedule new futures after interpreter shutdown"."""
+    done = run_script(ENDS)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "made due 1 1\n", "")

@@ -10,6 +10,7 @@ import pytest
 
 import rtwidgets as rt
 from rtwidgets.client.thread import on_io_thread
+from rtwidgets.data.delta import Updates
 from rtwidgets.data.store import Store
 from rtwidgets.data.view_filter import ViewFilter
 from rtwidgets.widgets.grid import Grid
@@ -104,6 +105,19 @@ def test_a_window_is_never_larger_than_a_page_can_want(table: Any, orders: Any) 
     page = Page(table, start=0, stop=10**9)
     until(lambda: page.rows)
     assert len(page.rows) == 400
+
+
+def test_counting_changes_does_not_build_them(table: Any, orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """10,000 updates cost as much to count as to apply, while a delta knows how many it has."""
+    built: list[Updates] = []
+    entries = Updates.entries
+    monkeypatch.setattr(Updates, "entries", lambda part: [built.append(part), *entries(part)][1:])
+    sizes: list[int] = []
+    table.on_delta(lambda delta: sizes.append(delta.size))
+    orders.sql("update orders set item = 'plums' where id < 3")
+    until(lambda: sum(sizes) == 2 and table._rate.changed_at is not None)
+    assert table._rate._count + table._rate.per_second >= 2
+    assert built == []
 
 
 def test_observers_and_batches(table: Any, orders: Any) -> None:
