@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -55,8 +56,9 @@ class ResumingSink(ChangesSink, Protocol):
         """Every change that came during the break has been handed over."""
         ...
 
-    def on_table_changed(self) -> None:
-        """The table is not what it was: its columns, key, publication, or the relation itself."""
+    def on_table_changed(self, rows_kept: bool) -> None:
+        """The table is not what it was: its columns, key, publication, or the relation itself. `rows_kept`: the rows
+        that were read before are still true, but for columns that came or went."""
         ...
 
 
@@ -194,7 +196,7 @@ class ChangeSinks:
             if isinstance(event, CaughtUp):
                 guarded(sink.on_caught_up)
             elif (binding.schema, binding.table or event.table) == (event.schema, event.table):
-                guarded(sink.on_table_changed)
+                guarded(partial(sink.on_table_changed, event.rows_kept))
 
     def gap(self, error: RealtimeError) -> None:
         """Changes may be missing from here on."""

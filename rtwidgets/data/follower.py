@@ -235,9 +235,10 @@ class TableFollower:
         """Every change that came during the break has been sent."""
         self._handle(e.CaughtUp())
 
-    def on_table_changed(self) -> None:
-        """The table is not what it was, so it is described anew and read again."""
-        self._handle(e.TableChanged())
+    def on_table_changed(self, rows_kept: bool) -> None:
+        """The table is not what it was, so it is described anew and read again where it can be. `rows_kept`: what was
+        read is still true, but for columns that came or went."""
+        self._handle(e.TableChanged(rows_kept))
 
     def on_gap(self, reason: object = None) -> None:
         """Changes may be missing from here on. The rows stay; the next `on_ready` brings them up to date."""

@@ -71,7 +71,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class TableChanged:
-    """The table, its key, types or publication are not what they were."""
+    """The table, its key, types or publication are not what they were. `rows_kept`: the rows that were read before are
+    still true, but for columns that came or went, which the next change names.
+    """
+
+    rows_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,6 +239,13 @@ def _inside(state: s.Resuming, event: e.Event, now: float) -> e.Step:
     return _like(state, after), effects
 
 
+def _altered(state: s.Live | s.Resuming, event: e.TableChanged, now: float) -> e.Step:
+    """A table that cannot be read again stays as it is where its rows are true: the next change names its columns."""
+    if event.rows_kept and not state.table.repeatable:
+        return state, ()
+    return _read_changed(state, event, now)
+
+
 def _caught_up(state: s.Resuming, event: e.CaughtUp, now: float) -> e.Step:
     return state.live, ()
 
@@ -367,7 +374,7 @@ _TRANSITIONS: _Table = {
     (s.Live, e.ReadFailed): table_live.part_failed,
     (s.Live, e.Tick): table_live.do_due,
     (s.Live, e.Verify): table_live.verify,
-    **_rows((s.Live, s.Resuming), (e.TableChanged,), _read_changed),
+    **_rows((s.Live, s.Resuming), (e.TableChanged,), _altered),
     **_rows((s.Resuming,), (e.Changed, e.Applied), _inside),
     (s.Resuming, e.CaughtUp): _caught_up,
     (s.Behind, e.Tick): _retry_reading,

@@ -14,7 +14,7 @@ from psycopg import sql
 from ..protocol import filters
 from ..protocol.errors import RealtimeError
 from ..protocol.server_channel import Identity
-from .catalogue import SHAPE
+from .catalogue import SHAPE, Shape
 from .elixir_text import inspect_filters, inspect_list, inspect_map, inspect_text
 from .matching import LIMIT, PATTERNS, compare
 from .policies import limit_statements
@@ -73,8 +73,7 @@ class Published(msgspec.Struct, frozen=True):
     oid: int
     schema: str
     table: str
-    shape: str
-    """Differs where the table is another, see `catalogue.Facts`."""
+    shape: Shape
     unsettled: bool
     """Whether a transaction is open that wrote to it before it was published: that is not sent."""
 
@@ -242,7 +241,10 @@ async def read_published(connection: Connection, names: Sequence[tuple[str, str]
     """The published tables of those names (schema and table, `*` for any). It waits for no lock on a table."""
     schemas, tables = [schema for schema, _ in names], [table for _, table in names]
     cursor = await connection.execute(_PUBLISHED, (schemas, tables))
-    return [Published(*row) for row in await cursor.fetchall()]
+    return [
+        Published(oid, schema, table, msgspec.convert((digest, relation, columns), Shape), unsettled)
+        for oid, schema, table, digest, relation, columns, unsettled in await cursor.fetchall()
+    ]
 
 
 # As pg_publication_tables, which opens each table, and so waits while one is locked. A partition is published with its

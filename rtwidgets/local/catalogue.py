@@ -47,6 +47,27 @@ class Projection:
         self.heads = {kind: where + b'"%b","errors":' % kind.encode() for kind in ("INSERT", "UPDATE", "DELETE")}
 
 
+class Shape(msgspec.Struct, frozen=True, array_like=True):
+    """What a table is, so that two looks at it can be compared."""
+
+    digest: str
+    """Differs where the table is another: key, columns, types, labels, identity, publication."""
+    relation: str
+    """Differs where its rows are others: the table was made again, has another key, or other rows or columns are published."""
+    columns: list[tuple[str, str, str, str]]
+    """Number, name, type (an oid), and `t` where rows of before the column got a value, such as its default."""
+
+    def keeps_rows_of(self, before: Shape) -> bool:
+        """Whether rows read while the table was `before` hold what they do now, but for nulls in new columns."""
+        if self.relation != before.relation:
+            return False
+        known = {number: (name, kind) for number, name, kind, _ in before.columns}
+        return all(
+            known[number] == (name, kind) if number in known else filled == "f"
+            for number, name, kind, filled in self.columns
+        )
+
+
 class Facts(msgspec.Struct, array_like=True):
     """What the catalogue says of a relation, in the order of the query's columns."""
 
@@ -63,8 +84,13 @@ class Facts(msgspec.Struct, array_like=True):
     """Whether the table still has the name of the relation."""
     access: str
     """Differs where something else decides who sees what: grants, roles, policies."""
-    shape: str
-    """Differs where the table is another: key, columns, types, labels, identity, publication."""
+    digest: str
+    relation: str
+    columns: list[tuple[str, str, str, str]]
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.digest, self.relation, self.columns)
 
 
 class Access(msgspec.Struct):
@@ -248,7 +274,7 @@ md5(concat_ws('|', c.relrowsecurity, c.relforcerowsecurity, c.relowner, c.relacl
     from pg_catalog.pg_authid r where r.rolsuper or r.rolbypassrls)))
 """
 
-# What the table is: its key, columns with types and labels, and identity.
+# The columns of a `Shape`: its key, columns with types and labels, and identity; what its rows rest on; its columns.
 SHAPE: LiteralString = """
 md5(concat_ws('|', c.oid, c.relreplident, c.relkind, c.relispartition,
   (select string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod,
@@ -260,7 +286,15 @@ md5(concat_ws('|', c.oid, c.relreplident, c.relkind, c.relispartition,
     from pg_catalog.pg_index i where i.indrelid = c.oid and (i.indisprimary or i.indisreplident)),
   (select string_agg(concat_ws(' ', r.prqual::text, r.prattrs::text), ',')
     from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
-    where p.pubname = 'supabase_realtime' and r.prrelid = c.oid)))
+    where p.pubname = 'supabase_realtime' and r.prrelid = c.oid))),
+concat_ws('|', c.oid,
+  (select i.indkey::text from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary),
+  (select string_agg(concat_ws(' ', r.prqual::text, r.prattrs::text), ',')
+  from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
+  where p.pubname = 'supabase_realtime' and r.prrelid = c.oid)),
+coalesce((select array_agg(array[a.attnum::text, a.attname::text, a.atttypid::text,
+    case when a.atthasdef or a.attidentity <> '' then 't' else 'f' end] order by a.attnum)
+  from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), '{}')
 """
 
 _FACTS: LiteralString = (

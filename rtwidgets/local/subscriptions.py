@@ -10,7 +10,7 @@ import psycopg
 
 from ..client.log import child
 from .bindings import UNABLE, Binding, Published, SubscribeError, check_entry, entry_id, parse_entry, read_published
-from .catalogue import Catalogue, Table
+from .catalogue import Catalogue, Shape, Table
 from .delivery import Delivery
 from .groups import Groups, covering
 from .hub import Member
@@ -24,7 +24,7 @@ _RETRY = 0.5
 _LOOK = 1.0
 """Seconds between two looks at the tables that are followed."""
 
-_GONE = ""
+_GONE = Shape("", "", [])
 """The shape of a table that is not published any more."""
 
 Name = tuple[str, str]
@@ -60,7 +60,7 @@ class Subscriptions:
         self._spawn = spawn
         self._followers: dict[Name, dict[Member, None]] = {}
         """By the names that entries have, those who asked; also while there is no such table."""
-        self._shapes: dict[Name, str] = {}
+        self._shapes: dict[Name, Shape] = {}
         """What a table was when it was last looked at; missing where it was never published."""
         self._unsettled: set[Name] = set()
         """Tables with open transactions from before they were published: what those wrote is not sent."""
@@ -134,7 +134,7 @@ class Subscriptions:
                     if group.suspended:
                         return  # it is told with the others
                     if changed is not None:
-                        member.system("postgres_changes", "ok", "Table changed", changed=changed)
+                        member.system("postgres_changes", "ok", "Table changed", changed=changed, rows_kept=False)
                     elif self._streaming.is_set():  # else it is announced with all others
                         self._delivery.announce_to([member], resumed=missed is not None)
                         if missed is not None:
@@ -173,6 +173,7 @@ class Subscriptions:
             names = list(self._followers)
             if not names or not self._streaming.is_set():
                 continue
+            before = dict(self._shapes)
             try:
                 async with self._pool.connection() as connection:
                     cursor = await connection.execute("select pg_current_wal_insert_lsn()::text")
@@ -185,7 +186,9 @@ class Subscriptions:
                 log.debug("the tables could not be looked at: %s", error)
                 continue
             for name in names:
-                if name in self._followers:
+                if self._shapes.get(name) != before.get(name):
+                    written = None  # somebody else looked meanwhile, perhaps later: look once more
+                elif name in self._followers:
                     self._compare(name, found.get(name))
 
     def _compare(self, name: Name, table: Published | None) -> None:
@@ -193,9 +196,9 @@ class Subscriptions:
         before, settled = self._shapes.get(name), False
         if table is None:
             self._unsettled.discard(name)
-            if self._shapes.get(name):
+            if before not in (None, _GONE):
                 self._shapes[name] = _GONE
-                self._tell(name)
+                self._tell(name, rows_kept=False)
             return
         if table.unsettled:
             self._unsettled.add(name)
@@ -204,7 +207,7 @@ class Subscriptions:
             settled = True
         self._shapes[name] = table.shape
         if settled or before not in (None, table.shape):
-            self._tell(name)
+            self._tell(name, rows_kept=not settled and before is not None and table.shape.keeps_rows_of(before))
         if before != table.shape:
             self._subscribe_again(name)
 
@@ -213,18 +216,19 @@ class Subscriptions:
         facts, name = table.facts, (table.relation.schema, table.relation.name)
         if facts is None or not facts.current:
             return
-        before = self._shapes.get(name)
-        if before == facts.shape:
+        before, shape = self._shapes.get(name), facts.shape
+        if before == shape:
             return
-        self._shapes[name] = facts.shape
+        self._shapes[name] = shape
         if before is not None:
-            self._tell(name)
+            self._tell(name, rows_kept=shape.keeps_rows_of(before))
         self._subscribe_again(name)
 
-    def _tell(self, name: Name) -> None:
-        """Sends to all who follow a table that it is another."""
+    def _tell(self, name: Name, *, rows_kept: bool) -> None:
+        """Sends to all who follow a table that it is another. `rows_kept`: rows that were read before are still true."""
+        changed = {"schema": name[0], "table": name[1]}
         for group in covering(self._groups, *name):
-            self._delivery.notify(group, "Table changed", changed={"schema": name[0], "table": name[1]})
+            self._delivery.notify(group, "Table changed", changed=changed, rows_kept=rows_kept)
 
     def _subscribe_again(self, name: Name) -> None:
         for member in list(self._followers.get(name, ())):

@@ -299,7 +299,7 @@ class ChannelMachine:
             return []  # about the join before this one: serializer 1.0.0 does not say which
         if event.ok:
             if event.changed is not None:
-                return [TableChanged(*event.changed)] if event.postgres else []
+                return [TableChanged(*event.changed, event.rows_kept)] if event.postgres else []
             if event.postgres and event.caught_up:
                 return [CaughtUp()]
             if event.postgres:

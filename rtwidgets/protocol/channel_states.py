@@ -135,10 +135,13 @@ class CaughtUp(msgspec.Struct, frozen=True):
 
 
 class TableChanged(msgspec.Struct, frozen=True):
-    """A table is not what it was: its columns, key, publication, or the relation itself."""
+    """A table is not what it was: its columns, key, publication, or the relation itself. `rows_kept`: the server vouches
+    that it is the same relation, with the same key and rows that hold what they did.
+    """
 
     schema: str
     table: str
+    rows_kept: bool = False
 
 
 class Replicating(msgspec.Struct, frozen=True):

@@ -110,7 +110,8 @@ class System(msgspec.Struct, frozen=True):
     `postgres`: about the subscription to the database, else about the channel itself (its token, its replication
     connection). The rest comes from the local server alone: `lsn`, up to where it had sent changes; `resumed`, whether
     every change since the `resume` of the join follows; `caught_up`, that these have all been sent; `changed`, the
-    schema and the name of a table that is not what it was.
+    schema and the name of a table that is not what it was; `rows_kept`, that it is the same table with rows that hold
+    what they did, and at most has other columns.
     """
 
     ok: bool
@@ -121,6 +122,7 @@ class System(msgspec.Struct, frozen=True):
     resumed: bool = False
     caught_up: bool = False
     changed: tuple[str, str] | None = None
+    rows_kept: bool = False
 
     @classmethod
     def decode(cls, message: Message) -> Self:
@@ -136,6 +138,7 @@ class System(msgspec.Struct, frozen=True):
             found.get("resumed") is True,
             found.get("caught_up") is True,
             None if changed is None else (str(changed.get("schema", "")), str(changed.get("table", ""))),
+            found.get("rows_kept") is True,
         )
 
     def explain(self, topic: str) -> str:

@@ -91,7 +91,7 @@ EVENTS: dict[type[e.Event], list[e.Event]] = {
         e.Refused(FINAL, AT),
         e.Refused(RealtimeError("closed", code="Closed"), AT),
     ],
-    e.TableChanged: [e.TableChanged()],
+    e.TableChanged: [e.TableChanged(), e.TableChanged(rows_kept=True)],
     e.ResumePoint: [e.ResumePoint(None), e.ResumePoint(77)],
     e.Changed: [e.Changed([change(1, lsn=30, xid=1)]), e.Changed([change(2)]), *(e.Changed([one]) for one in REFUSED)],
     e.Applied: [

@@ -181,6 +181,17 @@ def test_a_table_without_a_source_to_read_again_says_what_it_lacks() -> None:
     assert run(s.Paused(s.Live(ONCE), s.Backlog(overflow=True)), e.Resume())[0].error is not None
 
 
+def test_an_altered_table_without_a_source_to_read_again_lacks_something_only_where_its_rows_are_others() -> None:
+    live = s.Live(ONCE, 30)
+    assert step(live, e.TableChanged(rows_kept=True), NOW) == (live, ())
+    assert step(s.Resuming(live), e.TableChanged(rows_kept=True), NOW) == (s.Resuming(live), ())
+    after, effects = step(live, e.TableChanged(), NOW)
+    assert (after.status, after.error, effects) == ("live", table_live.OTHER_TABLE, ())
+    repeatable, effects = step(s.Live(READ, 30), e.TableChanged(rows_kept=True), NOW)
+    assert isinstance(repeatable, s.Reading)
+    assert [type(effect) for effect in effects] == [e.ReadAll]
+
+
 def test_reads_that_fail_are_tried_again_less_and_less_often() -> None:
     state: s.State = s.Reading(READ, read=1)
     now, waits = NOW, list[float]()

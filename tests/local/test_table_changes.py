@@ -67,6 +67,34 @@ async def test_whatever_makes_a_table_another_is_told_without_a_further_row(
         await sql(pg, "drop table shape_old")
 
 
+@pytest.mark.parametrize(
+    ("statement", "kept"),
+    [
+        ("alter table shape add column more text", True),
+        ("alter table shape drop column m", True),
+        ("alter table shape replica identity full", True),
+        ("alter type mood add value 'calm'", True),
+        ("alter table shape add column more text default 'x'", False),
+        ("alter table shape add column more int generated always as identity", False),
+        ("alter table shape rename column v to w", False),
+        ("alter table shape alter v type text using v::text", False),
+        ("alter table shape drop constraint shape_pkey, add primary key (v)", False),
+        ("alter publication supabase_realtime set table shape where (id > 5)", False),
+        ("drop table shape", False),
+        ("drop table shape; create table shape (id int primary key, v int, m mood); "
+         "alter publication supabase_realtime add table shape", False),
+    ],
+)  # fmt: skip
+async def test_it_is_told_whether_rows_that_were_read_before_are_still_true(
+    server: RealtimeServer, pg: str, shape: None, statement: str, kept: bool
+) -> None:
+    async with connected(server) as ws:
+        await subscribed(ws, ENTRY)
+        await sql(pg, statement)
+        said = await system(ws, 5)
+        assert (said["message"], said["rows_kept"]) == ("Table changed", kept)
+
+
 async def test_a_change_of_the_new_shape_comes_after_the_news(server: RealtimeServer, pg: str, shape: None) -> None:
     async with connected(server) as ws, connected(server) as every:
         await subscribed(ws, ENTRY)

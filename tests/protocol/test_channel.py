@@ -323,6 +323,8 @@ def test_what_the_server_sends_of_the_join_before_does_not_count() -> None:
     assert machine.receive(system("Caught up", lsn=9, caught_up=True), NOW) == [CaughtUp()]
     changed = {"schema": "public", "table": "t"}
     assert machine.receive(system("Table changed", changed=changed), NOW) == [TableChanged("public", "t")]
+    kept = system("Table changed", changed=changed, rows_kept=True)
+    assert machine.receive(kept, NOW) == [TableChanged("public", "t", rows_kept=True)]
 
 
 # --- refused and ended ---

@@ -226,7 +226,7 @@ def test_no_secret_is_in_any_synced_trait(table: Any, orders: Any) -> None:
     page = Page(table)
     until(lambda: page.frames)
     text = repr(table.get_state()) + repr(page.frames) + repr(table) + str(table._repr_mimebundle_())
-    for secret in (orders.anon_key, orders.service_key, orders.dsn, orders._secret):
+    for secret in (orders.anon_key, orders.service_key, orders.dsn, orders._server.state.jwt_secret):
         assert secret not in text
 
 
