@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
 from ..protocol.channel_states import CaughtUp, Ready, Routes, TableChanged

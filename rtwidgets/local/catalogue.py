@@ -53,7 +53,8 @@ class Shape(msgspec.Struct, frozen=True, array_like=True):
     digest: str
     """Differs where the table is another: key, columns, types, labels, identity, publication."""
     relation: str
-    """Differs where its rows are others: the table was made again, has another key, or other rows or columns are published."""
+    """Differs where its rows are others: the table was made again, has another key, or the publication selects others.
+    """
     columns: list[tuple[str, str, str, str]]
     """Number, name, type (an oid), and `t` where rows of before the column got a value, such as its default."""
 

@@ -107,9 +107,12 @@ class Delivery:
         for group in self._groups:
             group.system("error", AWAY)
 
+    def begin(self, lsn: int) -> None:
+        """A stream has begun, with every transaction from that LSN on. What went out before came before a gap."""
+        self.recent.begin(lsn)
+
     def announce(self) -> None:
         """After the stream was lost and is back: everybody is told again, since changes may have been missed."""
-        self.recent.clear()  # what went out after the loss came before the gap
         for group in self._groups:
             self._groups.resume(group)
             self._groups.share(group)

@@ -21,7 +21,7 @@ class RecentTransactions:
         self._from: int | None = None
         """Every transaction with this LSN or a later one is here."""
         self.last: int | None = None
-        """LSN of the last transaction, None before the first."""
+        """LSN of the last transaction, or where the stream began; None after a loss."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -42,6 +42,11 @@ class RecentTransactions:
             self._changes -= len(gone.changes)
             self._size -= gone.size
             self._from = gone.lsn + 1
+
+    def begin(self, lsn: int) -> None:
+        """A stream has begun: it has every transaction with this LSN or a later one, and none before."""
+        self.clear()
+        self._from = self.last = lsn
 
     def clear(self) -> None:
         """Some may have been missed: from here on it begins anew."""

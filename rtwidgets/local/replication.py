@@ -37,7 +37,8 @@ class Stream:
     """Reads the WAL and hands over batches of transactions.
 
     `on_batch` gets every transaction that is at hand, in commit order, a long one in parts, and is awaited before the
-    next call; while it does not keep up, no more than a bound is read ahead. `on_lost` is called when changes begin to
+    next call; while it does not keep up, no more than a bound is read ahead. `on_begin` gets the LSN from which on the
+    stream has every commit, before the first batch of each connection. `on_lost` is called when changes begin to
     be missed, `on_back` when the stream is whole again after that.
     """
 
@@ -45,11 +46,13 @@ class Stream:
         self,
         dsn: str,
         on_batch: Callable[[list[Transaction]], Awaitable[None]],
+        on_begin: Callable[[int], None],
         on_lost: Callable[[], None],
         on_back: Callable[[], None],
     ) -> None:
         self._dsn = with_settings(dsn, _SESSION, replication="database", application_name="rtwidgets stream")
         self._on_batch = on_batch
+        self._on_begin = on_begin
         self._on_lost = on_lost
         self._on_back = on_back
         self._pending: deque[Transaction] = deque()
@@ -100,8 +103,9 @@ class Stream:
             try:
                 connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)
                 try:
-                    await self._open(connection)
+                    begin = await self._open(connection)
                     await self._idle.wait()  # what came before the gap goes out before it is said to be over
+                    self._on_begin(begin)
                     self.streaming.set()
                     wait = 0.05
                     if lost:
@@ -122,17 +126,22 @@ class Stream:
             await asyncio.sleep(wait)
             wait = min(wait * 2, 1.0)
 
-    async def _open(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+    async def _open(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> int:
+        """Begins to stream. Returns the LSN from which on every commit is in the stream."""
         slot = sql.Identifier(f"rtwidgets_{os.getpid()}_{time.monotonic_ns()}")
-        await connection.execute(
+        cursor = await connection.execute(
             sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT").format(slot)
         )
+        created = await cursor.fetchone()
+        assert created is not None
         names = sql.Literal(",".join(f'"{name}"' for name in PUBLICATIONS))
         await connection.execute(
             sql.SQL("START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names {})").format(
                 slot, names
             )
         )
+        high, low = str(created[1]).split("/")  # name, consistent point, snapshot, plugin
+        return (int(high, 16) << 32) + int(low, 16)
 
     async def _read(self, pgconn: psycopg.pq.abc.PGconn) -> None:
         loop = asyncio.get_running_loop()

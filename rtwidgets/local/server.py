@@ -99,7 +99,8 @@ class RealtimeServer:
         self._pools = (self.pool, asking, reading)
         groups, spawn = Groups(), self._spawn
         self.delivery = Delivery(asking, self.catalogue, self.hub, groups, self.limits, spawn)
-        self.stream = Stream(dsn, self.delivery.deliver, self.delivery.lost, self.delivery.announce)
+        delivery = self.delivery
+        self.stream = Stream(dsn, delivery.deliver, delivery.begin, delivery.lost, delivery.announce)
         streaming = self.stream.streaming
         self.subscriptions = Subscriptions(self.pool, self.catalogue, groups, self.delivery, streaming, spawn)
         self.clients: dict[Conversation, web.WebSocketResponse] = {}

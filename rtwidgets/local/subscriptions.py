@@ -225,7 +225,7 @@ class Subscriptions:
         self._subscribe_again(name)
 
     def _tell(self, name: Name, *, rows_kept: bool) -> None:
-        """Sends to all who follow a table that it is another. `rows_kept`: rows that were read before are still true."""
+        """Sends to all who follow a table that it is another. `rows_kept`: rows read before are still true."""
         changed = {"schema": name[0], "table": name[1]}
         for group in covering(self._groups, *name):
             self._delivery.notify(group, "Table changed", changed=changed, rows_kept=rows_kept)

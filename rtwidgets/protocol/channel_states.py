@@ -135,8 +135,8 @@ class CaughtUp(msgspec.Struct, frozen=True):
 
 
 class TableChanged(msgspec.Struct, frozen=True):
-    """A table is not what it was: its columns, key, publication, or the relation itself. `rows_kept`: the server vouches
-    that it is the same relation, with the same key and rows that hold what they did.
+    """A table is not what it was: its columns, key, publication, or the relation itself. `rows_kept`: it is the same
+    relation, with the same key and rows that hold what they did.
     """
 
     schema: str

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ipywidgets.widgets import widget
 
 import rtwidgets as rt
 
@@ -39,4 +40,8 @@ def orders(local: Any) -> Iterator[rt.Local]:
     )
     local.publish("orders")
     yield local
+    for table in [
+        one for one in widget._instances.values() if isinstance(one, rt.LiveTable) and hasattr(one, "follower")
+    ]:
+        table.close()  # what a failed test left open would follow the next test's table
     local.sql("drop table orders")
