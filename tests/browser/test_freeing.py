@@ -46,7 +46,7 @@ box
     """
 gc.collect()
 left = [one for one in gc.get_objects() if isinstance(one, RtWidget)]
-told = {"widgets": len(left), "dirty": len(tick._dirty), "channels": len(local.client.aio.channels)}
+told = {"widgets": len(left), "dirty": len(tick._due), "channels": len(local.client.aio.channels)}
 pathlib.Path("left.json").write_text(json.dumps(told))
 """,
 ]
