@@ -121,8 +121,7 @@ class RtWidget(LiveSource, anywidget.AnyWidget):
             self._emit_df()
 
     def send_state(self, key: Any = None) -> None:
-        """Sends synced traits to the page: what the I/O thread sets goes with the next tick; Python observers run
-        immediately."""
+        """Sends synced traits to the page; changes made on the I/O thread are sent at the next tick."""
         if key is None or self._closed or not on_io_thread():
             super().send_state(key)  # pyright: ignore[reportUnknownMemberType]
             return
