@@ -96,7 +96,7 @@ def test_the_panel_calls_and_the_inspector_tells(page: Any) -> None:
     panel.locator(".rtw-done").nth(2).wait_for()
     panel.get_by_role("textbox", name="payload, a JSON object").fill("{no json")
     panel.get_by_role("button", name="send").click()
-    assert "no JSON" in panel.locator(".rtw-failed").inner_text()
+    assert "this is not JSON" in panel.locator(".rtw-failed").inner_text()
     inspector.get_by_text("asks to join lounge").wait_for()
     said = inspector.get_by_text("says 'message' on lounge")
     said.first.wait_for()

@@ -90,6 +90,7 @@ async def test_another_token_revives_what_failed_for_the_old_one(server: FakeSer
         assert (channel.error, client.status) == (None, "connected")
 
 
+@pytest.mark.slow
 async def test_a_join_that_is_refused_again_and_again_gives_its_reason(server: FakeServer) -> None:
     server.join_errors = ["UnableToConnectToProject: Unable to connect to the project database"] * 2
     async with client_of(server) as client:

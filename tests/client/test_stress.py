@@ -133,6 +133,7 @@ async def test_closing_in_the_middle_of_everything(server: FakeServer) -> None:
         assert timers() == []
 
 
+@pytest.mark.slow
 async def test_clients_that_are_closed_leave_no_memory_behind(server: FakeServer) -> None:
     async def one() -> None:
         async with client_of(server) as client:

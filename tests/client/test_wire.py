@@ -291,6 +291,7 @@ async def silent() -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
+@pytest.mark.slow
 async def test_frames_that_come_with_the_handshake(silent: int) -> None:
     messages: list[bytes] = []
     wire = await open_wire(f"ws://127.0.0.1:{silent}/", messages.extend, max_size=MAX, timeout=5)

@@ -172,6 +172,7 @@ def test_nothing_that_a_reader_writes_reaches_the_table(how: str, name: str, val
     pd.testing.assert_frame_equal(store.df(), before)
 
 
+@pytest.mark.slow
 def test_a_pickled_frame_is_read_without_this_package() -> None:
     program = (
         "import pickle, sys; frame = pickle.load(sys.stdin.buffer); print(frame.n.sum(), frame.name[1]); "

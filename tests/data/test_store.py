@@ -270,6 +270,7 @@ def test_composite_keys_order_and_limit() -> None:
     assert log.df()["a"].tolist() == [3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sort", [[("x", True)], [("name", False), ("x", False)], [("at", True), ("n", False)]])
 def test_sorting_change_by_change_equals_sorting_anew(sort: list[tuple[str, bool]]) -> None:
     random.seed(4)

@@ -35,6 +35,7 @@ vsns: Any = st.sampled_from(["1.0.0", "2.0.0"])
 sides: Any = st.sampled_from(["client", "server"])
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(messages, vsns, sides)
 def test_there_and_back(message: Message, vsn: Any, side: Any) -> None:

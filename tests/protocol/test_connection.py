@@ -259,6 +259,7 @@ def test_what_does_not_end_or_cannot_be_renewed_is_left_alone(left: float | None
 # --- whatever comes in whatever order ---
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from([*EVENTS, "later"]), max_size=40), st.booleans())
 def test_whatever_comes_in_whatever_order_it_stands(script: list[str], renewable: bool) -> None:

@@ -57,6 +57,7 @@ def damaged(frames: list[bytes], rng: random.Random) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_damaged_frame_is_read_or_refused_and_nothing_else(seed: int) -> None:
     rng, frames = random.Random(seed), recorded()

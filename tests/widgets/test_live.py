@@ -166,6 +166,7 @@ print(plain, differ, plt.get_fignums())
 """
 
 
+@pytest.mark.slow
 def test_a_figure_that_is_shown_follows() -> None:
     """`plt.show()` in the function of a live view showed the first figure under the cell, and never another."""
     pytest.importorskip("matplotlib_inline")

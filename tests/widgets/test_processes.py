@@ -124,6 +124,7 @@ atexit.register(change_late)
 """
 
 
+@pytest.mark.slow
 def test_a_script_that_ends_with_a_view_due_ends_quietly() -> None:
     """It ended with "cannot schedule new futures after interpreter shutdown"."""
     done = run_script(ENDS)
