@@ -20,10 +20,17 @@ def database(server: RealtimeServer, pg: str) -> Iterator[psycopg.Connection[Any
     """Without tables, and with an empty publication."""
     with psycopg.connect(pg, autocommit=True) as connection:
         connection.execute("drop schema if exists other cascade; create schema other")
-        connection.execute("drop publication supabase_realtime; create publication supabase_realtime")
+        renew_publication(connection)
         yield connection
-        connection.execute("drop publication supabase_realtime; create publication supabase_realtime")
+        renew_publication(connection)
         connection.execute("drop schema other cascade")
+
+
+def renew_publication(connection: psycopg.Connection[Any]) -> None:
+    """An empty publication with the options that the server gives it."""
+    connection.execute("drop publication supabase_realtime; create publication supabase_realtime")
+    if connection.info.server_version >= 180_000:
+        connection.execute("alter publication supabase_realtime set (publish_generated_columns = stored)")
 
 
 def published(connection: psycopg.Connection[Any]) -> list[str]:
