@@ -98,7 +98,7 @@ def test_the_panel_calls_and_the_inspector_tells(page: Any) -> None:
     panel.get_by_role("button", name="send").click()
     assert "this is not JSON" in panel.locator(".rtw-failed").inner_text()
     inspector.get_by_text("asks to join lounge").wait_for()
-    said = inspector.get_by_text("says 'message' on lounge")
+    said = inspector.get_by_text("broadcast 'message' on lounge")
     said.first.wait_for()
     said.first.click()
     inspector.locator("pre").get_by_text("onerror").wait_for()
