@@ -28,7 +28,7 @@ from .delta import Delta
 from .followed_table import FollowedTable
 from .history import History
 from .kinds.moments import lag_ms
-from .request import TableRequest, resolve
+from .request import LOG_SIZE, VERIFY_EVERY, VERIFY_ROWS, TableRequest, resolve
 from .snapshot import check_source
 from .store import Store
 from .table_sync import step
@@ -81,9 +81,9 @@ class TableFollower:
         key: Sequence[str] | str | None = None,
         numeric: Literal["float", "decimal"] = "float",
         server_filter: bool = False,
-        verify_every: float | None = 300.0,
-        verify_rows: int = 20_000,
-        log_size: int = 10_000,
+        verify_every: float | None = VERIFY_EVERY,
+        verify_rows: int = VERIFY_ROWS,
+        log_size: int = LOG_SIZE,
         append_only: bool = False,
         events: bool = False,
     ) -> None:

@@ -14,6 +14,13 @@ from .column_kinds import kind_of
 from .events import event_columns
 from .sorting import Sort, parse_order
 
+LOG_SIZE = 10_000
+"""Changes that a table remembers, unless given."""
+VERIFY_EVERY = 300.0
+"""Seconds between two checks against the database, unless given."""
+VERIFY_ROWS = 20_000
+"""Rows that one check compares, unless given."""
+
 
 @dataclass(frozen=True)
 class TableRequest:
@@ -30,9 +37,9 @@ class TableRequest:
     server_filter: bool = False
     append_only: bool = False
     events: bool = False
-    log_size: int = 10_000
-    verify_every: float | None = 300.0
-    verify_rows: int = 20_000
+    log_size: int = LOG_SIZE
+    verify_every: float | None = VERIFY_EVERY
+    verify_rows: int = VERIFY_ROWS
 
     def __post_init__(self) -> None:
         counts = {"limit": self.limit, "history": self.log_size, "verify_rows": self.verify_rows}

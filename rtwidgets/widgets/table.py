@@ -24,6 +24,7 @@ from ..client.twin import made_before_fork
 from ..data.dataframes import records
 from ..data.delta import Delta
 from ..data.follower import TableFollower
+from ..data.request import LOG_SIZE, VERIFY_EVERY
 from ..data.snapshot import EmptySource, FrameSource
 from ..data.store import Store
 from ..protocol.errors import RealtimeError
@@ -127,9 +128,9 @@ class LiveTable(Grid, RowSource):
         numeric: Literal["float", "decimal"] = "float",
         client: Client | None = None,
         channel: Channel | str | None = None,
-        verify_every: float | None = 300.0,
+        verify_every: float | None = VERIFY_EVERY,
         append_only: bool = False,
-        history: int = 10_000,
+        history: int = LOG_SIZE,
         source: str | pd.DataFrame | None = None,
     ) -> None:
         self.table = check_text(table, 'table, the name of a table such as "orders",')

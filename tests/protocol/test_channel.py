@@ -42,6 +42,8 @@ from rtwidgets.protocol.events import Broadcast
 from rtwidgets.protocol.messages import Message
 from rtwidgets.protocol.subscription import ChangesBinding, ChannelOptions, JoinRequest
 
+from .state_table import check_cell, rows
+
 TOPIC = "realtime:t"
 NOW = 1000.0
 T, U = ChangesBinding(table="t"), ChangesBinding(table="u", event="INSERT", filter="id=gt.1", select=("id", "a"))
@@ -211,15 +213,6 @@ leaving     | Closed Gap Ended | -            | Leaving Deliver
 """
 
 
-def rows(table: str) -> list[tuple[str, str, str]]:
-    """Each cell of a table of several blocks: state, event, what happens."""
-    found: list[tuple[str, str, str]] = []
-    for block in table.strip().split("\n\n"):
-        head, *lines = [[cell.strip() for cell in line.split("|")] for line in block.splitlines()]
-        found += [(line[0], event, cell) for line in lines for event, cell in zip(head[1:], line[1:], strict=True)]
-    return found
-
-
 CELLS = rows(TABLE)
 
 
@@ -231,15 +224,7 @@ def test_the_table_is_whole() -> None:
 @pytest.mark.parametrize(("state", "event", "wanted"), CELLS)
 def test_each_event_in_each_state(state: str, event: str, wanted: str) -> None:
     make_machine, kind = STATES[state]
-    machine = make_machine()
-    before = machine.state
-    assert isinstance(before, kind)
-    effects = EVENTS[event](machine)
-    if wanted == "-":
-        assert (machine.state, effects) == (before, [])
-        return
-    after, *names = wanted.split()
-    assert [type(machine.state).__name__, *(type(effect).__name__ for effect in effects)] == [after, *names]
+    check_cell(make_machine(), kind, EVENTS[event], wanted)
 
 
 # --- the join ---
