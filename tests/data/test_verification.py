@@ -125,6 +125,6 @@ async def test_a_key_that_has_no_order_of_its_own_is_compared_as_a_whole() -> No
     channel.sink.on_ready()
     await follower.wait_live(1)
     rest.rows = rest.rows[5:]
-    await settle(lambda: len(follower.store) == 25)
-    assert follower.repaired == 5
+    await settle(lambda: (len(follower.store), follower.repaired) == (25, 5))
+    assert (len(follower.store), follower.repaired) == (25, 5)
     await follower.stop()
