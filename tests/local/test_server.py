@@ -355,8 +355,11 @@ async def test_small_transactions_that_wait_together_are_asked_about_together(
         "alter publication supabase_realtime add table small",
     )
     go_on, deliver, visible, asked = asyncio.Event(), server.stream._on_batch, visibility.read_visible, 0
+    arrived = 0
 
     async def waiting(batch: list[pgoutput.Transaction]) -> None:
+        nonlocal arrived
+        arrived += sum(len(transaction.changes) for transaction in batch)
         await go_on.wait()
         await deliver(batch)
 
@@ -371,7 +374,7 @@ async def test_small_transactions_that_wait_together_are_asked_about_together(
         await subscribed(ws, {"event": "*", "schema": "public", "table": "small"})
         await sql(pg, *[f"insert into small values ({number})" for number in range(50)])
         stream = server.stream
-        await until(lambda: sum(len(t.changes) for t in stream._pending) >= 49)
+        await until(lambda: arrived + sum(len(t.changes) for t in stream._pending) == 50)
         go_on.set()
         got = [json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"] for _ in range(25)]
         assert (await ask(ws, "phoenix", "heartbeat", {}))["status"] == "ok"
