@@ -138,11 +138,11 @@ class AsyncChannel:
         """As `subscribe`, without waiting."""
         self._use(_SUBSCRIBED)
 
-    def hold(self) -> Unregister:
-        """Has the channel joined until the function that it returns is called.
+    def retain(self) -> Unregister:
+        """Keeps the channel joined until the returned function is called.
 
-        When the last hold is released, the channel is left, unless a person subscribed: so widgets share one join, and
-        closing one of them takes nothing from the others.
+        The channel is left when the last of these functions was called, unless `subscribe()` was called too. So widgets
+        share one join, and closing one of them does not affect the others.
         """
         user = object()
         self._use(user)

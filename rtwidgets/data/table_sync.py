@@ -121,7 +121,7 @@ def _retry_describing(state: s.Describing, event: e.Tick, now: float) -> e.Step:
 def _described(state: s.Describing, event: e.Described, now: float) -> e.Step:
     if event.read != state.read:
         return state, ()
-    table = replace(state.table, key=event.key, resumable=event.resumable, schedule=state.table.schedule.begun(now))
+    table = replace(state.table, key=event.key, resumable=event.resumable, schedule=state.table.schedule.started(now))
     return s.Subscribing(table, at=now + CONFIRMED_WITHIN), (e.Bind(),)
 
 
@@ -316,11 +316,11 @@ def _paused(state: s.Paused, event: e.Event, now: float) -> e.Step:
         if isinstance(inner, s.Stale) and len(state.held) + state.held.overflow:
             inner = replace(inner, lsn=None)
         return s.Paused(inner), effects
-    return _hold_back(state, inner, effects, now)
+    return _defer(state, inner, effects, now)
 
 
-def _hold_back(state: s.Paused, inner: s.Unpaused, effects: Sequence[e.Effect], now: float) -> e.Step:
-    """What would move the rows is held back: changes wait, and a read is owed."""
+def _defer(state: s.Paused, inner: s.Unpaused, effects: Sequence[e.Effect], now: float) -> e.Step:
+    """A paused table's rows stand still: changes wait, and reads are owed."""
     held = state.held
     for effect in effects:
         if isinstance(effect, e.Apply):

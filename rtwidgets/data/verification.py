@@ -41,8 +41,8 @@ class Schedule:
         at, burst_at = self.at, self.burst_at
         return at if burst_at is None or (at is not None and at < burst_at) else burst_at
 
-    def begun(self, now: float) -> Schedule:
-        """The table is followed from now on."""
+    def started(self, now: float) -> Schedule:
+        """The schedule once the table is followed."""
         return self if self.every is None else replace(self, at=now + self.every)
 
     def noted(self, count: int, now: float) -> Schedule:

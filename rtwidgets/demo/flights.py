@@ -88,7 +88,7 @@ class Feed:
         self.dsn = dsn
         self.speed = speed
         self.clock = start
-        self._begin = start
+        self._start = start
         self._connection: psycopg.Connection | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -143,7 +143,7 @@ class Feed:
             )
             upcoming = row[0] if row else None
             if upcoming is None:
-                self.clock = self._begin
+                self.clock = self._start
                 self._connect().execute("delete from flights")
                 self._advance(self.clock - KEEP - LEAD, self.clock)
             elif upcoming - until > dt.timedelta(minutes=15):

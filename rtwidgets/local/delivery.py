@@ -85,7 +85,7 @@ class Delivery:
     async def deliver(self, batch: list[Transaction]) -> None:
         """Delivers transactions, or parts of long ones, in order."""
         for group in gathered(batch):
-            continued, complete = await self.gate.begin(), False
+            continued, complete = await self.gate.enter(), False
             try:
                 for number, pieces in enumerate(chunks(group)):
                     if number or continued:
@@ -97,7 +97,7 @@ class Delivery:
                         self.sent.append(transaction.xid)
                 complete = True
             finally:
-                self.gate.end(more=complete and not group[-1].last)
+                self.gate.leave(more=complete and not group[-1].last)
 
     def lost(self) -> None:
         """The stream was lost: who shows rows must not show them as if they were true of this moment."""
@@ -107,9 +107,9 @@ class Delivery:
         for group in self._groups:
             group.system("error", AWAY)
 
-    def begin(self, lsn: int) -> None:
+    def started(self, lsn: int) -> None:
         """A stream has begun, with every transaction from that LSN on. What went out before came before a gap."""
-        self.recent.begin(lsn)
+        self.recent.restart(lsn)
 
     def announce(self) -> None:
         """After the stream was lost and is back: everybody is told again, since changes may have been missed."""
@@ -150,11 +150,11 @@ class Delivery:
     async def _deliver(self, pieces: Pieces) -> None:
         parcel = await self._prepare(pieces)
         await self._render_first(parcel)
-        parcel.ask(self._inquiries)
+        parcel.start_inquiries(self._inquiries)
         if parcel.awaited():
             await self._await_quick(parcel)
         ready: set[Group] | None = None
-        if parcel.asked or self._lanes.busy:
+        if parcel.has_inquiries or self._lanes.busy:
             ready = set()
             for group in parcel.groups():
                 if group.lane or parcel.awaited_by(group):
@@ -278,7 +278,7 @@ class Delivery:
                     routes[id(relation)] = await self._new_route(table, [target] if target.bindings else [])
         parcel = Parcel(pieces, routes)
         await self._render_first(parcel)
-        parcel.ask(self._inquiries)
+        parcel.start_inquiries(self._inquiries)
         return parcel
 
     async def _resume(self, group: Group) -> bool:

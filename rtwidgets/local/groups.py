@@ -120,7 +120,7 @@ class Target:
             [
                 binding.id
                 for binding, tests in self.tests
-                if kind in binding.events and all(test.holds(values) for test in tests)
+                if kind in binding.events and all(test.matches(values) for test in tests)
             ]
         )
 

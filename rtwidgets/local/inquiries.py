@@ -29,7 +29,7 @@ SLOW = 0.1
 """Seconds after which a question is not waited for."""
 
 
-class _Asked:
+class _Inquiry:
     """A question about one batch's versions."""
 
     def __init__(
@@ -43,8 +43,8 @@ class _Asked:
         self.at = time.monotonic()
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
-    def joins(self, other: _Asked) -> bool:
-        """Whether both can be asked as one."""
+    def joins(self, other: _Inquiry) -> bool:
+        """Whether both can be one question."""
         return self.table is other.table and self.strict == other.strict
 
 
@@ -55,25 +55,25 @@ class Inquiries:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: dict[int, deque[_Asked]] = {}
-        self._current: dict[int, _Asked] = {}
+        self._waiting: dict[int, deque[_Inquiry]] = {}
+        self._current: dict[int, _Inquiry] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def visible(
         self, table: Table, callers: Collection[Identity], rows: Mapping[int, Row], xids: set[int], *, strict: bool
     ) -> asyncio.Future[Answer]:
-        """Asks which of these versions each caller may see. The future always has a result."""
-        asked, oid = _Asked(table, callers, rows, xids, strict), table.relation.oid
+        """Starts to read which of these versions each caller may see. The future always gets a result."""
+        inquiry, oid = _Inquiry(table, callers, rows, xids, strict), table.relation.oid
         waiting = self._waiting.get(oid)
         if waiting is None:
-            self._waiting[oid] = deque([asked])
+            self._waiting[oid] = deque([inquiry])
             self._spawn(self._work(oid))
         else:
-            waiting.append(asked)
-        return asked.answer
+            waiting.append(inquiry)
+        return inquiry.answer
 
     def compare(self, test: Test, values: set[str]) -> asyncio.Future[None]:
-        """Asks which of these values meet a condition. The future may have the exception TooSlow."""
+        """Starts to read which of these values meet a condition. The future may get the exception TooSlow."""
         return self._spawn(self._compare(test, values))
 
     def slow(self, table: Table) -> bool:
@@ -82,7 +82,7 @@ class Inquiries:
         return current is not None and time.monotonic() - current.at > SLOW
 
     async def stop(self) -> None:
-        """Ends what is being asked."""
+        """Cancels every question that has no answer yet."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -96,12 +96,12 @@ class Inquiries:
     async def _compare(self, test: Test, values: set[str]) -> None:
         for wait in _RETRIES:
             try:
-                await test.ask(self._pool, values)
+                await test.evaluate(self._pool, values)
                 return
             except (psycopg.OperationalError, OSError) as error:
                 log.warning("a filter waits for Postgres: %s", error)
                 await asyncio.sleep(wait)
-        await test.ask(self._pool, values)
+        await test.evaluate(self._pool, values)
 
     async def _work(self, oid: int) -> None:
         waiting = self._waiting[oid]
@@ -114,42 +114,45 @@ class Inquiries:
                     together.append(waiting.popleft())
                 together[0].at = time.monotonic()
                 self._current[oid] = together[0]
-                await self._ask(together)
+                await self._answer_together(together)
         finally:
             del self._waiting[oid]
             self._current.pop(oid, None)
-            for asked in waiting:
-                _answer(asked, Answer({}))
+            for inquiry in waiting:
+                _answer(inquiry, Answer({}))
 
-    async def _ask(self, together: list[_Asked]) -> None:
+    async def _answer_together(self, together: list[_Inquiry]) -> None:
         if len(together) == 1:
-            (asked,) = together
-            _answer(asked, await self._try(asked.table, list(asked.callers), asked.rows, asked.xids, asked.strict))
+            (inquiry,) = together
+            _answer(
+                inquiry,
+                await self._try(inquiry.table, list(inquiry.callers), inquiry.rows, inquiry.xids, inquiry.strict),
+            )
             return
         first, rows, starts = together[0], dict[int, Row](), list[int]()
-        for asked in together:
+        for inquiry in together:
             starts.append(len(rows))
             base = len(rows)
-            rows |= {base + place: row for place, row in enumerate(asked.rows.values())}
-        callers = list({caller: None for asked in together for caller in asked.callers})
-        xids = {xid for asked in together for xid in asked.xids}
+            rows |= {base + place: row for place, row in enumerate(inquiry.rows.values())}
+        callers = list({caller: None for inquiry in together for caller in inquiry.callers})
+        xids = {xid for inquiry in together for xid in inquiry.xids}
         answer = await self._try(first.table, callers, rows, xids, first.strict)
-        for asked, base in zip(together, starts, strict=True):
-            numbers = {base + place: number for place, number in enumerate(asked.rows)}
+        for inquiry, base in zip(together, starts, strict=True):
+            numbers = {base + place: number for place, number in enumerate(inquiry.rows)}
             shown = {
                 caller: {numbers[n] for n in seen if n in numbers}
                 for caller, seen in answer.shown.items()
-                if caller in asked.callers
+                if caller in inquiry.callers
             }
-            _answer(asked, Answer(shown, answer.changed))
+            _answer(inquiry, Answer(shown, answer.changed))
 
     async def _try(
         self, table: Table, callers: list[Identity], rows: Mapping[int, Row], xids: set[int], strict: bool
     ) -> Answer:
         try:
             return await self._read(table, callers, rows, xids, strict)
-        except Exception:  # what cannot be answered is not answered: those who asked are told
-            log.exception("visibility could not be asked")
+        except Exception:  # an empty answer: the delivery then reports the table to its subscribers
+            log.exception("could not read which rows are visible")
             return Answer({})
 
     async def _read(
@@ -164,6 +167,6 @@ class Inquiries:
         return Answer({})
 
 
-def _answer(asked: _Asked, answer: Answer) -> None:
-    if not asked.answer.done():
-        asked.answer.set_result(answer)
+def _answer(inquiry: _Inquiry, answer: Answer) -> None:
+    if not inquiry.answer.done():
+        inquiry.answer.set_result(answer)

@@ -58,8 +58,8 @@ class Test:
         self._answers: dict[str, bool] = {}
         self._before: dict[str, bool] = {}
 
-    def holds(self, values: Values) -> bool:
-        """Whether the condition holds. It does not where the value is not in the log, as of a deleted row."""
+    def matches(self, values: Values) -> bool:
+        """Whether the values meet the condition; never where the log lacks the value, as of a deleted row."""
         if self.condition.column not in values:
             return False
         found = self._verdict(values)
@@ -77,7 +77,7 @@ class Test:
         values = {value for row in rows if (value := row.get(column)) is not None and self._verdict(row) is None}
         return {value for value in values if value not in self._answers and value not in self._before}
 
-    async def ask(self, pool: Pool, values: set[str]) -> None:
+    async def evaluate(self, pool: Pool, values: set[str]) -> None:
         """Has Postgres compare these values. Raises TooSlow, and OSError or OperationalError while it is away."""
         if len(self._answers) + len(values) > REMEMBERED:
             self._before, self._answers = self._answers, {}

@@ -18,11 +18,11 @@ _CHUNK = 1000
 """Changes between two looks at other clients."""
 
 Pieces = list[tuple[Transaction, list[RowChange]]]
-"""Transactions, or parts of one, that go out together, so that what must be asked is asked once for all of them."""
+"""Transactions, or parts of one, that go out together, so that one question to Postgres covers all of them."""
 
 
 class Parcel:
-    """Changes that go out together, and what is known and asked about them."""
+    """Changes that go out together, with the questions to Postgres about them and the answers."""
 
     def __init__(self, pieces: Pieces, routes: dict[int, Route]) -> None:
         """`routes`: by the identity of the relation's object."""
@@ -34,17 +34,17 @@ class Parcel:
         self.compared: dict[int, list[asyncio.Future[None]]] = {}
         self._groups: dict[Group, list[tuple[int, Plan]]] | None = None
 
-    def ask(self, inquiries: Inquiries) -> None:
-        """Asks what must be known before these changes can go out."""
+    def start_inquiries(self, inquiries: Inquiries) -> None:
+        """Starts the questions to Postgres that must be answered before these changes can go out."""
         for mark, route in self.routes.items():
             if not route.restricted and not route.tests:
                 continue
             changes = list(enumerate(chain.from_iterable(changes for _, changes in self.pieces)))
             if route.tests:
                 values = self.values[mark] = route.values(changes)
-                asked = [(test, unknown) for test in route.tests if (unknown := test.unknown(values.values()))]
-                if asked:
-                    self.compared[mark] = [inquiries.compare(test, unknown) for test, unknown in asked]
+                open_tests = [(test, unknown) for test in route.tests if (unknown := test.unknown(values.values()))]
+                if open_tests:
+                    self.compared[mark] = [inquiries.compare(test, unknown) for test, unknown in open_tests]
             rows = route.versions(changes) if route.restricted else None
             if rows:
                 xids = {transaction.xid for transaction, _ in self.pieces}
@@ -52,20 +52,20 @@ class Parcel:
                 self.answers[mark] = answer
 
     @property
-    def asked(self) -> bool:
-        """Whether anything had to be asked."""
+    def has_inquiries(self) -> bool:
+        """Whether there were any questions to Postgres."""
         return bool(self.answers or self.compared)
 
     def awaited(self, mark: int | None = None) -> list[asyncio.Future[Any]]:
-        """What was asked, of one relation or of all, and is not known yet."""
+        """The questions without an answer yet, about one relation or all."""
         marks = self.routes if mark is None else (mark,)
-        asked: list[asyncio.Future[Any]] = [self.answers[mark] for mark in marks if mark in self.answers]
+        futures: list[asyncio.Future[Any]] = [self.answers[mark] for mark in marks if mark in self.answers]
         for mark in marks:
-            asked += self.compared.get(mark, ())
-        return [future for future in asked if not future.done()]
+            futures += self.compared.get(mark, ())
+        return [future for future in futures if not future.done()]
 
     def awaited_by(self, group: Group) -> list[asyncio.Future[Any]]:
-        """As `awaited`, what that group needs."""
+        """Those of `awaited` that the group's changes depend on."""
         found: list[asyncio.Future[Any]] = []
         for mark, plan in self.groups().get(group, ()):
             if plan.restricted and mark in self.answers:

@@ -166,16 +166,16 @@ class Decoder:
         elif kind == 67:  # C
             _, _, end_lsn, _ = _read_commit(data, 1)
             self.in_transaction = False
-            return self._taken(end_lsn, last=True)
+            return self._transaction(end_lsn, last=True)
         elif kind == 82:  # R
             relation = _relation(data)
             self.relations[relation.oid] = relation
         elif kind == 84:  # T
             self._truncates = True
         # Truncate, Type, Origin and Message carry nothing that Supabase would send on.
-        return self._taken(0, last=False) if self._size >= PART and self._changes else None
+        return self._transaction(0, last=False) if self._size >= PART and self._changes else None
 
-    def _taken(self, end_lsn: int, *, last: bool) -> Transaction:
+    def _transaction(self, end_lsn: int, *, last: bool) -> Transaction:
         changes, self._changes = self._changes, []
         size, truncates = self._size, self._truncates
         self._size, self._truncates = 0, False

@@ -43,7 +43,7 @@ class RecentTransactions:
             self._size -= gone.size
             self._from = gone.lsn + 1
 
-    def begin(self, lsn: int) -> None:
+    def restart(self, lsn: int) -> None:
         """A stream has begun: it has every transaction with this LSN or a later one, and none before."""
         self.clear()
         self._from = self.last = lsn

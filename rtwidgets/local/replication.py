@@ -37,7 +37,7 @@ class Stream:
     """Reads the WAL and hands over batches of transactions.
 
     `on_batch` gets every transaction that is at hand, in commit order, a long one in parts, and is awaited before the
-    next call; while it does not keep up, no more than a bound is read ahead. `on_begin` gets the LSN from which on the
+    next call; while it does not keep up, no more than a bound is read ahead. `on_start` gets the LSN from which on the
     stream has every commit, before the first batch of each connection. `on_lost` is called when changes begin to
     be missed, `on_back` when the stream is whole again after that.
     """
@@ -46,13 +46,13 @@ class Stream:
         self,
         dsn: str,
         on_batch: Callable[[list[Transaction]], Awaitable[None]],
-        on_begin: Callable[[int], None],
+        on_start: Callable[[int], None],
         on_lost: Callable[[], None],
         on_back: Callable[[], None],
     ) -> None:
         self._dsn = with_settings(dsn, _SESSION, replication="database", application_name="rtwidgets stream")
         self._on_batch = on_batch
-        self._on_begin = on_begin
+        self._on_start = on_start
         self._on_lost = on_lost
         self._on_back = on_back
         self._pending: deque[Transaction] = deque()
@@ -105,7 +105,7 @@ class Stream:
                 try:
                     begin = await self._open(connection)
                     await self._idle.wait()  # what came before the gap goes out before it is said to be over
-                    self._on_begin(begin)
+                    self._on_start(begin)
                     self.streaming.set()
                     wait = 0.05
                     if lost:

@@ -198,7 +198,7 @@ class Subscriptions:
             self._unsettled.discard(name)
             if before not in (None, _GONE):
                 self._shapes[name] = _GONE
-                self._tell(name, rows_kept=False)
+                self._notify_followers(name, rows_kept=False)
             return
         if table.unsettled:
             self._unsettled.add(name)
@@ -207,7 +207,9 @@ class Subscriptions:
             settled = True
         self._shapes[name] = table.shape
         if settled or before not in (None, table.shape):
-            self._tell(name, rows_kept=not settled and before is not None and table.shape.keeps_rows_of(before))
+            self._notify_followers(
+                name, rows_kept=not settled and before is not None and table.shape.keeps_rows_of(before)
+            )
         if before != table.shape:
             self._subscribe_again(name)
 
@@ -221,11 +223,11 @@ class Subscriptions:
             return
         self._shapes[name] = shape
         if before is not None:
-            self._tell(name, rows_kept=shape.keeps_rows_of(before))
+            self._notify_followers(name, rows_kept=shape.keeps_rows_of(before))
         self._subscribe_again(name)
 
-    def _tell(self, name: Name, *, rows_kept: bool) -> None:
-        """Sends to all who follow a table that it is another. `rows_kept`: rows read before are still true."""
+    def _notify_followers(self, name: Name, *, rows_kept: bool) -> None:
+        """Sends "Table changed" to all who follow the table. `rows_kept`: rows read before are still true."""
         changed = {"schema": name[0], "table": name[1]}
         for group in covering(self._groups, *name):
             self._delivery.notify(group, "Table changed", changed=changed, rows_kept=rows_kept)

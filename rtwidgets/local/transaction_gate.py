@@ -1,4 +1,4 @@
-"""Between which transactions a subscription may begin: one that goes out in parts lets nobody in halfway."""
+"""Keeps a subscription from starting within a transaction that goes out in several parts."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class GateState(enum.Enum):
 
 
 class Gate:
-    """`begin` and `end` stand around each part; `async with gate` waits until no transaction is going out."""
+    """`enter` and `leave` stand around each part; `async with gate` waits until no transaction is going out."""
 
     def __init__(self) -> None:
         self.state = GateState.IDLE
         self._lock = asyncio.Lock()
         self._lost = False
 
-    async def begin(self) -> bool:
-        """Before a part, or a whole transaction. Whether it goes on with one that has begun."""
+    async def enter(self) -> bool:
+        """Before a part, or a whole transaction. Returns whether the part continues a transaction."""
         continued = self.state is GateState.WITHIN
         if not continued:
             await self._lock.acquire()
         self.state, self._lost = GateState.SENDING, False
         return continued
 
-    def end(self, *, more: bool) -> None:
+    def leave(self, *, more: bool) -> None:
         """After a part; `more`: whether another one follows."""
         if more and not self._lost:
             self.state = GateState.WITHIN

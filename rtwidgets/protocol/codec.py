@@ -353,14 +353,14 @@ _seen: dict[bytes, tuple[list[Column], Callable[[Any], Any]]] = {}
 _SEEN_MAX = 512
 
 
-def holds_plain_numbers(columns: list[Column]) -> bool:
+def has_plain_numbers(columns: list[Column]) -> bool:
     """Whether a float holds every number with a fraction that such a record may have."""
     return bool(columns) and all(column.type in _KEEPS_DIGITS_AS_FLOAT for column in columns)
 
 
 def _table(raw: bytes) -> tuple[list[Column], Callable[[Any], Any]]:
     columns: list[Column] = _columns.decode(raw) or []
-    reader: Callable[[Any], Any] = _plain.decode if holds_plain_numbers(columns) else loads
+    reader: Callable[[Any], Any] = _plain.decode if has_plain_numbers(columns) else loads
     found = (columns, reader)
     if len(_seen) >= _SEEN_MAX:
         _seen.clear()

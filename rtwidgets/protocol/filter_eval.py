@@ -187,7 +187,7 @@ def _verdict(
     column, op, negated = condition.column, condition.op, condition.negated
     maybe_value = kind in _NULL_IS_TWO and not logged
     null = None if maybe_value else op == "isdistinct" and not negated
-    holds = _holds(condition, kind, labels, collated)
+    matches = _value_test(condition, kind, labels, collated)
 
     def test(row: Mapping[str, Any]) -> bool | None:
         if column not in row:
@@ -198,7 +198,7 @@ def _verdict(
         elif value is None:
             return null
         else:
-            found = holds(value)
+            found = matches(value)
         return None if found is None else found is not negated
 
     return test
@@ -216,10 +216,10 @@ def _unknown(value: Any) -> None:
     return None
 
 
-def _holds(
+def _value_test(
     condition: Condition, kind: str, labels: Mapping[str, Sequence[str]], collated: bool
 ) -> Callable[[Any], bool | None]:
-    """Whether the condition, not negated, holds of a value that is not null."""
+    """Whether a value that is not null meets the condition, before negation."""
     op = condition.op
     if op in ("like", "ilike", "match", "imatch"):
         return _pattern(op, str(condition.value)) if kind in ("text", "varchar") else _unknown
@@ -236,13 +236,13 @@ def _holds(
         return _unknown
     compare = _COMPARE[op]
 
-    def holds(value: Any) -> bool | None:
+    def matches(value: Any) -> bool | None:
         try:
             return compare(read(value), wanted)
         except ValueError:
             return None
 
-    return holds
+    return matches
 
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from .codec import UNREADABLE, FrameError, holds_plain_numbers, receive
+from .codec import UNREADABLE, FrameError, has_plain_numbers, receive
 from .json_text import exact_number
 from .messages import Change, Message, Vsn
 
@@ -99,7 +99,7 @@ class Receiver:
             varying = (change.record, change.old_record, change.lsn, change.xid)
             if not change.columns or any(value is not None for value in varying):
                 continue
-            decode = _plain.decode if holds_plain_numbers(change.columns) else _exact.decode
+            decode = _plain.decode if has_plain_numbers(change.columns) else _exact.decode
             self._known.setdefault(head, {})[tail] = _Known(message, change, decode)
             return
 

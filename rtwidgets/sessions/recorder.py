@@ -235,7 +235,7 @@ class _Topic(_Part):
             aio.on_presence(self._presence),
             aio.client.on_frame(self._frame),
             aio.on_status(self._status),
-            aio.hold(),
+            aio.retain(),
         ]
         self._compare(aio.presence_state)
         await aio.wait_joined(20)
@@ -308,7 +308,7 @@ class _Table(_Part):
         self._live = asyncio.get_running_loop().create_future()
         # A separate channel: adding a binding to a channel in use would make it rejoin.
         channel = self._client.channel(f"rtwidgets-record:{self._schema}.{self._table}")
-        self._undo += [channel.add_changes(ChangesBinding("*", self._schema, self._table), self), channel.hold()]
+        self._undo += [channel.add_changes(ChangesBinding("*", self._schema, self._table), self), channel.retain()]
         try:
             await asyncio.wait_for(asyncio.shield(self._live), 50)
         except TimeoutError:

@@ -65,14 +65,14 @@ class Replay:
     def __init__(self, recording: Recording, *, path: Path, speed: float, paused: bool, loop: bool) -> None:
         self.path = path
         self.recording = recording
-        self._player: SessionServer = run(self._begin(recording, speed, paused, loop), 30)
+        self._player: SessionServer = run(self._start_player(recording, speed, paused, loop), 30)
         self._closed = False
         self._before = clients.default
         self.client = Client(self._player.url, self._player.key)
         set_default_client(self.client)
 
     @staticmethod
-    async def _begin(recording: Recording, speed: float, paused: bool, loop: bool) -> SessionServer:
+    async def _start_player(recording: Recording, speed: float, paused: bool, loop: bool) -> SessionServer:
         player = SessionServer(recording, speed=speed, loop=loop, paused=paused)
         await player.start()
         return player

@@ -33,7 +33,7 @@ class Table:
     def types(self) -> dict[str, str]:
         return dict(self.columns)
 
-    def begin(self, columns: Sequence[Any], key: Sequence[str]) -> None:
+    def reset(self, columns: Sequence[Any], key: Sequence[str]) -> None:
         """A snapshot begins: what was is forgotten."""
         self.columns = [(str(name), str(kind)) for name, kind in columns]
         self.key = tuple(key)
@@ -209,7 +209,7 @@ class SessionState:
         data, table = entry.data, self.table_of(entry)
         if table is not None:
             if entry.kind == "snapshot":
-                table.begin(data.get("columns", ()), data.get("key", ()))
+                table.reset(data.get("columns", ()), data.get("key", ()))
             if entry.kind in ("snapshot", "rows"):
                 table.fill(data.get("rows", ()))
             elif entry.kind == "change":

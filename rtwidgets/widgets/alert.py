@@ -41,7 +41,7 @@ class Alert:
         self, source: Followed, condition: Callable[[pd.DataFrame], Any], do: Callable[[pd.DataFrame], Any]
     ) -> None:
         self.source, self.condition, self.do = source, condition, do
-        self.holds = False
+        self.is_true = False
         """Whether the condition was true when it was evaluated last."""
         self.fired = 0
         """How often the condition turned true."""
@@ -55,7 +55,7 @@ class Alert:
         self._unfollow: Unregister | None = None
 
     def __repr__(self) -> str:
-        state = "cancelled" if self.cancelled else "true" if self.holds else "waiting"
+        state = "cancelled" if self.cancelled else "true" if self.is_true else "waiting"
         failed = f", failed {self.failed} times: {self.error!r}" if self.error is not None else ""
         return f"<Alert {state}, fired {self.fired} times{failed}>"
 
@@ -85,7 +85,7 @@ class Alert:
             self._changed.clear()
             started = time.monotonic()
             try:
-                holds, frame = await work(self._evaluate)
+                is_true, frame = await work(self._evaluate)
             except Exception as error:
                 if self.error is None:  # once, and not ten times a second
                     logger.exception("the condition of an alert failed")
@@ -94,10 +94,10 @@ class Alert:
                 self.failed += 1
             else:
                 self.error = None
-                if holds and not self.holds:
+                if is_true and not self.is_true:
                     self.fired += 1
                     dispatch(self._do, frame)
-                self.holds = holds
+                self.is_true = is_true
             await asyncio.sleep(LEAST_PAUSE - min(LEAST_PAUSE, time.monotonic() - started))
 
     def _evaluate(self) -> tuple[bool, pd.DataFrame]:

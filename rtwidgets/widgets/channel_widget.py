@@ -67,7 +67,7 @@ class ChannelWidget(RtWidget):
         self._registered += self._bind(self._aio)
         self._registered.append(self._aio.on_status(self._note_status))
         if self._joins:
-            self._registered.append(self._aio.hold())
+            self._registered.append(self._aio.retain())
         tick.mark(self)
 
     def _note_status(self, status: str, error: RealtimeError | None) -> None:

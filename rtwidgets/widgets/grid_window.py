@@ -196,7 +196,7 @@ class GridWindow:
             nulls_last=True,
             view_filter=self.view_filter,
             tail=request.tail,
-            anchors=self._held(request),
+            anchors=self._anchors(request),
         )
         keys, start, columns = window["keys"], window["start"], window["columns"]
         self.shown = window["shown"]
@@ -252,7 +252,7 @@ class GridWindow:
             gone[~gone] = ~view_filter.keep(slots[~gone])
         return [json_key(key) for key, is_gone in zip(out, gone, strict=True) if is_gone]
 
-    def _held(self, request: WindowRequest) -> list[tuple[Key, int]]:
+    def _anchors(self, request: WindowRequest) -> list[tuple[Key, int]]:
         """The row that the person looks at, and those after it if it goes, with the places that they had when the page
         requested the window: rows that come above must not move what is being read."""
         if request.anchor is None:

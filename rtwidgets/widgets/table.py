@@ -183,7 +183,7 @@ class LiveTable(Grid, RowSource):
         try:
             await self.follower.start()
             if not self._closed and self.follower.status != "error":
-                self._registered.append(self.channel.aio.hold())
+                self._registered.append(self.channel.aio.retain())
         except Exception as error:
             logger.exception("%r could not start", self)
             self._problem = RealtimeError(

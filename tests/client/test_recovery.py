@@ -133,10 +133,10 @@ async def test_a_presence_state_that_a_policy_refuses_is_unauthorized(
 async def test_a_hold_that_is_taken_again_in_the_same_turn_keeps_the_channel(server: FakeServer) -> None:
     async with client_of(server) as client:
         channel = client.channel("t")
-        release = channel.hold()
+        release = channel.retain()
         await channel.wait_joined()
         release()
-        channel.hold()
+        channel.retain()
         await asyncio.sleep(0.1)
         assert channel.status == "joined"
         assert not [m for m in server.received if m.event == "phx_leave"]

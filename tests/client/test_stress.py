@@ -60,7 +60,7 @@ class Person:
             elif what == 5:
                 self.unregister.append(channel.add_changes(ChangesBinding(table=topic), Sink()))
             elif what == 6:
-                self.unregister.append(channel.hold())
+                self.unregister.append(channel.retain())
             elif what == 7 and self.unregister:
                 self.unregister.pop(self.random.randrange(len(self.unregister)))()
             elif what == 8:

@@ -50,13 +50,13 @@ def test_bytes_are_bounded_and_a_lost_stream_empties_it() -> None:
 
 def test_a_stream_that_has_begun_lacks_nothing_from_there_on() -> None:
     ring = RecentTransactions()
-    ring.begin(5)
+    ring.restart(5)
     assert ring.last == 5
     assert ring.since(5) == []
     ring.add(transaction(7))
     assert [one.lsn for one in ring.since(5) or ()] == [7]
     assert ring.since(4) is None
-    ring.begin(9)
+    ring.restart(9)
     assert ring.since(7) is None
 
 

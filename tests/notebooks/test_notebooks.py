@@ -128,7 +128,7 @@ local.sql("update flights set dep_delay = 1 where id = -1")
 time.sleep(0.5)
 assert crossed.fired == 1
 local.sql("delete from flights where id = -1")
-until(lambda: not crossed.holds)
+until(lambda: not crossed.is_true)
 crossed.cancel(), alert.cancel()
 
 # The slider: to the left the board as it was first, to the right it follows.

@@ -89,7 +89,7 @@ def test_an_alert_fires_once_a_crossing(table: Any, orders: Any) -> None:
     for amount in (150, 200, 50, 300):
         orders.sql("update orders set amount = %s where id = 1", amount)
         until(lambda amount=amount: float(table.df["amount"][0]) == amount)
-        until(lambda amount=amount: alert.holds == (amount > 100))
+        until(lambda amount=amount: alert.is_true == (amount > 100))
     until(lambda: met == [3, 3])
     assert alert.fired == 2
     alert.cancel()

@@ -302,10 +302,10 @@ class TimeKind(ColumnKind):
     def equals(self, operand: str) -> Test:
         wanted = operand.upper().replace("T", " ") if operand.lower().strip("+-") != "infinity" else operand.lower()
 
-        def begins(data: Array, mask: Array | None) -> Array:
+        def starts_alike(data: Array, mask: Array | None) -> Array:
             return np.array([t is not None and t.startswith(wanted) for t in self.to_text(data, mask)], dtype=bool)
 
-        return begins
+        return starts_alike
 
     def compares(self, sign: str, operand: str) -> Test:
         compare, wanted = COMPARISONS[sign], moments.parse_moment(operand)

@@ -20,10 +20,10 @@ def keys(server: FakeServer) -> list[str]:
     return [join.payload["config"]["presence"]["key"] for join in server.joins()]
 
 
-async def test_the_last_hold_leaves_and_not_before(server: FakeServer) -> None:
+async def test_the_last_release_leaves_and_not_before(server: FakeServer) -> None:
     async with client_of(server) as client:
         channel = client.channel("t")
-        one, two = channel.hold(), channel.hold()
+        one, two = channel.retain(), channel.retain()
         await until(lambda: channel.status == "joined")
         assert len(server.joins()) == 1
         one()
@@ -35,21 +35,21 @@ async def test_the_last_hold_leaves_and_not_before(server: FakeServer) -> None:
         assert [m.event for m in server.received].count("phx_leave") == 1
 
 
-async def test_a_person_who_subscribed_outlives_the_holds(server: FakeServer) -> None:
+async def test_a_person_who_subscribed_outlives_the_releases(server: FakeServer) -> None:
     async with client_of(server) as client:
         channel = client.channel("t")
-        release = channel.hold()
+        release = channel.retain()
         await channel.subscribe()
         release()
         await asyncio.sleep(0.05)
         assert channel.status == "joined"
 
 
-async def test_unsubscribe_leaves_whatever_is_held_and_subscribe_restores(server: FakeServer) -> None:
+async def test_unsubscribe_leaves_whoever_retains_the_channel_and_subscribe_restores(server: FakeServer) -> None:
     async with client_of(server) as client:
         channel, sink = client.channel("t"), Sink()
         channel.add_changes(ChangesBinding(table="t"), sink)
-        release = channel.hold()
+        release = channel.retain()
         await until(lambda: sink.ready == 1)
         await channel.unsubscribe()
         assert channel.status == "closed"
@@ -60,14 +60,14 @@ async def test_unsubscribe_leaves_whatever_is_held_and_subscribe_restores(server
         assert channel.status == "joined"
 
 
-async def test_a_hold_taken_while_the_channel_is_being_left_joins_again(server: FakeServer) -> None:
+async def test_a_channel_retained_while_it_is_being_left_joins_again(server: FakeServer) -> None:
     """A cell that closes a widget and shows another: the answer to the leave must not end the new join."""
     async with client_of(server) as client:
         channel = client.channel("t")
-        release = channel.hold()
+        release = channel.retain()
         await until(lambda: channel.status == "joined")
         taken: list[Any] = []
-        channel.on_status(lambda status, error: taken or status != "leaving" or taken.append(channel.hold()))
+        channel.on_status(lambda status, error: taken or status != "leaving" or taken.append(channel.retain()))
         release()
         await until(lambda: taken and channel.status == "joined")
         await asyncio.sleep(0.05)
@@ -78,9 +78,9 @@ async def test_a_hold_taken_while_the_channel_is_being_left_joins_again(server: 
         await until(lambda: channel.status == "closed")
 
 
-async def test_closing_the_client_under_a_hold(server: FakeServer) -> None:
+async def test_closing_the_client_that_is_retained(server: FakeServer) -> None:
     client = client_of(server)
-    release = client.channel("t").hold()
+    release = client.channel("t").retain()
     await until(lambda: client.channels["t"].status == "joined")
     await client.close()
     release()
