@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 
 from ..protocol.messages import Change
+from .arrow_rows import ArrowRows
 from .column_kinds import Array
 from .delta import Delta, Key, Row, joined
 from .rows import Rows
@@ -208,6 +209,31 @@ class Batch:
         for key, row in zip(keys_of(rows, self._key), rows, strict=True):
             (self._updates if key in index else self._inserts)[key] = row
         self.flush()
+
+    def merge_block(self, rows: ArrowRows) -> None:
+        """The same of rows in Arrow."""
+        self.flush()
+        self.serial += len(rows)
+        rows = rows.last_of_each()
+        slots = self._rows.index.find(rows.keys)
+        known = slots >= 0
+        part = Delta(0)
+        if known.any():
+            here = rows.at(np.flatnonzero(known))
+            self._rows.update_block(here.keys, here.block, part, self._key, slots[known])
+        if not known.all():
+            new = rows.at(np.flatnonzero(~known)) if known.any() else rows
+            self._rows.insert_block(new.keys, new.block, part)
+        self._parts.append(part)
+
+    def keep(self, keys: Sequence[Key] | Array) -> None:
+        """Deletes the rows that have none of these keys."""
+        slots = self._rows.index.find(keys)
+        here = self._rows.slots_at(self._rows.living())
+        kept = np.zeros(self._rows.index.end, dtype=bool)
+        kept[slots[slots >= 0]] = True
+        for key in self._rows.index.keys(here[~kept[here]]):
+            self.delete(key)
 
     def keys_of(self, rows: Sequence[Row]) -> list[Key]:
         return keys_of(rows, self._key)

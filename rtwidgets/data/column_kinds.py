@@ -16,8 +16,11 @@ from typing import Literal
 
 from .kinds import pg_order as order
 from .kinds.base import Array, Block, ColumnKind, ColumnValues, Test, Values
-from .kinds.objects import TEXT_DTYPE, TEXT_NA, BytesKind, DecimalKind, JsonKind, TextKind, array_kind
-from .kinds.scalars import BoolKind, EnumKind, FloatKind, IntegerKind, TimeKind
+from .kinds.enums import EnumKind
+from .kinds.objects import ArrayKind, BytesKind, DecimalKind, JsonKind
+from .kinds.scalars import BoolKind, FloatKind, IntegerKind
+from .kinds.text import TEXT_DTYPE, TEXT_NA, ClockKind, TextKind, UuidKind
+from .kinds.times import TimeKind
 
 __all__ = [
     "KINDS",
@@ -56,8 +59,8 @@ KINDS: tuple[ColumnKind, ...] = (
     TextKind("text", ("text", "varchar", "character varying", "name", "char")),
     TextKind("bpchar", ("bpchar", "character"), key=order.blank_padded),
     TextKind("citext", ("*.citext",), key=order.case_blind),
-    TextKind("uuid", ("uuid",)),
-    TextKind("time", ("time", "time without time zone"), key=order.time),
+    UuidKind("uuid", ("uuid",)),
+    ClockKind("time", ("time", "time without time zone"), key=order.time),
     TextKind("timetz", ("timetz", "time with time zone"), key=order.timetz),
     TextKind("interval", ("interval",), key=order.interval),
     TextKind("money", ("money",), key=order.money, operand=order.money_operand),
@@ -80,6 +83,7 @@ OTHER = TextKind("other", ordered=False)
 _BY_TYPE: dict[str, ColumnKind] = {pg_type: kind for kind in KINDS for pg_type in kind.pg_types}
 _BY_NAME: dict[str, ColumnKind] = {kind.name: kind for kind in reversed(KINDS)}
 _IDENTIFIER = r'"(?:[^"]|"")*"|[^."]+'
+_DIGITS = re.compile(r"\(\s*(\d+)\s*(?:,\s*(-?\d+)\s*)?\)")
 _QUALIFIED = re.compile(rf"(?:(?:{_IDENTIFIER})\.)?({_IDENTIFIER})")
 
 
@@ -111,13 +115,15 @@ def kind_of(
     if pg_type in labels:
         return EnumKind(labels[pg_type], pg_type)
     known = _known(pg_type)
+    if known is not None and known.name == "decimal":
+        return _BY_NAME["float"] if numeric == "float" else _decimal(pg_type)
     if known is not None:
-        return _BY_NAME["float"] if known.name == "decimal" and numeric == "float" else known
+        return known
     element = _element(pg_type)
     if element is None:
         return OTHER
     if element in labels or element in bases or numeric == "decimal":
-        return array_kind(kind_of(element, numeric=numeric, labels=labels, bases=bases))
+        return ArrayKind(kind_of(element, numeric=numeric, labels=labels, bases=bases))
     return _array_of(element)
 
 
@@ -137,7 +143,16 @@ def bare_name(pg_type: str) -> str:
 
 @lru_cache(256)
 def _array_of(element: str) -> ColumnKind:
-    return array_kind(kind_of(element))
+    return ArrayKind(kind_of(element))
+
+
+@lru_cache(256)
+def _decimal(pg_type: str) -> ColumnKind:
+    """The kind of `numeric`, `numeric(10)` or `numeric(10,2)`."""
+    known, found = _BY_NAME["decimal"], _DIGITS.search(pg_type)
+    if found is None:
+        return known
+    return DecimalKind(known.name, known.pg_types, (int(found[1]), int(found[2] or 0)))
 
 
 def _known(pg_type: str) -> ColumnKind | None:

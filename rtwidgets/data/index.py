@@ -67,11 +67,12 @@ class Index:
         slot = dense.item(at)
         return slot if slot >= 0 else None
 
-    def find(self, keys: Sequence[Key]) -> Array:
-        """The slots of these keys, -1 for unknown ones."""
+    def find(self, keys: Sequence[Key] | Array) -> Array:
+        """The slots of these keys, -1 for unknown ones. Here and in `add`, whole numbers may be an array of int64."""
         dense = self._dense
         if dense is None:
-            return np.fromiter(map(self._slots.get, keys, repeat(-1)), np.int64, len(keys))
+            listed: Sequence[Key] = keys.tolist() if isinstance(keys, np.ndarray) else keys
+            return np.fromiter(map(self._slots.get, listed, repeat(-1)), np.int64, len(keys))
         numbers = _numbers(keys)
         if numbers is None:
             return np.fromiter((-1 if (slot := self.get(key)) is None else slot for key in keys), np.int64, len(keys))
@@ -92,7 +93,7 @@ class Index:
         keys = self._keys
         return [keys[slot] for slot in slots.tolist()]
 
-    def add(self, keys: Sequence[Key]) -> Array:
+    def add(self, keys: Sequence[Key] | Array) -> Array:
         """Gives slots to new keys, none of which is known yet."""
         count, free = len(keys), self._free
         reused = [free.pop() for _ in range(min(len(free), count))]
@@ -122,7 +123,7 @@ class Index:
     def clear(self) -> None:
         self.__init__()
 
-    def _put(self, keys: Sequence[Key], slots: Array) -> None:
+    def _put(self, keys: Sequence[Key] | Array, slots: Array) -> None:
         if self._dense is not None or self._count == len(keys):
             numbers = self._cover(keys)
             if numbers is not None and self._dense is not None:
@@ -163,7 +164,7 @@ class Index:
             self._keys[slot] = key
         self._by_slot = np.zeros(0, dtype=np.int64)
 
-    def _cover(self, keys: Sequence[Key]) -> Array | None:
+    def _cover(self, keys: Sequence[Key] | Array) -> Array | None:
         """The keys as numbers, with the array wide enough for them; None where they do not suit it."""
         numbers = _numbers(keys)
         if numbers is None or not len(numbers):
@@ -186,8 +187,10 @@ class Index:
         return numbers
 
 
-def _numbers(keys: Sequence[Key]) -> Array | None:
+def _numbers(keys: Sequence[Key] | Array) -> Array | None:
     """The keys as an array, if all are Python integers that fit."""
+    if isinstance(keys, np.ndarray):
+        return keys
     if set(map(type, keys)) != {int}:
         return None
     try:
@@ -209,11 +212,13 @@ def _place(key: Any, base: int, size: int) -> int | None:
     return at if 0 <= at < size else None
 
 
-def _packed(keys: Sequence[Key]) -> Sequence[Key]:
+def _packed(keys: Sequence[Key] | Array) -> Sequence[Key]:
     """The same keys; of many integers, copies next to each other.
 
     Those of a snapshot are scattered among its other values and would keep all of that memory from being freed: 400
     bytes a row, measured on a million.
     """
+    if isinstance(keys, np.ndarray):
+        return keys.tolist()
     numbers = _numbers(keys) if len(keys) >= 10_000 else None
     return keys if numbers is None else numbers.tolist()

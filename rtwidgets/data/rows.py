@@ -14,7 +14,7 @@ from weakref import WeakSet
 import numpy as np
 import pandas as pd
 
-from .column_kinds import Array, Block, ColumnValues, Values
+from .column_kinds import Array, Block, ColumnKind, ColumnValues, Values
 from .columns import ColumnData
 from .dataframes import frame_of
 from .delta import Delta, Key, Row, Updates
@@ -161,20 +161,26 @@ class Rows:
 
     def insert(self, keys: list[Key], records: list[Row], delta: Delta) -> None:
         """Appends rows, none of whose keys is here. Columns that a record leaves out are null."""
-        self._moved()
-        count = len(keys)
-        self._reserve(count)
-        first, last = self._end, self._end + count
         block: Block = {}
         for name, column in self.columns.items():
             try:
                 values = [record[name] for record in records]
             except KeyError:
                 values = [record.get(name) for record in records]
-            data, mask = column.kind.parse(values)
+            block[name] = ColumnValues(column.kind, *column.kind.parse(values))
+        self.insert_block(keys, block, delta)
+
+    def insert_block(self, keys: Sequence[Key] | Array, block: Block, delta: Delta) -> None:
+        """Appends rows, none of whose keys is here. Columns that the block lacks are null."""
+        self._moved()
+        count = len(keys)
+        self._reserve(count)
+        first, last = self._end, self._end + count
+        for name, column in self.columns.items():
+            if name not in block:
+                block[name] = ColumnValues(column.kind, *column.kind.all_null(count))
             column.own(first)
-            column.write(slice(first, last), data, mask)
-            block[name] = ColumnValues(column.kind, data, mask)
+            column.write(slice(first, last), block[name].data, block[name].mask)
         slots = self.index.add(keys)
         self._slot_at[first:last] = slots
         self._pos[slots] = np.arange(first, last)
@@ -184,8 +190,9 @@ class Rows:
             inserted = slots.tolist()
             for listener in followers:
                 listener.mark(inserted)
-        delta.inserted.extend(keys)
-        delta.inserted_blocks.append((keys, block))
+        listed: list[Key] = keys.tolist() if isinstance(keys, np.ndarray) else list(keys)
+        delta.inserted.extend(listed)
+        delta.inserted_blocks.append((listed, block))
 
     def update(
         self, keys: list[Key], records: list[Row], delta: Delta, key: tuple[str, ...], slots: Array | None = None
@@ -209,20 +216,40 @@ class Rows:
                     continue
                 where = positions[some]
                 values = [record[name] for record in records if name in record]
-            new, old = column.kind.parse(values), column.values(where)
-            differs = column.kind.changed(old, new)
-            if not differs.any():
-                continue
-            column.own(self._start)
-            column.write(where, *new)
-            if some is not None:  # widen to every row of the batch, so that all columns line up
-                full = np.zeros(len(keys), dtype=bool)
-                full[some] = differs
-                differs = full
-                old, new = _spread(old, some), _spread(new, some)
-            found.flags[name] = differs
-            found.before[name] = ColumnValues(column.kind, *old)
-            found.after[name] = ColumnValues(column.kind, *new)
+            self._write(name, where, column.kind.parse(values), found, some)
+        self._report(found, slots, delta)
+
+    def update_block(
+        self, keys: Sequence[Key] | Array, block: Block, delta: Delta, key: tuple[str, ...], slots: Array
+    ) -> None:
+        """Writes what the block has of the rows in these slots, which are those of these keys."""
+        positions = self._pos[slots]
+        found = Updates(keys.tolist() if isinstance(keys, np.ndarray) else list(keys), {}, {}, {})
+        self._frame = None
+        for name, (_, data, mask) in block.items():
+            if name in self.columns and name not in key:
+                self._write(name, positions, (data, mask), found)
+        self._report(found, slots, delta)
+
+    def _write(self, name: str, where: Array, new: Values, found: Updates, some: Array | None = None) -> None:
+        """Writes one column's values, where they differ. `some`: of which of the rows they are; None for all."""
+        column = self.columns[name]
+        old = column.values(where)
+        differs = column.kind.changed(old, new)
+        if not differs.any():
+            return
+        column.own(self._start)
+        column.write(where, *new)
+        if some is not None:  # widen to every row of the batch, so that all columns line up
+            full = np.zeros(len(some), dtype=bool)
+            full[some] = differs
+            differs = full
+            old, new = _spread(column.kind, old, some), _spread(column.kind, new, some)
+        found.flags[name] = differs
+        found.before[name] = ColumnValues(column.kind, *old)
+        found.after[name] = ColumnValues(column.kind, *new)
+
+    def _report(self, found: Updates, slots: Array, delta: Delta) -> None:
         if found.flags:
             delta.updates.append(found)
             for listener in self._followers():
@@ -367,9 +394,10 @@ class Rows:
         self._slot_at[freed] = -1
 
 
-def _spread(values: Values, some: Array) -> Values:
+def _spread(kind: ColumnKind, values: Values, some: Array) -> Values:
+    """The values of some rows among those of all, which nobody reads."""
     data, mask = values
-    full = np.zeros(len(some), dtype=data.dtype) if data.dtype != object else np.full(len(some), None, dtype=object)
+    full = kind.blank(len(some))
     full[some] = data
     if mask is None:
         return full, None

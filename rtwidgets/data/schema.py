@@ -89,9 +89,15 @@ class Schema:
         found: list[ColumnSpec] = []
         for spec in self.resolve(declared):
             before = known.get(spec.name)
-            same = before is not None and bare_name(before.pg_type) == spec.pg_type
+            same = before is not None and _names_same(before, spec)
             found.append(ColumnSpec(spec.name, before.pg_type, before.kind) if before is not None and same else spec)
         return found if {spec.name for spec in found}.issuperset(self.key) else None
 
     def _kind(self, pg_type: str) -> ColumnKind:
         return kind_of(pg_type, numeric=self.numeric, labels=self._labels, bases=self._bases)
+
+
+def _names_same(before: Declared, spec: ColumnSpec) -> bool:
+    """Whether a change, whose types have bare names, names the type that is known: `numeric` may be `numeric(10,2)`."""
+    decimal = before.kind.name == spec.kind.name == "decimal"
+    return bare_name(before.pg_type) == spec.pg_type or decimal

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..protocol.messages import Change, Column
+from .arrow_rows import ArrowRows, arrow_table
 from .batch import Batch
 from .column_kinds import Array, Block, ColumnKind, Numeric
 from .dataframes import frame_of_block
@@ -315,12 +316,17 @@ class Store:
         bases: Mapping[str, str] | None = None,
         labels: Mapping[str, Sequence[str]] | None = None,
     ) -> Delta:
-        """Replaces all rows by these, and the columns by these where they are given."""
+        """Replaces all rows by these, and the columns by these where they are given.
+
+        Here and below, `rows` may be a `pyarrow.Table`, a record batch or a list of these, whose columns have the
+        `arrow_type` of their kinds, or a type that can be cast to it. Raises ValueError where a key is missing or null,
+        or where a value does not fit.
+        """
         with self.lock:
             batch = self._batch()
             batch.clear()
             self._describe(batch, columns, bases, labels)
-            batch.merge(rows)
+            self._merge(batch, rows)
             return self._finish(batch)
 
     def resync(
@@ -335,22 +341,33 @@ class Store:
         with self.lock:
             batch, index = self._batch(), self._rows.index
             self._describe(batch, columns, bases, labels)
-            rows = list(rows)
+            table = arrow_table(rows)
             if not self.key and 0 not in index:
                 batch.clear()  # the limit has removed the first rows: their numbers no longer say which those are
             batch.serial = 0
-            gone = set(index).difference(batch.keys_of(rows))
-            for key in [key for key in index if key in gone] if gone else ():
-                batch.delete(key)
-            batch.merge(rows)
+            if table is None:
+                rows = list(rows)
+                batch.keep(batch.keys_of(rows))
+                batch.merge(rows)
+            else:
+                block = ArrowRows(table, self.kinds, self.key)
+                batch.keep(block.keys)
+                batch.merge_block(block)
             return self._finish(batch)
 
     def upsert(self, rows: Iterable[Row]) -> Delta:
         """Inserts rows, or merges them into those with the same key: what was read again by key."""
         with self.lock:
             batch = self._batch()
-            batch.merge(rows)
+            self._merge(batch, rows)
             return self._finish(batch)
+
+    def _merge(self, batch: Batch, rows: Iterable[Row]) -> None:
+        table = arrow_table(rows)
+        if table is None:
+            batch.merge(rows)
+        else:
+            batch.merge_block(ArrowRows(table, self.kinds, self.key))
 
     def remove(self, keys: Iterable[Key]) -> Delta:
         """Deletes rows by key; unknown keys are passed over."""

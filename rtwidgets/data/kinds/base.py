@@ -14,6 +14,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Values = tuple[Array, "Array | None"]
 """Values as a column stores them, and a mask of the nulls; None where no value is null or the kind has a null of its
 own."""
+ArrowArray = Any
+"""A `pyarrow.Array`: pyarrow has no types for a type checker."""
+ArrowType = Any
+"""A `pyarrow.DataType`."""
 Test = Callable[[Array, "Array | None"], Array]
 """Which of some stored values pass."""
 
@@ -79,6 +83,16 @@ class ColumnKind(ABC):
         """Storage for `count` values, which mean nothing yet: so memory that is not used is not touched."""
         return np.empty(count, dtype=object) if self.storage == "object" else np.zeros(count, dtype=self.storage)
 
+    def all_null(self, count: int) -> Values:
+        """So many nulls."""
+        data = self.blank(count)
+        data[:] = self.null
+        return data, np.ones(count, dtype=bool) if self.masked else None
+
+    def joined(self, parts: Sequence[Array]) -> Array:
+        """Several arrays of storage as one."""
+        return np.concatenate(parts)
+
     # -- values in ----------------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -118,6 +132,10 @@ class ColumnKind(ABC):
         """As a change message carries them: times in ISO form, bytes in hex, numbers exact."""
         return self.to_python(data, mask)
 
+    def to_keys(self, data: Array, mask: Array | None) -> list[Any]:
+        """As the keys of changes are: raw JSON values."""
+        return self.to_record(data, mask)
+
     def to_json(self, data: Array, mask: Array | None) -> list[Any]:
         """As a browser reads them without losing a digit: integers past 2**53 and Decimals as text, NaN as `"NaN"`."""
         return self.to_record(data, mask)
@@ -137,6 +155,25 @@ class ColumnKind(ABC):
     def shown(self, data: Array) -> Array:
         """A copy of the storage that a DataFrame can show."""
         return data.copy()
+
+    # -- Arrow --------------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def arrow_type(self) -> ArrowType:
+        """The Arrow type that it is exchanged in."""
+
+    @abstractmethod
+    def from_arrow(self, values: ArrowArray) -> Values:
+        """Values in `arrow_type`, or in a type that can be cast to it, as storage; it may share their memory.
+
+        Raises ValueError (pyarrow's `ArrowInvalid` is one) where a value does not fit, NotImplementedError (pyarrow's
+        `ArrowNotImplementedError` is one) for a type that has nothing to do with it.
+        """
+
+    @abstractmethod
+    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+        """An array of `arrow_type` over the same memory where the layouts are the same. Raises ValueError."""
 
     # -- order --------------------------------------------------------------------------------------------------------
 
@@ -208,6 +245,10 @@ class ColumnValues:
     def to_json(self) -> list[Any]:
         """As a browser reads them; see `ColumnKind.to_json`."""
         return self.kind.to_json(self.data, self.mask)
+
+    def to_keys(self) -> list[Any]:
+        """As the keys of changes are; see `ColumnKind.to_keys`."""
+        return self.kind.to_keys(self.data, self.mask)
 
     def at(self, where: Any) -> ColumnValues:
         return ColumnValues(self.kind, self.data[where], None if self.mask is None else self.mask[where])

@@ -1,126 +1,24 @@
-"""Kinds whose values are Python objects: text, exact decimals, bytes, json and arrays."""
+"""Kinds whose values are Python objects: exact decimals, bytes, json and arrays."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
-from . import pg_order
-from .base import Array, ColumnKind, Test, Values, object_codes, objects
+from ...protocol import codec
+from . import arrow, pg_order
+from .base import Array, ArrowArray, ArrowType, ColumnKind, Test, Values, object_codes, objects
 from .pg_order import OrderKey
 from .scalars import number_operand
 
-_arrays: Any = pd.arrays
 _EXACT = 2**53
-
-
-def _text_dtype() -> Any:
-    """What pandas 3 infers for text, on Python objects: so a frame shares them without a copy."""
-    try:
-        return pd.StringDtype("python", na_value=cast(Any, np.nan))
-    except TypeError:  # pandas < 2.3
-        return pd.StringDtype("python")
-
-
-TEXT_DTYPE: Any = _text_dtype()
-TEXT_NA: Any = TEXT_DTYPE.na_value
-"""A null in a text column's storage: the object that pandas' string dtype uses."""
-
-
-class TextKind(ColumnKind):
-    """Text, and every type that is kept as its text. `key` and `operand` make order keys of values and of what a person
-    wrote; without them text sorts by code point, as in the collation "C"."""
-
-    storage = "object"
-    shareable = False
-    validated = True
-
-    def __init__(
-        self,
-        name: str,
-        pg_types: Sequence[str] = (),
-        *,
-        key: OrderKey | None = None,
-        operand: OrderKey | None = None,
-        ordered: bool = True,
-    ) -> None:
-        super().__init__(name, pg_types, ordered=ordered)
-        self._key = key
-        self._operand = operand or key
-
-    @property
-    def null(self) -> Any:
-        return TEXT_NA
-
-    def parse(self, values: Sequence[Any]) -> Values:
-        if set(map(type, values)) == {str}:
-            return np.array(values, dtype=object), None
-        return objects([value if type(value) is str else _text(value) for value in values]), None
-
-    def differ(self, old: Array, new: Array) -> Array:
-        if TEXT_NA is pd.NA:  # pandas 2.2, where a comparison with a null is neither true nor false
-            pairs = zip(old.tolist(), new.tolist(), strict=True)
-            return np.fromiter((a is not b and (a is pd.NA or b is pd.NA or a != b) for a, b in pairs), bool, len(old))
-        differs = old != new
-        null = new != new  # a null is NaN, which is not equal to itself
-        return differs & ~(null & (old != old)) if null.any() else differs
-
-    def nulls(self, data: Array, mask: Array | None) -> Array:
-        return np.asarray(pd.isna(data))
-
-    def is_null(self, value: Any) -> bool:
-        return type(value) is not str
-
-    def to_python(self, data: Array, mask: Array | None) -> list[Any]:
-        return [value if type(value) is str else None for value in data.tolist()]
-
-    def to_text(self, data: Array, mask: Array | None) -> list[str | None]:
-        return self.to_python(data, mask)
-
-    def to_pandas(self, data: Array, mask: Array | None) -> Any:
-        return _arrays.StringArray(data, dtype=TEXT_DTYPE) if TEXT_NA is not pd.NA else _arrays.StringArray(data)
-
-    def order_key(self, value: Any) -> Any:
-        if self._key is None:
-            return value
-        try:
-            return 0, self._key(value)
-        except (ValueError, ArithmeticError):  # no value of its type: after all those that are
-            return 1, value
-
-    def order_codes(self, data: Array, nulls: Array) -> Array:
-        values = data.copy()
-        values[nulls] = None
-        if self._key is None:
-            return np.asarray(pd.factorize(values, sort=True)[0])
-        codes, distinct = pd.factorize(values)
-        ranks = object_codes(list(distinct), np.zeros(len(distinct), dtype=bool), self.order_key)
-        return np.append(ranks, 0)[codes]
-
-    def element_key(self, value: Any) -> Any:
-        return str(value) if self._key is None else self._key(value)
-
-    def equals(self, operand: str) -> Test:
-        if self._key is not None:
-            try:
-                return self.compares("=", operand)
-            except ValueError:
-                pass
-        return super().equals(operand)
-
-    def operand(self, text: str) -> Any:
-        return text if self._operand is None else (0, self._operand(text))
-
-
-def _text(value: Any) -> Any:
-    if value is None or value is TEXT_NA:
-        return TEXT_NA
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+_MOST_DIGITS = 38
+"""Of a 128-bit decimal."""
 
 
 class _Objects(ColumnKind):
@@ -156,9 +54,43 @@ class _Objects(ColumnKind):
 
 
 class DecimalKind(_Objects):
-    """numeric with every digit."""
+    """numeric with every digit.
+
+    With a declared precision and scale, Arrow has its values as 128-bit decimals, where NaN is null; else as text with
+    the exact digits.
+    """
 
     number = True
+
+    def __init__(self, name: str, pg_types: Sequence[str] = (), digits: tuple[int, int] | None = None) -> None:
+        super().__init__(name, pg_types)
+        precision, scale = digits or (0, 0)
+        wide = max(precision - min(scale, 0), scale)  # numeric(3,-2) has five digits, numeric(3,5) has five, too
+        self.digits = (wide, max(scale, 0)) if digits is not None and wide <= _MOST_DIGITS else None
+        """Precision and scale, where they are known and fit."""
+
+    def same_as(self, other: ColumnKind) -> bool:
+        return isinstance(other, DecimalKind) and self.digits == other.digits
+
+    @property
+    def arrow_type(self) -> ArrowType:
+        return pa.large_string() if self.digits is None else pa.decimal128(*self.digits)
+
+    def from_arrow(self, values: ArrowArray) -> Values:
+        return self.parse(values.to_pylist())
+
+    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+        values = data.tolist()
+        if self.digits is None:
+            return pa.array([None if value is None else str(value) for value in values], pa.large_string())
+        finite = [None if value is None or not value.is_finite() else value for value in values]
+        try:
+            return pa.array(finite, self.arrow_type)
+        except pa.ArrowInvalid as error:
+            raise ValueError(
+                f"a value does not fit numeric{self.digits}, the type that the column had when it was described "
+                f"({error}): verify() reads the table's description again"
+            ) from None
 
     def parse(self, values: Sequence[Any]) -> Values:
         return objects([_decimal(value) for value in values]), None
@@ -204,6 +136,19 @@ class BytesKind(_Objects):
     def to_record(self, data: Array, mask: Array | None) -> list[Any]:
         return [None if value is None else "\\x" + value.hex() for value in data.tolist()]
 
+    def to_keys(self, data: Array, mask: Array | None) -> list[Any]:
+        return [None if value is None else value.hex() for value in data.tolist()]
+
+    @property
+    def arrow_type(self) -> ArrowType:
+        return pa.large_binary()
+
+    def from_arrow(self, values: ArrowArray) -> Values:
+        return objects(arrow.plain(values, pa.large_binary()).to_pylist()), None
+
+    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+        return pa.array(data.tolist(), pa.large_binary())
+
     def operand(self, text: str) -> Any:
         try:
             return bytes.fromhex(text.removeprefix("\\x"))
@@ -221,7 +166,7 @@ def _bytes(value: Any) -> bytes | None:
 
 
 class JsonKind(_Objects):
-    """json, jsonb and arrays, as Python's lists, dicts and scalars."""
+    """json and jsonb, as Python's lists, dicts and scalars; in Arrow as text."""
 
     nested = True
 
@@ -236,6 +181,18 @@ class JsonKind(_Objects):
     ) -> None:
         super().__init__(name, pg_types, ordered=ordered)
         self._key, self._operand = key, operand
+
+    @property
+    def arrow_type(self) -> ArrowType:
+        return pa.large_string()
+
+    def from_arrow(self, values: ArrowArray) -> Values:
+        texts = arrow.plain(values, pa.large_string()).fill_null("null").to_pylist()
+        return objects(codec.loads(f"[{','.join(texts)}]")), None
+
+    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+        texts = [None if value is None else codec.dumps(value).decode() for value in data.tolist()]
+        return pa.array(texts, pa.large_string())
 
     def to_json(self, data: Array, mask: Array | None) -> list[Any]:
         return [_for_browser(value) for value in data.tolist()]
@@ -257,15 +214,55 @@ class JsonKind(_Objects):
         return 0, (self._operand or self._key)(text)
 
 
-def array_kind(element: ColumnKind) -> JsonKind:
-    """Arrays of these, which Postgres orders element by element."""
-    return JsonKind(
-        "array",
-        [f"_{name}" for name in element.pg_types],
-        key=pg_order.array_of(element.element_key),
-        operand=pg_order.array_operand(element.element_key),
-        ordered=element.ordered,
-    )
+class ArrayKind(JsonKind):
+    """Arrays of one type, which Postgres orders element by element, as lists.
+
+    In Arrow they have one dimension: the elements of those that have more stand in a row, the last dimension first.
+    """
+
+    def __init__(self, element: ColumnKind) -> None:
+        super().__init__(
+            "array",
+            [f"_{name}" for name in element.pg_types],
+            key=pg_order.array_of(element.element_key),
+            operand=pg_order.array_operand(element.element_key),
+            ordered=element.ordered,
+        )
+        self._element = element
+
+    @property
+    def arrow_type(self) -> ArrowType:
+        return pa.list_(self._element.arrow_type)
+
+    def from_arrow(self, values: ArrowArray) -> Values:
+        if not (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
+            return super().from_arrow(values)
+        element = self._element
+        flat = element.to_record(*element.from_arrow(values.flatten()))
+        found: list[Any] = []
+        at = 0
+        for length in values.value_lengths().to_pylist():
+            found.append(None if length is None else flat[at : at + length])
+            at += length or 0
+        return objects(found), None
+
+    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+        flat: list[Any] = []
+        ends = [0]
+        for value in data.tolist():
+            flat.extend(_leaves(value))
+            ends.append(len(flat))
+        offsets = pa.array(ends, pa.int32(), mask=np.append(self.nulls(data, mask), False))
+        return pa.ListArray.from_arrays(offsets, self._element.to_arrow(*self._element.parse(flat)))
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The elements of an array; one that is no list (nothing sends such) has none."""
+    for item in cast("list[Any]", value) if isinstance(value, list) else ():
+        if isinstance(item, list):
+            yield from _leaves(cast("list[Any]", item))
+        else:
+            yield item
 
 
 def _for_browser(value: Any) -> Any:

@@ -1,20 +1,19 @@
-"""Kinds whose values have a fixed width: whole numbers, floats, booleans, dates and timestamps, enums."""
+"""Kinds whose values are numbers of a fixed width: whole numbers, floats, booleans."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from . import moments, pg_order
-from .base import COMPARISONS, Array, ColumnKind, Test, Values
+from . import arrow, pg_order
+from .base import COMPARISONS, Array, ArrowArray, ArrowType, ColumnKind, Test, Values
 
 _NUMBER_CHARACTERS = frozenset("0123456789.+-einfaty")
-_TIME_CHARACTERS = frozenset("0123456789-:.+ inftybc")
 _EXACT = 2**53
 """The first integer whose neighbour a browser's number cannot hold."""
 _arrays: Any = pd.arrays
@@ -89,6 +88,17 @@ class IntegerKind(_Masked):
         mask = np.zeros(len(data), dtype=bool) if mask is None else mask
         return _arrays.IntegerArray(data, mask, copy=False)
 
+    @property
+    def arrow_type(self) -> ArrowType:
+        return pa.from_numpy_dtype(self.storage)
+
+    def from_arrow(self, values: ArrowArray) -> Values:
+        values = arrow.plain(values, self.arrow_type)
+        return arrow.fixed(values, self.storage), arrow.nulls_of(values)
+
+    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+        return arrow.from_fixed(self.arrow_type, data, mask)
+
     def may_contain(self, characters: frozenset[str]) -> bool:
         return characters <= _NUMBER_CHARACTERS
 
@@ -130,6 +140,20 @@ class BoolKind(_Masked):
     def to_pandas(self, data: Array, mask: Array | None) -> Any:
         mask = np.zeros(len(data), dtype=bool) if mask is None else mask
         return _arrays.BooleanArray(data, mask, copy=False)
+
+    @property
+    def arrow_type(self) -> ArrowType:
+        return pa.bool_()
+
+    def from_arrow(self, values: ArrowArray) -> Values:
+        values = arrow.plain(values, self.arrow_type)
+        nulls = arrow.nulls_of(values)
+        values = values.fill_null(False) if nulls is not None else values
+        return values.to_numpy(zero_copy_only=False), nulls
+
+    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+        bits = pa.py_buffer(np.packbits(data, bitorder="little"))
+        return pa.Array.from_buffers(pa.bool_(), len(data), [arrow.validity(mask), bits])
 
     def to_text(self, data: Array, mask: Array | None) -> list[str | None]:
         return [None if v is None else "true" if v else "false" for v in self.to_python(data, mask)]
@@ -189,6 +213,26 @@ class FloatKind(ColumnKind):
     def to_pandas(self, data: Array, mask: Array | None) -> Any:
         return data
 
+    @property
+    def arrow_type(self) -> ArrowType:
+        return pa.float64()
+
+    def from_arrow(self, values: ArrowArray) -> Values:
+        nulls = arrow.nulls_of(values)
+        if not pa.types.is_float64(values.type):
+            if not pa.types.is_integer(values.type):  # a float4 of 0.1 is the number 0.1, as its text says
+                values = values.cast(pa.string())
+            values = values.cast(pa.float64())
+        data = arrow.fixed(values, "float64")
+        total = data.sum()
+        if nulls is not None or total != total:
+            data = np.where(np.isnan(data), np.nan, data)
+            data[nulls if nulls is not None else []] = _NULL_FLOAT
+        return data, None
+
+    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+        return arrow.from_fixed(pa.float64(), data, self.nulls(data, mask))
+
     def order_key(self, value: Any) -> Any:
         return (1, 0.0) if value != value else (0, value)
 
@@ -232,174 +276,3 @@ def _json_float(value: float | None) -> Any:
     if value is None or value - value == 0:
         return value
     return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-
-
-class TimeKind(ColumnKind):
-    """timestamptz, timestamp and date, in microseconds.
-
-    A DataFrame shows years 1 to 9999, as Python's datetime does: what lies outside becomes the first or the last moment
-    of those, so that it still sorts and compares rightly. The grid, `order=` and filters have the value itself.
-    """
-
-    storage = "datetime64[us]"
-    time = True
-
-    def __init__(self, name: str, pg_types: Sequence[str], *, date: bool = False, utc: bool = False) -> None:
-        super().__init__(name, pg_types)
-        self.date, self.utc = date, utc
-        self._offset = "+00:00" if utc else ""
-
-    @property
-    def null(self) -> Any:
-        return moments.NAT
-
-    def parse(self, values: Sequence[Any]) -> Values:
-        return moments.parse_moments(values), None
-
-    def differ(self, old: Array, new: Array) -> Array:
-        return old.view("int64") != new.view("int64")
-
-    def nulls(self, data: Array, mask: Array | None) -> Array:
-        return np.isnat(data)
-
-    def to_python(self, data: Array, mask: Array | None) -> list[Any]:
-        data = data.astype("datetime64[us]")
-        values: list[datetime | None] = (data if moments.in_datetime_range(data) else moments.clamp(data)).tolist()
-        if self.utc:
-            return [None if value is None else value.replace(tzinfo=UTC) for value in values]
-        return [None if value is None else value.date() for value in values] if self.date else values
-
-    def to_record(self, data: Array, mask: Array | None) -> list[Any]:
-        return moments.render_moments(data, date=self.date, offset=self._offset)
-
-    def to_text(self, data: Array, mask: Array | None) -> list[str | None]:
-        return [None if text is None else text.replace("T", " ") for text in self.to_record(data, mask)]
-
-    def to_pandas(self, data: Array, mask: Array | None) -> Any:
-        if not self.utc:
-            return data
-        make: Any = pd.array
-        return make(data, copy=False).view(pd.DatetimeTZDtype("us", "UTC"))
-
-    def showable(self, data: Array) -> bool:
-        return moments.in_datetime_range(data)
-
-    def shown(self, data: Array) -> Array:
-        return moments.clamp(data)
-
-    def order_key(self, value: Any) -> Any:
-        return int(np.datetime64(value, "us").view("int64"))
-
-    def order_codes(self, data: Array, nulls: Array) -> Array:
-        return data.view("int64")
-
-    def element_key(self, value: Any) -> Any:
-        return pg_order.moment(value)
-
-    def may_contain(self, characters: frozenset[str]) -> bool:
-        return characters <= _TIME_CHARACTERS
-
-    def equals(self, operand: str) -> Test:
-        wanted = operand.upper().replace("T", " ") if operand.lower().strip("+-") != "infinity" else operand.lower()
-
-        def starts_alike(data: Array, mask: Array | None) -> Array:
-            return np.array([t is not None and t.startswith(wanted) for t in self.to_text(data, mask)], dtype=bool)
-
-        return starts_alike
-
-    def compares(self, sign: str, operand: str) -> Test:
-        compare, wanted = COMPARISONS[sign], moments.parse_moment(operand)
-        if np.isnat(wanted):
-            raise ValueError(f"{operand!r} is no date or time: write 2026-01-31 or 2026-01-31 12:00")
-        return lambda data, mask: np.asarray(compare(data, wanted))  # nothing compares with NaT
-
-
-class EnumKind(ColumnKind):
-    """An enum: codes into its labels, in the order in which they are declared.
-
-    A label that nobody has declared yet (`alter type ... add value` sends no message) is added at the end. Each column
-    has a kind of its own.
-    """
-
-    shareable = False
-
-    def __init__(self, labels: Sequence[str], pg_type: str = "enum") -> None:
-        super().__init__("enum", (pg_type,))
-        self.labels = list(dict.fromkeys(labels))
-        self._codes = {label: code for code, label in enumerate(self.labels)}
-        self._dtype: Any = None
-        self.storage = self._narrowest()
-
-    @property
-    def null(self) -> Any:
-        return -1
-
-    @property
-    def layout(self) -> object:
-        return len(self.labels)
-
-    def same_as(self, other: ColumnKind) -> bool:
-        return isinstance(other, EnumKind) and self.labels == other.labels
-
-    @property
-    def dtype(self) -> Any:
-        """The ordered categories of the labels."""
-        if self._dtype is None or len(self._dtype.categories) != len(self.labels):
-            self._dtype = pd.CategoricalDtype(pd.Index(self.labels, dtype=object), ordered=True)
-        return self._dtype
-
-    def parse(self, values: Sequence[Any]) -> Values:
-        codes = self._codes
-        try:
-            return np.array([-1 if value is None else codes[value] for value in values], dtype=self.storage), None
-        except (KeyError, TypeError):
-            found = [-1 if value is None else self._code(str(value)) for value in values]
-            return np.array(found, dtype=self.storage), None
-
-    def _code(self, label: str) -> int:
-        code = self._codes.get(label)
-        if code is None:
-            code = self._codes[label] = len(self.labels)
-            self.labels.append(label)
-            self.storage = self._narrowest()
-        return code
-
-    def _narrowest(self) -> str:
-        """pandas has the narrowest codes that all labels fit into, and copies any others."""
-        return "int8" if len(self.labels) < 127 else "int16"
-
-    def differ(self, old: Array, new: Array) -> Array:
-        return old != new
-
-    def nulls(self, data: Array, mask: Array | None) -> Array:
-        return data < 0
-
-    def is_null(self, value: Any) -> bool:
-        return value < 0
-
-    def to_python(self, data: Array, mask: Array | None) -> list[Any]:
-        labels = self.labels
-        return [None if code < 0 else labels[code] for code in data.tolist()]
-
-    def to_pandas(self, data: Array, mask: Array | None) -> Any:
-        make: Any = pd.Categorical.from_codes
-        return make(data, dtype=self.dtype, validate=False)
-
-    def order_key(self, value: Any) -> Any:
-        return int(value)
-
-    def order_codes(self, data: Array, nulls: Array) -> Array:
-        return data
-
-    def element_key(self, value: Any) -> Any:
-        return self.operand(str(value))
-
-    def operand(self, text: str) -> Any:
-        code = self._codes.get(text)
-        if code is None:
-            raise ValueError(f"{text!r} is none of {', '.join(self.labels)}")
-        return code
-
-    def compares(self, sign: str, operand: str) -> Test:
-        compare, wanted = COMPARISONS[sign], self.operand(operand)
-        return lambda data, mask: np.asarray(compare(data, wanted)) & (data >= 0)
