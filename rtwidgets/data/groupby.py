@@ -275,7 +275,7 @@ class GroupBy(DerivedView):
             ordered = ordered[ordered < len(self._group_of)]
             slots = ordered[again[self._group_of[ordered]]]
         rows: Any = self.source.frame_at(slots, dict.fromkeys(column for column, _ in self._anew.values()))
-        fresh = rows.groupby(self._group_of[slots], sort=True).agg(**_named(self._anew))
+        fresh = _aggregate(rows.groupby(self._group_of[slots], sort=True), self._anew)
         old = self._found
         if old is None or not len(old):
             self._found = fresh
@@ -293,7 +293,7 @@ def _dtypes(kinds: Mapping[str, ColumnKind], spec: Spec) -> dict[str, Any]:
         for column in dict.fromkeys(column for column, _ in spec.values())
     }
     one: Any = frame_of(samples, index)
-    sample: Any = one.groupby(np.zeros(1)).agg(**_named(spec))
+    sample: Any = _aggregate(one.groupby(np.zeros(1)), spec)
     found = {name: sample[name].dtype for name in spec}
     for name, (column, function) in spec.items():
         fraction = function in _FRACTIONS or not isinstance(function, str)
@@ -317,12 +317,17 @@ def _result_kind(dtype: Any, source: ColumnKind, function: str | float) -> Colum
     return source
 
 
-def _named(spec: Spec) -> dict[str, Any]:
-    """As pandas' `agg` takes them."""
-    return {
-        name: pd.NamedAgg(column, function if isinstance(function, str) else _quantile(function))
-        for name, (column, function) in spec.items()
+def _aggregate(groups: Any, spec: Spec) -> Any:
+    """What pandas' `agg` gives. The results are named afterwards: pandas reads some names (`func`, `engine`) as its own
+    arguments.
+    """
+    wanted = {
+        f"result {at}": pd.NamedAgg(column, function if isinstance(function, str) else _quantile(function))
+        for at, (column, function) in enumerate(spec.values())
     }
+    found = groups.agg(**wanted)
+    found.columns = list(spec)
+    return found
 
 
 def _distinct(rows: pd.DataFrame, by: list[str]) -> tuple[Array, Array]:

@@ -30,7 +30,7 @@ class Grouping:
     def __repr__(self) -> str:
         return f"<Grouping of {self.source.name} by {', '.join(self.by)}>"
 
-    def agg(self, **aggregates: tuple[str, str | float]) -> GroupView:
+    def agg(self, /, **aggregates: tuple[str, str | float]) -> GroupView:
         """A view with a column for each `name=(column, function)`, as pandas writes it.
 
         The function is sum, count, mean, min, max, nunique, first, last, size, median, std or var; a number is a
