@@ -242,8 +242,8 @@ async def read_published(connection: Connection, names: Sequence[tuple[str, str]
     schemas, tables = [schema for schema, _ in names], [table for _, table in names]
     cursor = await connection.execute(_PUBLISHED, (schemas, tables))
     return [
-        Published(oid, schema, table, msgspec.convert((digest, relation, columns), Shape), unsettled)
-        for oid, schema, table, digest, relation, columns, unsettled in await cursor.fetchall()
+        Published(oid, schema, table, msgspec.convert((digest, relation, columns, labels), Shape), unsettled)
+        for oid, schema, table, digest, relation, columns, labels, unsettled in await cursor.fetchall()
     ]
 
 

@@ -51,16 +51,22 @@ class Shape(msgspec.Struct, frozen=True, array_like=True):
     """What a table is, so that two looks at it can be compared."""
 
     digest: str
-    """Differs where the table is another: key, columns, types, labels, identity, publication."""
+    """Differs where the table is another: key, columns, types, labels, identity, publication, files."""
     relation: str
-    """Differs where its rows are others: the table was made again, has another key, or the publication selects others.
+    """Differs where its rows are others: the table was made again or written anew (also by TRUNCATE), has another key,
+    other partitions or attributes of types, or the publication sends others, or policies and grants show others.
     """
     columns: list[tuple[str, str, str, str]]
     """Number, name, type (an oid), and `t` where rows of before the column got a value, such as its default."""
+    labels: list[tuple[str, str]] = []
+    """Of its enums: oid and text."""
 
     def keeps_rows_of(self, before: Shape) -> bool:
         """Whether rows read while the table was `before` hold what they do now, but for nulls in new columns."""
         if self.relation != before.relation:
+            return False
+        labels = dict(before.labels)
+        if any(labels.get(oid, label) != label for oid, label in self.labels):
             return False
         known = {number: (name, kind) for number, name, kind, _ in before.columns}
         return all(
@@ -88,10 +94,11 @@ class Facts(msgspec.Struct, array_like=True):
     digest: str
     relation: str
     columns: list[tuple[str, str, str, str]]
+    labels: list[tuple[str, str]]
 
     @property
     def shape(self) -> Shape:
-        return Shape(self.digest, self.relation, self.columns)
+        return Shape(self.digest, self.relation, self.columns, self.labels)
 
 
 class Access(msgspec.Struct):
@@ -188,7 +195,8 @@ class Catalogue:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._types = Types()
-        self._tables: dict[int, Table] = {}
+        self._relations: dict[int, Relation] = {}
+        """By oid, that of the last RELATION message."""
 
     def known(self, relation: Relation) -> Table | None:
         """The table, if it has been looked up since its RELATION message."""
@@ -213,7 +221,15 @@ class Catalogue:
             row = await cursor.fetchone()
         table = Table(relation, self._types, msgspec.convert(row, Facts) if row is not None else None)
         relation.table = table
+        self._relations[relation.oid] = relation
         return table
+
+    def forget(self, oid: int) -> None:
+        """The relation is looked up anew before its next change: a type of its columns has been altered, of which the
+        log says nothing."""
+        relation = self._relations.get(oid)
+        if relation is not None:
+            relation.table = None
 
     async def access(self, table: Table, role: str) -> Access:
         """What the role may read, as of the last second."""
@@ -275,28 +291,80 @@ md5(concat_ws('|', c.relrowsecurity, c.relforcerowsecurity, c.relowner, c.relacl
     from pg_catalog.pg_authid r where r.rolsuper or r.rolbypassrls)))
 """
 
-# The columns of a `Shape`: its key, columns with types and labels, and identity; what its rows rest on; its columns.
-SHAPE: LiteralString = """
-md5(concat_ws('|', c.oid, c.relreplident, c.relkind, c.relispartition,
-  (select string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod,
-      (select string_agg(e.enumlabel, ',' order by e.enumsortorder)
-        from pg_catalog.pg_enum e where e.enumtypid = a.atttypid)), ',' order by a.attnum)
+# Every type that the columns of `c` are made of, but for Postgres' own: of a domain, an array, a row, a range.
+_MADE_OF: LiteralString = """
+with recursive made(oid) as (
+  select a.atttypid from pg_catalog.pg_attribute a
+  where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384
+  union
+  select part.oid from made join pg_catalog.pg_type t on t.oid = made.oid cross join lateral (
+    select t.typbasetype union all select t.typelem
+    union all select r.rngsubtype from pg_catalog.pg_range r where r.rngtypid = t.oid or r.rngmultitypid = t.oid
+    union all select a.atttypid from pg_catalog.pg_attribute a
+      where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) part(oid)
+  where part.oid >= 16384
+)
+"""
+
+# What the publication sends of `c`, who sees it, and the files that hold its rows, with those of its partitions: a
+# table that is written anew (TRUNCATE, ALTER TYPE USING) has another one, and the log says nothing of the rows in it.
+_ROWS: LiteralString = (
+    """
+concat_ws('|', c.oid,
+  (select i.indkey::text from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary),
+  (select concat_ws(' ', p.pubinsert, p.pubupdate, p.pubdelete, r.prqual::text, r.prattrs::text,
+      case when c.relkind = 'p' or c.relispartition then p.pubviaroot end)
+    from pg_catalog.pg_publication p
+    left join pg_catalog.pg_publication_rel r on r.prpubid = p.oid and r.prrelid = c.oid
+    where p.pubname = 'supabase_realtime'),
+"""
+    + ACCESS
+    + """,
+  (with recursive part(oid) as (select c.oid union
+      select i.inhrelid from part join pg_catalog.pg_inherits i on i.inhparent = part.oid)
+    select string_agg(concat_ws(' ', k.oid, k.relfilenode), ',' order by k.oid)
+    from part join pg_catalog.pg_class k on k.oid = part.oid),
+  ("""
+    + _MADE_OF
+    + """
+    select string_agg(concat_ws(' ', t.oid, a.attnum, a.attname, a.atttypid), ',' order by t.oid, a.attnum)
+    from made join pg_catalog.pg_type t on t.oid = made.oid and t.typtype = 'c'
+    join pg_catalog.pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped))
+"""
+)
+
+# The columns of a `Shape`.
+SHAPE: LiteralString = (
+    """
+md5(concat_ws('|', c.relreplident, c.relkind, c.relispartition,
+  (select string_agg(concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' order by a.attnum)
     from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
   (select string_agg(concat_ws(' ', i.indexrelid, i.indkey::text, i.indisprimary, i.indisreplident), ','
       order by i.indexrelid)
     from pg_catalog.pg_index i where i.indrelid = c.oid and (i.indisprimary or i.indisreplident)),
-  (select string_agg(concat_ws(' ', r.prqual::text, r.prattrs::text), ',')
-    from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
-    where p.pubname = 'supabase_realtime' and r.prrelid = c.oid))),
-concat_ws('|', c.oid,
-  (select i.indkey::text from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary),
-  (select string_agg(concat_ws(' ', r.prqual::text, r.prattrs::text), ',')
-  from pg_catalog.pg_publication_rel r join pg_catalog.pg_publication p on p.oid = r.prpubid
-  where p.pubname = 'supabase_realtime' and r.prrelid = c.oid)),
-coalesce((select array_agg(array[a.attnum::text, a.attname::text, a.atttypid::text,
-    case when a.atthasdef or a.attidentity <> '' then 't' else 'f' end] order by a.attnum)
-  from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), '{}')
+  ("""
+    + _MADE_OF
+    + """
+    select string_agg(concat_ws(' ', t.oid, t.typname, t.typnamespace, t.typbasetype,
+      (select string_agg(l.enumlabel, ',' order by l.enumsortorder) from pg_catalog.pg_enum l
+        where l.enumtypid = t.oid)), ',' order by t.oid)
+    from made join pg_catalog.pg_type t on t.oid = made.oid),
 """
+    + _ROWS
+    + """)),
+md5("""
+    + _ROWS
+    + """),
+coalesce((select array_agg(array[a.attnum::text, a.attname::text, a.atttypid::text,
+    case when a.atthasdef or a.atthasmissing or a.attidentity <> '' then 't' else 'f' end] order by a.attnum)
+  from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), '{}'),
+coalesce(("""
+    + _MADE_OF
+    + """
+  select array_agg(array[l.oid::text, l.enumlabel::text] order by l.oid)
+  from made join pg_catalog.pg_enum l on l.enumtypid = made.oid), '{}')
+"""
+)
 
 _FACTS: LiteralString = (
     """

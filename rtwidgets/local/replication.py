@@ -31,6 +31,25 @@ _MOST = 64 * 1024 * 1024
 """Bytes that wait to be handed over; then Postgres waits."""
 _OVERHEAD = 200
 """Bytes that an object in memory takes besides."""
+_BLOCKED = 2.0
+"""Seconds from which on it is told why a slot is not there yet, and between two times."""
+
+_BLOCKERS = """
+select distinct b.pid, coalesce(b.state, b.backend_type), extract(epoch from now() - b.xact_start)::float8
+from pg_stat_activity w cross join unnest(pg_blocking_pids(w.pid)) as blocker(pid)
+join pg_stat_activity b on b.pid = blocker.pid
+where w.backend_type = 'walsender' and w.query ilike 'create_replication_slot%'
+"""
+
+
+async def read_blockers(dsn: str) -> list[str]:
+    """Sessions whose transactions keep a replication slot from being made: `pid 12 idle in transaction for 5 s`.
+
+    Raises psycopg.Error.
+    """
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        cursor = await connection.execute(_BLOCKERS)
+        return [f"pid {pid} {state} for {seconds:.0f} s" for pid, state, seconds in await cursor.fetchall()]
 
 
 class Stream:
@@ -39,7 +58,8 @@ class Stream:
     `on_batch` gets every transaction that is at hand, in commit order, a long one in parts, and is awaited before the
     next call; while it does not keep up, no more than a bound is read ahead. `on_start` gets the LSN from which on the
     stream has every commit, before the first batch of each connection. `on_lost` is called when changes begin to
-    be missed, `on_back` when the stream is whole again after that.
+    be missed, `on_back` when the stream is whole again after that. `on_blocked` gets the sessions whose open
+    transactions keep the stream from beginning, every few seconds as long as they do.
     """
 
     def __init__(
@@ -49,12 +69,15 @@ class Stream:
         on_start: Callable[[int], None],
         on_lost: Callable[[], None],
         on_back: Callable[[], None],
+        on_blocked: Callable[[list[str]], None],
     ) -> None:
+        self._database = dsn
         self._dsn = with_settings(dsn, _SESSION, replication="database", application_name="rtwidgets stream")
         self._on_batch = on_batch
         self._on_start = on_start
         self._on_lost = on_lost
         self._on_back = on_back
+        self._on_blocked = on_blocked
         self._pending: deque[Transaction] = deque()
         self._ahead = 0
         self._resume: Callable[[], None] | None = None
@@ -129,9 +152,12 @@ class Stream:
     async def _open(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> int:
         """Begins to stream. Returns the LSN from which on every commit is in the stream."""
         slot = sql.Identifier(f"rtwidgets_{os.getpid()}_{time.monotonic_ns()}")
-        cursor = await connection.execute(
-            sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT").format(slot)
-        )
+        create = sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT").format(slot)
+        watching = asyncio.create_task(self._watch_blockers())
+        try:
+            cursor = await connection.execute(create)  # waits for every transaction that writes now
+        finally:
+            watching.cancel()
         created = await cursor.fetchone()
         assert created is not None
         names = sql.Literal(",".join(f'"{name}"' for name in PUBLICATIONS))
@@ -142,6 +168,17 @@ class Stream:
         )
         high, low = str(created[1]).split("/")  # name, consistent point, snapshot, plugin
         return (int(high, 16) << 32) + int(low, 16)
+
+    async def _watch_blockers(self) -> None:
+        while True:
+            await asyncio.sleep(_BLOCKED)
+            try:
+                blockers = await read_blockers(self._database)
+            except (psycopg.Error, OSError) as error:
+                log.debug("what the stream waits for could not be read: %s", error)
+                continue
+            if blockers:
+                self._on_blocked(blockers)
 
     async def _read(self, pgconn: psycopg.pq.abc.PGconn) -> None:
         loop = asyncio.get_running_loop()

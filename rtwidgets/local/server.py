@@ -100,7 +100,14 @@ class RealtimeServer:
         groups, spawn = Groups(), self._spawn
         self.delivery = Delivery(asking, self.catalogue, self.hub, groups, self.limits, spawn)
         delivery = self.delivery
-        self.stream = Stream(dsn, delivery.deliver, delivery.started, delivery.lost, delivery.announce)
+        self.stream = Stream(
+            dsn,
+            delivery.deliver,
+            delivery.started,
+            delivery.lost,
+            delivery.announce,
+            lambda b: self.subscriptions.blocked(b),
+        )
         streaming = self.stream.streaming
         self.subscriptions = Subscriptions(self.pool, self.catalogue, groups, self.delivery, streaming, spawn)
         self.clients: dict[Conversation, web.WebSocketResponse] = {}

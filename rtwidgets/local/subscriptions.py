@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ _RETRY = 0.5
 """Seconds between tries while Postgres is away."""
 _LOOK = 1.0
 """Seconds between two looks at the tables that are followed."""
+_SHARE = 20.0
+"""At least so many times as long as a look takes."""
 
 _GONE = Shape("", "", [])
 """The shape of a table that is not published any more."""
@@ -61,7 +64,12 @@ class Subscriptions:
         self._followers: dict[Name, dict[Member, None]] = {}
         """By the names that entries have, those who asked; also while there is no such table."""
         self._shapes: dict[Name, Shape] = {}
-        """What a table was when it was last looked at; missing where it was never published."""
+        """What a table was when it was last looked at, also when nobody followed it since; missing where it was never
+        published."""
+        self._changed: dict[Name, int] = {}
+        """By tables that became others, the LSN of the last transaction that was sent before that was seen."""
+        self._waiting: dict[Member, None] = {}
+        """Those that subscribe once the stream has begun."""
         self._unsettled: set[Name] = set()
         """Tables with open transactions from before they were published: what those wrote is not sent."""
         delivery.on_table = self._saw
@@ -85,33 +93,48 @@ class Subscriptions:
             del self._followers[name][member]
             if not self._followers[name]:
                 del self._followers[name]
-                self._shapes.pop(name, None)
                 self._unsettled.discard(name)
 
     def _follow(self, member: Member) -> None:
         for entry in member.channel.config.changes:
             schema, table = entry.get("schema"), entry.get("table")
             name = (schema if isinstance(schema, str) else "public", table if isinstance(table, str) else "*")
-            if "*" not in name:
-                self._followers.setdefault(name, {})[member] = None
+            self._followers.setdefault(name, {})[member] = None
 
     async def _check(self, member: Member) -> tuple[Binding, ...]:
         """The entries, checked. Raises SubscribeError; while Postgres is away it waits."""
         while True:
             try:
-                await self._streaming.wait()
+                await self._stream(member)
                 bindings: list[Binding] = []
                 for asked in member.channel.config.changes:
                     binding, tables = await check_entry(self._pool, parse_entry(asked), member.channel.identity)
                     bindings.append(binding)
-                    if binding.oid is not None:
-                        self._compare((tables[0].schema, tables[0].table), tables[0])
+                    for table in tables:
+                        self._compare((table.schema, table.table), table)
                 return tuple(bindings)
             except (psycopg.OperationalError, OSError) as error:
                 log.warning("a subscription waits for Postgres: %s", error)
                 await asyncio.sleep(_RETRY)
             except psycopg.Error as error:  # such as a name that no table can have
                 raise SubscribeError(f"{UNABLE} An exception happened. Exception: {error}") from None
+
+    async def _stream(self, member: Member) -> None:
+        """Waits for the stream."""
+        self._waiting[member] = None
+        try:
+            await self._streaming.wait()
+        finally:
+            self._waiting.pop(member, None)
+
+    def blocked(self, blockers: list[str]) -> None:
+        """The stream does not begin before these sessions have ended their transactions: tells all who wait for it."""
+        text = f"ReplicationBlocked: the stream of changes waits for the end of transactions: {'; '.join(blockers)}"
+        log.info("%s", text)
+        for member in list(self._waiting):
+            member.system("postgres_changes", "error", text)
+        for group in self._groups:
+            group.system("error", text)
 
     async def _enter(
         self, member: Member, bindings: tuple[Binding, ...], changed: Mapping[str, str] | None = None
@@ -123,7 +146,7 @@ class Subscriptions:
         while not member.channel.closed:
             try:
                 async with self._delivery.gate:  # what was sent is remembered, and what follows comes by itself
-                    missed = await self._missed(member)
+                    missed = await self._missed(member, bindings)
                     # A snapshot read from now on must have all that was sent before: a commit is in the log, and sent,
                     # a moment before others see it.
                     if missed is None and not await self._catalogue.seen(self._delivery.sent):
@@ -146,13 +169,16 @@ class Subscriptions:
                 log.warning("a subscription waits for Postgres: %s", error)
                 await asyncio.sleep(_RETRY)
 
-    async def _missed(self, member: Member) -> list[Transaction] | None:
+    async def _missed(self, member: Member, bindings: tuple[Binding, ...]) -> list[Transaction] | None:
         """What the channel missed since it was last there; None where it has to read again.
 
-        It has to where grants or policies have changed since: what was hidden when it was written stays so.
+        It has to where a table has become another since, or where grants or policies have changed: what was hidden
+        when it was written stays so.
         """
         since = member.channel.resume
-        missed = None if since is None else self._delivery.recent.since(since)
+        if since is None or any(self._changed_since(binding, since) for binding in bindings):
+            return None
+        missed = self._delivery.recent.since(since)
         if not missed:
             return missed
         relations = {id(c.relation): c.relation for t in missed for c in t.changes}
@@ -163,17 +189,25 @@ class Subscriptions:
                 return None
         return missed
 
+    def _changed_since(self, binding: Binding, lsn: int) -> bool:
+        return any(
+            lsn <= last and binding.schema in ("*", schema) and binding.table in ("*", table)
+            for (schema, table), last in self._changed.items()
+        )
+
     # --- tables that become others
 
     async def watch(self) -> None:
         """Looks again and again at the tables that are followed: not every change of a table is in the log."""
         written: Any = None
+        took = 0.0
         while True:
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(max(_LOOK, _SHARE * took))
             names = list(self._followers)
             if not names or not self._streaming.is_set():
                 continue
             before = dict(self._shapes)
+            began = time.monotonic()
             try:
                 async with self._pool.connection() as connection:
                     cursor = await connection.execute("select pg_current_wal_insert_lsn()::text")
@@ -185,11 +219,17 @@ class Subscriptions:
             except (psycopg.Error, OSError) as error:
                 log.debug("the tables could not be looked at: %s", error)
                 continue
-            for name in names:
+            took = time.monotonic() - began
+            for name in {*found, *(name for name in self._shapes if self._followed(name))}:
                 if self._shapes.get(name) != before.get(name):
                     written = None  # somebody else looked meanwhile, perhaps later: look once more
-                elif name in self._followers:
+                elif self._followed(name):
                     self._compare(name, found.get(name))
+
+    def _followed(self, name: Name) -> bool:
+        """Whether somebody follows a table of that name, by its name or with a wildcard."""
+        schema, table = name
+        return any(one in self._followers for one in (name, (schema, "*"), ("*", table), ("*", "*")))
 
     def _compare(self, name: Name, table: Published | None) -> None:
         """Looks whether a table that is followed is another than before."""
@@ -197,19 +237,18 @@ class Subscriptions:
         if table is None:
             self._unsettled.discard(name)
             if before not in (None, _GONE):
-                self._shapes[name] = _GONE
-                self._notify_followers(name, rows_kept=False)
+                self._learn(name, _GONE, rows_kept=False)
             return
         if table.unsettled:
             self._unsettled.add(name)
         elif name in self._unsettled:
             self._unsettled.discard(name)
             settled = True
-        self._shapes[name] = table.shape
-        if settled or before not in (None, table.shape):
-            self._notify_followers(
-                name, rows_kept=not settled and before is not None and table.shape.keeps_rows_of(before)
-            )
+        if before not in (None, table.shape):
+            self._catalogue.forget(table.oid)
+        if settled or before != table.shape:
+            kept = not settled and before is not None and table.shape.keeps_rows_of(before)
+            self._learn(name, table.shape, rows_kept=kept)
         if before != table.shape:
             self._subscribe_again(name)
 
@@ -221,13 +260,17 @@ class Subscriptions:
         before, shape = self._shapes.get(name), facts.shape
         if before == shape:
             return
-        self._shapes[name] = shape
-        if before is not None:
-            self._notify_followers(name, rows_kept=shape.keeps_rows_of(before))
+        self._learn(name, shape, rows_kept=before is not None and shape.keeps_rows_of(before))
         self._subscribe_again(name)
 
-    def _notify_followers(self, name: Name, *, rows_kept: bool) -> None:
-        """Sends "Table changed" to all who follow the table. `rows_kept`: rows read before are still true."""
+    def _learn(self, name: Name, shape: Shape, *, rows_kept: bool) -> None:
+        """A table is another: sends so to all who follow it. `rows_kept`: rows read before are still true."""
+        known, last = name in self._shapes, self._delivery.recent.last
+        self._shapes[name] = shape
+        if not known:
+            return
+        if last is not None:  # else nobody can resume
+            self._changed[name] = last
         changed = {"schema": name[0], "table": name[1]}
         for group in covering(self._groups, *name):
             self._delivery.notify(group, "Table changed", changed=changed, rows_kept=rows_kept)

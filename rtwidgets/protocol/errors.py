@@ -9,6 +9,8 @@ import json
 import re
 from typing import Any, NamedTuple, cast
 
+from .sql_names import sql_name
+
 
 class RealtimeError(Exception):
     """An error of Realtime, of the project's REST API, or of this library.
@@ -136,6 +138,9 @@ _RULES: dict[str, _Rule] = {
     "UnableToSetPolicies": _DATABASE,
     "UnableToSubscribeToPostgres": _DATABASE,
     "ReconnectSubscribeToPostgres": _DATABASE,
+    "ReplicationBlocked": _Rule(
+        True, "commit or roll back in those sessions, or end them: `select pg_terminate_backend(pid);`"
+    ),
     "ServerDisconnect": _SERVICE,
     "RealtimeRestarting": _SERVICE,
     "TimeoutOnRpcCall": _SERVICE,
@@ -300,17 +305,21 @@ def from_status(status: int, body: bytes | str = b"") -> RealtimeError:
     return make(code, f"HTTP {status}: {message}" if message != f"HTTP {status}" else message)
 
 
-_PARAMS = re.compile(r"schema: ([^,\]]+), table: ([^,\]]+)")
+_PARAMS = (
+    re.compile(r"schema: (.*?), table: (.*?), filters: ", re.S),
+    re.compile(r"schema: ([^,\]]+), table: ([^,\]]+)"),
+)
+"""The second for older servers."""
 
 
 def from_system(text: str) -> RealtimeError:
     """The error in the `message` of a `system` event with status `error`."""
     lowered = text.lower()
     if "unable to subscribe to changes" in lowered:
-        params = _PARAMS.search(text)
+        params = next(filter(None, (pattern.search(text) for pattern in _PARAMS)), None)
         schema, table = (params.group(1).strip(), params.group(2).strip()) if params else ("public", "x")
         if "check realtime is enabled" in lowered:
-            name = f"{schema}.{table}" if table not in ("*", "nil") else f"{schema}.x"
+            name = sql_name(schema, table if table not in ("*", "nil") else "x")
             hint = (
                 f"publish the table: `alter publication supabase_realtime add table {name};` "
                 "(and check that schema and table exist and that the role may select from it)"

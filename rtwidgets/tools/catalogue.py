@@ -81,16 +81,6 @@ async def read_entry(dsn: str, schema: str, table: str, role: str) -> Entry | No
         )
 
 
-async def read_blockers(dsn: str) -> list[str]:
-    """Sessions whose transactions keep a replication slot from being made: `pid 12 idle in transaction for 5 s`.
-
-    Raises psycopg.Error.
-    """
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-        cursor = await connection.execute(_BLOCKERS)
-        return [f"pid {pid} {state} for {seconds:.0f} s" for pid, state, seconds in await cursor.fetchall()]
-
-
 def check_table(found: Entry | None, name: str) -> Entry:
     """The entry of a table. Raises Trouble where it is none. `name` is the table's, quoted."""
     if found is None:
@@ -180,10 +170,4 @@ select current_setting('wal_level'), c.relkind::text, c.relreplident::text,
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 left join lateral ({PUBLICATION}) p on true
 where c.relname = %(table)s and n.nspname = %(schema)s
-"""
-_BLOCKERS = """
-select distinct b.pid, coalesce(b.state, b.backend_type), extract(epoch from now() - b.xact_start)::float8
-from pg_stat_activity w cross join unnest(pg_blocking_pids(w.pid)) as blocker(pid)
-join pg_stat_activity b on b.pid = blocker.pid
-where w.backend_type = 'walsender' and w.query ilike 'create_replication_slot%'
 """

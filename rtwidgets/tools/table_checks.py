@@ -129,11 +129,11 @@ class TableChecks:
         if self._dsn is not None and importlib.util.find_spec("psycopg") is not None:
             import psycopg
 
-            from rtwidgets.tools.catalogue import Trouble, read_blockers
+            from rtwidgets.local.replication import read_blockers
 
             try:
                 blockers = await read_blockers(self._dsn)
-            except (psycopg.Error, Trouble):
+            except psycopg.Error:
                 pass
         if blockers:
             detail = f"the stream of changes waits for the end of open transactions ({'; '.join(blockers)})"

@@ -13,6 +13,9 @@ from rtwidgets.local.server import RealtimeServer
 
 from .client import ask, change, connected, sql, subscribed, system
 
+PATIENCE = 60.0
+"""Seconds within which everything comes, however slow the machine."""
+
 pytestmark = pytest.mark.pg
 
 ENTRY = {"event": "*", "schema": "public", "table": "shape"}
@@ -149,16 +152,89 @@ async def test_a_subscription_to_no_table_begins_once_there_is_one(server: Realt
         assert (await change(ws))["data"]["record"] == {"id": 1}
 
 
-async def test_grants_and_policies_are_no_news(server: RealtimeServer, pg: str, shape: None) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "revoke select on shape from anon",
+        "alter table shape enable row level security",
+        "create policy p on shape using (true)",
+        "truncate shape",
+        "vacuum full shape",
+        "alter table shape alter v type int using v + 1",
+        "alter publication supabase_realtime set (publish = 'insert')",
+        "alter type made add attribute more int",
+        "alter type made rename attribute x to z",
+        "alter type mood rename value 'sad' to 'blue'",
+        "alter domain d rename to e",
+        "create table heir () inherits (shape)",
+    ],
+)
+@pytest.mark.parametrize("by", [ENTRY, {"event": "*", "schema": "public"}])
+async def test_what_the_log_does_not_say_is_told_to_those_who_name_the_table_and_to_those_who_do_not(
+    server: RealtimeServer, pg: str, shape: None, statement: str, by: dict[str, str]
+) -> None:
+    await sql(
+        pg,
+        "drop type if exists made; drop domain if exists d, e; create type made as (x int, m mood[]);"
+        "create domain d as mood; alter table shape add m2 made[], add m3 d; grant select on shape to anon",
+    )
+    async with connected(server) as ws:
+        await subscribed(ws, by)
+        await sql(pg, statement)
+        said = await system(ws, PATIENCE)
+        assert (said["message"], said["changed"], said["rows_kept"]) == (
+            "Table changed",
+            CHANGED,
+            "domain" in statement,
+        )
+    await sql(
+        pg,
+        "alter publication supabase_realtime set (publish = 'insert, update, delete, truncate');"
+        "drop table shape cascade; drop type made; drop domain if exists d, e",
+    )
+
+
+async def test_indexes_and_statistics_are_no_news(server: RealtimeServer, pg: str, shape: None) -> None:
     async with connected(server) as ws:
         await subscribed(ws, ENTRY)
-        await sql(
-            pg,
-            "grant select on shape to anon; create policy p on shape using (true); analyze shape;"
-            "create index on shape (v)",
-            "insert into shape values (7, 7)",
-        )
-        assert json.loads(await asyncio.wait_for(ws.recv(), 5))[4]["data"]["record"]["id"] == 7
+        await sql(pg, "analyze shape; create index on shape (v)", "insert into shape values (7, 7)")
+        assert json.loads(await asyncio.wait_for(ws.recv(), PATIENCE))[4]["data"]["record"]["id"] == 7
+
+
+async def test_who_was_away_while_a_table_became_another_does_not_resume(
+    server: RealtimeServer, pg: str, shape: None
+) -> None:
+    async with connected(server) as ws:
+        await subscribed(ws, ENTRY)
+        await sql(pg, "insert into shape values (2, 2)")
+        lsn = (await change(ws))["data"]["lsn"]
+    config = {"postgres_changes": [ENTRY], "resume": {"lsn": lsn}}
+    async with connected(server) as ws:
+        await ask(ws, "realtime:t", "phx_join", {"config": config})
+        assert (await system(ws))["resumed"] is True
+    for statement in ("alter table shape alter v type int using v + 1", "drop table shape",
+                      "create table shape (id int primary key);"
+                      "alter publication supabase_realtime add table shape"):  # fmt: skip
+        await sql(pg, statement)
+        if statement == "drop table shape":
+            continue
+        async with connected(server) as ws:
+            await ask(ws, "realtime:t", "phx_join", {"config": config})
+            assert "resumed" not in await system(ws)
+
+
+async def test_a_row_type_that_is_altered_while_rows_flow_is_rendered_anew(
+    server: RealtimeServer, pg: str, shape: None
+) -> None:
+    await sql(pg, "drop type if exists made cascade; create type made as (x int, y text); alter table shape add p made")
+    async with connected(server) as ws:
+        await subscribed(ws, ENTRY)
+        await sql(pg, "insert into shape (id, p) values (8, row(1, 'a'))")
+        assert (await change(ws))["data"]["record"]["p"] == {"x": 1, "y": "a"}
+        await sql(pg, "alter type made add attribute z int, drop attribute y")
+        assert await told(ws, PATIENCE) == CHANGED
+        await sql(pg, "update shape set v = 9 where id = 8")
+        assert (await change(ws))["data"]["record"]["p"] == {"x": 1, "z": None}
 
 
 async def test_changes_of_the_table_before_go_to_nobody_who_follows_the_new_one(
@@ -234,3 +310,25 @@ async def test_the_end_of_a_catch_up_is_marked(server: RealtimeServer, pg: str, 
         assert [(await system(ws))["message"] for _ in range(2)] == ["Subscribed to PostgreSQL", "Caught up"]
         await sql(pg, "insert into shape values (30, 0)")
         assert (await change(ws))["data"]["record"]["id"] == 30
+
+
+async def test_who_waits_for_the_stream_is_told_which_transaction_it_waits_for(
+    server: RealtimeServer, pg: str, shape: None
+) -> None:
+    async with await psycopg.AsyncConnection.connect(pg) as writer, connected(server) as before:
+        await subscribed(before, ENTRY)
+        await writer.execute("insert into shape values (2, 2)")
+        await sql(pg, "select pg_terminate_backend(pid) from pg_stat_replication")
+        assert (await system(before, PATIENCE))["status"] == "error"
+        async with connected(server) as ws:
+            await ask(ws, "realtime:t", "phx_join", {"config": {"postgres_changes": [ENTRY]}})
+            for one in (ws, before):
+                said = await system(one, PATIENCE)
+                assert said["status"] == "error"
+                assert said["message"].startswith("ReplicationBlocked: ")
+                assert f"pid {writer.info.backend_pid} idle in transaction" in said["message"]
+            await writer.commit()
+            for one in (ws, before):
+                while (said := await system(one, PATIENCE))["status"] == "error":
+                    pass
+                assert said["message"] == "Subscribed to PostgreSQL"
