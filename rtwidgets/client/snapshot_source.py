@@ -38,7 +38,8 @@ class TableInfo(msgspec.Struct, frozen=True):
     not known. `kind`: Postgres' relkind (`r` table, `p` partitioned table, `v` view, `m` materialized view, `f` foreign
     table). `member`: the publication lists the table, or one that it is a partition of. `row_filter`: the publication's
     condition, as SQL: rows outside of it send no changes. `identity`: the columns that a change has of the row before,
-    None for all, or where it is not known.
+    None for all, or where it is not known. `verbs`: what the publication sends (`insert`, `update`, `delete`,
+    `truncate`), None where it is not known. `inherited`: other tables inherit from it, whose rows SELECT gives too.
     """
 
     columns: list[Column]
@@ -52,6 +53,8 @@ class TableInfo(msgspec.Struct, frozen=True):
     member: bool = False
     row_filter: str | None = None
     identity: tuple[str, ...] | None = None
+    verbs: frozenset[str] | None = None
+    inherited: bool = False
 
 
 @runtime_checkable
@@ -127,4 +130,6 @@ def table_info(found: Mapping[str, Any]) -> TableInfo:
         bool(found.get("member")),
         found.get("filter"),
         tuple(found.get("identity_columns") or ()) if found.get("identity") in ("d", "i") else None,
+        None if found.get("verbs") is None else frozenset(map(str, found["verbs"])),
+        bool(found.get("inherited")),
     )

@@ -78,7 +78,8 @@ select c.oid::int8, c.relkind::text, c.relrowsecurity, c.relreplident::text,
   {{key}}, {{identity}},
   p.published, p.member, p.pubviaroot, pg_catalog.pg_get_expr(p.filter, c.oid),
   array_remove(array[case when p.pubinsert then 'insert' end, case when p.pubupdate then 'update' end,
-    case when p.pubdelete then 'delete' end, case when p.pubtruncate then 'truncate' end], null)
+    case when p.pubdelete then 'delete' end, case when p.pubtruncate then 'truncate' end], null),
+  c.relkind = 'r' and exists (select from pg_catalog.pg_inherits i where i.inhparent = c.oid)
 from c left join p on true
 """
 _INDEXED = """coalesce((select array_agg(k.attname::text order by n.n) from pg_catalog.pg_index i
@@ -102,9 +103,11 @@ def description_of(row: Sequence[Any]) -> dict[str, Any]:
     `labels`, and `collated` where Postgres does not sort it by code point; `key`, the primary key's columns;
     `identity` (`pg_class.relreplident`) and `identity_columns`; `published`, whether changes come under this name;
     of the publication `member` (whether it lists the table, or one that it is a partition of), `via_root`, `filter`
-    (the table's row filter as SQL, or None) and `verbs`; `rls`.
+    (the table's row filter as SQL, or None) and `verbs`; `rls`; `inherited`, whether other tables inherit from it.
     """
-    oid, kind, rls, identity, columns, key, identity_columns, published, member, via_root, filter, verbs = row
+    (
+        oid, kind, rls, identity, columns, key, identity_columns, published, member, via_root, filter, verbs, inherited,
+    ) = row  # fmt: skip
     return {
         "oid": oid,
         "kind": kind,
@@ -118,4 +121,5 @@ def description_of(row: Sequence[Any]) -> dict[str, Any]:
         "filter": filter,
         "verbs": verbs,
         "rls": rls,
+        "inherited": inherited,
     }

@@ -10,6 +10,7 @@ from ..client.snapshot_source import TableInfo
 from ..protocol.errors import RealtimeError
 from ..protocol.filters import Filter, parse
 from ..protocol.messages import Column
+from ..protocol.sql_names import sql_name
 from .column_kinds import kind_of
 from .events import event_columns
 from .sorting import Sort, parse_order
@@ -54,6 +55,11 @@ class TableRequest:
     def name(self) -> str:
         """The table's name with its schema."""
         return f"{self.schema}.{self.table}"
+
+    @property
+    def sql_name(self) -> str:
+        """The same as SQL reads it."""
+        return sql_name(self.schema, self.table)
 
 
 @dataclass(frozen=True)
@@ -104,14 +110,16 @@ def resolve(request: TableRequest, info: TableInfo) -> ResolvedTable:
             raise RealtimeError(
                 f"{request.name}: rows cannot be identified by {column!r}, which is of type {known[column]}",
                 code="UnsupportedKey",
-                hint=f'name other unique columns: LiveTable("{request.table}", key=...)',
+                hint=f"name other unique columns: LiveTable({request.table!r}, key=...)",
             )
     if info.published is False:
         raise RealtimeError(
             f"{request.name} is not in the publication, so it sends no changes",
             code="TableNotPublished",
-            hint=f"`alter publication supabase_realtime add table {request.name};`",
+            hint=f"`alter publication supabase_realtime add table {request.sql_name};`",
         )
+    if not request.events:  # those are what is sent, and no more
+        _check_sent(request, info)
     if limit is not None and sort:  # whole rows decide which are the first: rank every one of them
         named = {column for column, _ in sort}
         sort += tuple((column, False) for column in key if column not in named)
@@ -135,11 +143,37 @@ def _check_kind(request: TableRequest, info: TableInfo) -> None:
         )
     if info.kind == "p" and info.published is False:
         set_root = "`alter publication supabase_realtime set (publish_via_partition_root = true);`"
-        add = f"`alter publication supabase_realtime add table {request.name};`"
+        add = f"`alter publication supabase_realtime add table {request.sql_name};`"
         raise RealtimeError(
             f"{request.name} is partitioned, and its changes are not sent under its own name",
             code="TableNotPublished",
             hint=set_root if info.member else f"{add}, and {set_root}",
+        )
+
+
+def _check_sent(request: TableRequest, info: TableInfo) -> None:
+    """Whether every change of the table's rows is sent under its name."""
+    if info.row_filter is not None:
+        raise RealtimeError(
+            f"the publication has a filter for {request.name}: rows that do not meet {info.row_filter} send no changes",
+            code="PartlyPublished",
+            hint=f"`alter publication supabase_realtime drop table {request.sql_name};`, then `alter publication "
+            f'supabase_realtime add table {request.sql_name};`; or source="events" for what is sent',
+        )
+    wanted = ("insert",) if request.append_only else ("insert", "update", "delete")
+    missing = [verb for verb in wanted if info.verbs is not None and info.verbs and verb not in info.verbs]
+    if missing:
+        raise RealtimeError(
+            f"the publication sends no {' and no '.join(missing)} of {request.name}",
+            code="PartlyPublished",
+            hint="`alter publication supabase_realtime set (publish = 'insert, update, delete, truncate');`",
+        )
+    if info.inherited:
+        raise RealtimeError(
+            f"other tables inherit from {request.name}: SELECT gives their rows too, but they send changes under their "
+            "own names",
+            code="PartlyPublished",
+            hint="follow each of the tables that inherit from it, or make it a partitioned table",
         )
 
 
@@ -151,7 +185,7 @@ def _check_key(request: TableRequest, info: TableInfo, key: tuple[str, ...]) -> 
             f"{request.name} has no primary key, so its changes are sent without values",
             code="NoPrimaryKey",
             hint=(
-                f"`alter table {request.name} add primary key (...);`"
+                f"`alter table {request.sql_name} add primary key (...);`"
                 + ("" if request.events else ", or append_only=True if its rows never change")
                 + "; a view cannot be followed, but the table under it can"
             ),
