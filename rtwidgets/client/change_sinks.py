@@ -41,7 +41,17 @@ class ChangesSink(Protocol):
 
 
 @runtime_checkable
-class ResumingSink(ChangesSink, Protocol):
+class TableSink(ChangesSink, Protocol):
+    """A `ChangesSink` that keeps what a table is."""
+
+    def on_table_changed(self, rows_kept: bool) -> None:
+        """The table is not what it was: its columns, key, publication, or the relation itself. `rows_kept`: the rows
+        that were read before are still true, but for columns that came or went."""
+        ...
+
+
+@runtime_checkable
+class ResumingSink(TableSink, Protocol):
     """A `ChangesSink` that can go on after a break where it was, if the server still has what came since."""
 
     resume_lsn: int | None
@@ -54,11 +64,6 @@ class ResumingSink(ChangesSink, Protocol):
 
     def on_caught_up(self) -> None:
         """Every change that came during the break has been handed over."""
-        ...
-
-    def on_table_changed(self, rows_kept: bool) -> None:
-        """The table is not what it was: its columns, key, publication, or the relation itself. `rows_kept`: the rows
-        that were read before are still true, but for columns that came or went."""
         ...
 
 
@@ -191,11 +196,10 @@ class ChangeSinks:
         self.flush()
         for bound in self._bound():
             sink, binding = bound.sink, bound.binding
-            if not isinstance(sink, ResumingSink):
-                continue
             if isinstance(event, CaughtUp):
-                guarded(sink.on_caught_up)
-            elif (binding.schema, binding.table or event.table) == (event.schema, event.table):
+                if isinstance(sink, ResumingSink):
+                    guarded(sink.on_caught_up)
+            elif isinstance(sink, TableSink) and (binding.schema, binding.table) == (event.schema, event.table):
                 guarded(partial(sink.on_table_changed, event.rows_kept))
 
     def gap(self, error: RealtimeError) -> None:

@@ -16,6 +16,8 @@ from ..protocol.filters import Filter, parse
 from ..protocol.messages import Column
 from ..protocol.payloads import to_json
 from ..protocol.pg_snapshot import PgSnapshot
+from ..protocol.rest_names import quote_name
+from ..protocol.sql_names import sql_name
 from .addresses import is_loopback
 from .snapshot_source import Page, Row, TableInfo, table_info, type_name
 
@@ -37,9 +39,8 @@ _SHORT = {
 }
 
 
-_BARE = re.compile(r"[a-z_][a-z0-9_]*")
-_WORDS = frozenset(("select", "order", "limit", "offset", "and", "or", "not", "columns", "on_conflict", "apikey"))
-"""Parameters of PostgREST: a column of such a name is quoted."""
+_HEADER = re.compile(r"(?! )[^\x00-\x1f\x7f]*(?<! )")
+"""What an HTTP header can hold."""
 
 MOST_BYTES = 256 * 1024 * 1024
 """Bytes that one answer may have, decompressed."""
@@ -173,8 +174,8 @@ class RestClient:
         """
         query = [f"select={_names(columns) if columns else '*'}", *_conditions(parse(filter))]
         ordered = {name for name, _ in order}
-        named = [f"{_name(name)}.{'desc' if down else 'asc'}" for name, down in order]
-        named += [f"{_name(name)}.asc" for name in key if name not in ordered]
+        named = [f"{quote_name(name)}.{'desc' if down else 'asc'}" for name, down in order]
+        named += [f"{quote_name(name)}.asc" for name in key if name not in ordered]
         if named:
             query.append("order=" + quote(",".join(named), safe=',."()'))
         keyed = tuple(key) if not columns or set(key) <= set(columns) else ()
@@ -188,7 +189,7 @@ class RestClient:
         while limit is None or done < limit:
             want = min(page_size, self._most_rows or page_size)
             want = want if limit is None else min(want, limit - done)
-            headers = {"Accept-Profile": schema, "Accept": "application/json"}
+            headers = {"Accept-Profile": _profile(schema), "Accept": "application/json"}
             if done == 0:
                 headers["Prefer"] = "count=exact"
             if by_key:
@@ -197,7 +198,7 @@ class RestClient:
                 place = f"{''.join(after)}&limit={want}"
             else:
                 place = f"&limit={want}&offset={done}"
-            path = f"/rest/v1/{quote(table, safe='')}?{'&'.join(query)}{place}"
+            path = f"/rest/v1/{_segment(table)}?{'&'.join(query)}{place}"
             try:
                 answer = await self._request("GET", path, headers=headers)
             except RealtimeError as error:
@@ -207,7 +208,7 @@ class RestClient:
             if answer.status == 416:  # the rows ended exactly at the last page
                 return
             if answer.status not in (200, 206):
-                raise from_rest(answer.status, answer.content, f"{schema}.{table}")
+                raise from_rest(answer.status, answer.content, sql_name(schema, table))
             page = _page(answer)
             if self._most_rows is not None:
                 self._most_rows = min(self._most_rows * 2, page_size)
@@ -238,7 +239,7 @@ class RestClient:
 
         Raises `RealtimeError`.
         """
-        name = f"{schema}.{table}"
+        name, quoted = f"{schema}.{table}", sql_name(schema, table)
         answer = await self._request(
             "GET", f"/rest/v1/rpc/rtwidgets_describe?schema={quote(schema, safe='')}&table={quote(table, safe='')}"
         )
@@ -247,16 +248,16 @@ class RestClient:
         # A project has no such function (PGRST202), nor has a PostgREST without its schema cache (404 without a code).
         # Anything else is the answer to this question: that there is no such table, or that the server is down.
         if answer.status != 404 or code_of(answer.content) not in ("PGRST202", "42883", None):
-            raise from_rest(answer.status, answer.content, name)
+            raise from_rest(answer.status, answer.content, quoted)
         if table in self._described.get(schema, ()):
             self._openapi.pop(schema, None)  # asked again: it may have changed
         if schema not in self._openapi:
             self._described[schema] = set()
             answer = await self._request(
-                "GET", "/rest/v1/", headers={"Accept-Profile": schema, "Accept": "application/openapi+json"}
+                "GET", "/rest/v1/", headers={"Accept-Profile": _profile(schema), "Accept": "application/openapi+json"}
             )
             if answer.status != 200:
-                raise from_rest(answer.status, answer.content, name)
+                raise from_rest(answer.status, answer.content, quoted)
             definitions = _object(answer).get("definitions")
             if not isinstance(definitions, dict):
                 raise _bad_answer("the description of the project's API has no tables")
@@ -330,19 +331,31 @@ async def _read(response: httpx.Response, what: str) -> bytes:
     return b"".join(parts)
 
 
-def _name(column: str) -> str:
-    """A column's name as PostgREST's grammar has it: quoted where a character or the word means something else."""
-    if _BARE.fullmatch(column) and column not in _WORDS:
-        return column
-    return '"' + column.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _segment(table: str) -> str:
+    """The table's name as a part of a path."""
+    if table not in (".", ".."):
+        return quote(table, safe="")
+    raise _unsupported(f"the table {table!r} cannot be named in a URL, where it means a folder")
+
+
+def _profile(schema: str) -> str:
+    """The schema's name as the header that names it."""
+    if _HEADER.fullmatch(schema):
+        return schema
+    text = "cannot be named in an HTTP header, which has no control characters and no blanks at its ends"
+    raise _unsupported(f"the schema {schema!r} {text}")
+
+
+def _unsupported(text: str) -> RealtimeError:
+    return RealtimeError(text, code="UnsupportedName", hint="give source= a Postgres DSN, or choose another name")
 
 
 def _key(column: str) -> str:
-    return quote(_name(column), safe="")
+    return quote(quote_name(column), safe="")
 
 
 def _names(columns: Sequence[str]) -> str:
-    return quote(",".join(_name(column) for column in columns), safe=",")
+    return quote(",".join(quote_name(column) for column in columns), safe=",")
 
 
 def _conditions(filter: Filter) -> list[str]:

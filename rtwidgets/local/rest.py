@@ -52,11 +52,11 @@ class Rest:
         described = self._route(self._describe)
         app.router.add_get("/rest/v1/rpc/rtwidgets_describe", described)
         app.router.add_post("/rest/v1/rpc/rtwidgets_describe", described)
-        app.router.add_route("*", "/rest/v1/rpc/{function}", self._route(self._call))
+        app.router.add_route("*", "/rest/v1/rpc/{function:[^/]+}", self._route(self._call))
         app.router.add_get("/rest/v1/", self._route(self._root))
         app.router.add_get("/rest/v1", self._route(self._root))
-        app.router.add_get("/rest/v1/{table}", self._route(self._select))
-        app.router.add_route("*", "/rest/v1/{table}", self._route(self._refuse_method))
+        app.router.add_get("/rest/v1/{table:[^/]+}", self._route(self._select))
+        app.router.add_route("*", "/rest/v1/{table:[^/]+}", self._route(self._refuse_method))
         app.router.add_route("*", "/rest/v1{path:.*}", self._route(self._refuse_path))
 
     def _route(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

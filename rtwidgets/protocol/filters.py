@@ -1,5 +1,8 @@
 """The filter of a change subscription: `column=op.value`, several joined by commas (all must hold).
 
+A column whose name holds any of `, = " ( )`, or begins or ends with a blank, stands in double quotes, where a backslash
+escapes; Supabase's own server cannot read such a filter, the local server can.
+
 Operators: eq neq lt lte gt gte in is like ilike match imatch isdistinct, each also as `not.op`. Older servers know eq
 neq lt lte gt gte in alone, and one condition. What a filter means for a row is in `filter_eval`.
 
@@ -38,7 +41,8 @@ class Condition(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         value = self.value if isinstance(self.value, str) else f"({','.join(_quoted(item) for item in self.value)})"
         shown = _quoted(value) if isinstance(self.value, str) else value
-        return f"{self.column}={'not.' if self.negated else ''}{self.op}.{shown}"
+        column = _quoted(self.column, always="=" in self.column)
+        return f"{column}={'not.' if self.negated else ''}{self.op}.{shown}"
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -115,11 +119,7 @@ def parse(text: str | Filter | None) -> Filter:
         return Filter()
     found: list[Condition] = []
     for part in _split(text):
-        column, equals, rest = part.partition("=")
-        column = column.strip()
-        if not equals:
-            raise _bad(f"{part!r} has no '=': write column=op.value")
-        _check_column(column)
+        column, rest = _column(part)
         negated = rest.startswith("not.")
         op, dot, value = (rest[4:] if negated else rest).partition(".")
         if not dot or op not in OPS:
@@ -149,9 +149,25 @@ def _checked(condition: Condition) -> Filter:
     return Filter((condition,))
 
 
-def _check_column(column: str) -> None:
-    if not column or any(mark in column for mark in ',="()'):
-        raise _bad(f"{column!r} is not a column name that a filter can hold")
+def _check_column(column: object) -> None:
+    if not isinstance(column, str) or not column:
+        raise _bad(f"{column!r} is not the name of a column")
+
+
+_NAMED = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|([^="()]*?))\s*=""", re.S)
+
+
+def _column(part: str) -> tuple[str, str]:
+    """The column that a condition names, and what follows the `=`."""
+    found = _NAMED.match(part)
+    if found is None:
+        if "=" not in part:
+            raise _bad(f"{part!r} has no '=': write column=op.value")
+        name = part.partition("=")[0].strip()
+        raise _bad(f"{name!r} is not a column name that stands alone: write it in double quotes")
+    column = found[2] if found[1] is None else re.sub(r"\\(.)", r"\1", found[1], flags=re.S)
+    _check_column(column)
+    return column, part[found.end() :]
 
 
 def _plain(value: Any, column: str, op: str) -> str:

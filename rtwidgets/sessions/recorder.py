@@ -16,7 +16,7 @@ from ..client.client import AsyncClient
 from ..client.connect import default_client
 from ..client.log import logger
 from ..client.notebook import Channel, Client
-from ..client.snapshot_source import Page, TableInfo
+from ..client.snapshot_source import Page
 from ..client.thread import io_loop, on_io_thread, run
 from ..protocol.errors import RealtimeError
 from ..protocol.messages import Change, Message
@@ -89,14 +89,15 @@ def _target(source: Any, schema: str, client: Client | None) -> _Target:
         return _Target(channel.client, channel=channel)
     if isinstance(source, str):
         client = client or default_client()
-        where, _, name = source.rpartition(".") if "." in source else (schema, "", source)
-        try:
-            run(client.aio.rest.describe(name, where), 40)
-        except RealtimeError as error:
-            if error.retryable:
-                raise
-        else:
-            return _Target(client, table=(where, name))
+        before, dot, after = source.rpartition(".")
+        for where, name in [(schema, source), *([(before, after)] if dot else [])]:
+            try:
+                run(client.aio.rest.describe(name, where), 40)
+            except RealtimeError as error:
+                if error.retryable:
+                    raise
+            else:
+                return _Target(client, table=(where, name))
         known = client.channels.get(source)
         return _Target(client, channel=known or Channel(source, client=client))
     raise TypeError(f"a {type(source).__name__} cannot be recorded: pass a channel, a table, or a widget of one")
@@ -290,13 +291,13 @@ def _missing(
 
 
 class _Table(_Part):
-    """The rows of a table, then its changes; the rows again after each gap. It is also the sink of the changes."""
+    """The rows of a table, then its changes; the rows again after each gap, and where the table has become another. It
+    is also the sink of the changes."""
 
     def __init__(self, recorder: Recorder, client: AsyncClient, schema: str, table: str) -> None:
         self._recorder, self._client = recorder, client
         self._schema, self._table = schema, table
         self._name = {"schema": schema, "table": table}
-        self._info: TableInfo | None = None
         self._waiting: list[Change] | None = []
         self._reading: asyncio.Task[None] | None = None
         self._columns: list[Any] = []
@@ -304,7 +305,6 @@ class _Table(_Part):
         self._undo: list[Callable[[], Any]] = []
 
     async def start(self) -> None:
-        self._info = await self._client.rest.describe(self._table, self._schema)
         self._live = asyncio.get_running_loop().create_future()
         # A separate channel: adding a binding to a channel in use would make it rejoin.
         channel = self._client.channel(f"rtwidgets-record:{self._schema}.{self._table}")
@@ -324,8 +324,14 @@ class _Table(_Part):
         self._waiting = []
         self._reading = asyncio.create_task(self._read())
 
+    def on_table_changed(self, rows_kept: bool) -> None:
+        self.on_ready()
+
     def on_gap(self, reason: RealtimeError) -> None:
         self._stop_reading()
+        self._write_gap(reason)
+
+    def _write_gap(self, reason: RealtimeError) -> None:
         if self._live is not None and self._live.done():
             self._recorder.write("gap", {**self._name, "reason": reason.message}, count=0)
 
@@ -343,17 +349,19 @@ class _Table(_Part):
             self._write(changes)
 
     async def _read(self) -> None:
-        info = self._info
-        assert info is not None
         while True:
             pages: list[Page] = []
             try:
+                info = await self._client.rest.describe(self._table, self._schema)
                 select = self._client.rest.select(self._table, schema=self._schema, key=info.key, page_size=50_000)
                 pages = [page async for page in select]
                 break
             except RealtimeError as error:
-                if not error.retryable and self._live is not None and not self._live.done():
-                    self._live.set_exception(error)
+                if not error.retryable and self._live is not None:
+                    if not self._live.done():
+                        self._live.set_exception(error)
+                    else:  # it is gone, or must not be read any more: what comes then is recorded again
+                        self._write_gap(error)
                     return
             await asyncio.sleep(RETRY)
         names = [column.name for column in info.columns]

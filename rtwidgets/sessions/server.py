@@ -227,7 +227,10 @@ class SessionServer:
             return json_response(http.HTTPStatus.UNAUTHORIZED, {"error": "API key is missing"})
         if path == _SOCKET:
             return None
-        return read_rows(self._state, path, query, request.headers.get("Accept-Profile") or "public")
+        profile = request.headers.get("Accept-Profile") or "public"
+        return read_rows(
+            self._state, path, query, profile.encode("latin-1", "surrogateescape").decode(errors="replace")
+        )
 
 
 def _now() -> float:

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import unquote_plus
 
+import msgspec
+
 from ..protocol import filters
 from ..protocol.errors import RealtimeError
 from ..protocol.filter_eval import judge
+from ..protocol.rest_names import PARAMETERS, parse_name, split_names
 from .recording import Entry, Recording
 
 Row = dict[str, Any]
@@ -78,23 +81,23 @@ class Table:
         Raises `RealtimeError` for what it cannot read.
         """
         conditions: list[filters.Condition] = []
-        options = {"select": "*", "order": "", "limit": "", "offset": ""}
+        options: dict[str, str] = {}
         for name, value in query:
-            if name in options:
+            if name in PARAMETERS:
                 options[name] = value
-            elif name != "columns":
-                conditions.append(_condition(name, value))
+            else:
+                conditions.append(_condition(parse_name(name)[0], value))
         matches = row_filter(filters.Filter(tuple(conditions)), self.types)
         found = [row for row in self.rows.values() if matches(row)]
-        for part in reversed([part for part in options["order"].split(",") if part]):
-            column, *how = part.split(".")
-            self._sort(found, column.strip('"'), "desc" in how, "nullsfirst" in how, "nullslast" in how)
+        for column, how in reversed([parse_name(part) for part in split_names(options.get("order", ""))]):
+            words = how.split(".")
+            self._sort(found, column, "desc" in words, "nullsfirst" in words, "nullslast" in words)
         total = len(found)
-        start = _number(options["offset"]) or 0
-        limit = _number(options["limit"])
+        start = _number(options.get("offset", "")) or 0
+        limit = _number(options.get("limit", ""))
         found = found[start : None if limit is None else start + limit]
-        if options["select"] != "*":
-            names = [name.strip().strip('"') for name in options["select"].split(",")]
+        if options.get("select", "*") != "*":
+            names = [parse_name(part)[0] for part in split_names(options["select"])]
             found = [{name: row.get(name) for name in names} for row in found]
         return found, total
 
@@ -146,11 +149,9 @@ def _condition(column: str, text: str) -> filters.Condition:
     negated = text.startswith("not.")
     op, _, value = (text[4:] if negated else text).partition(".")
     if op == "in":
-        return filters.parse(f"{column}={text}").conditions[0]
+        return msgspec.structs.replace(filters.parse(f"column={text}").conditions[0], column=column)
     if op not in filters.OPS:
         raise RealtimeError(f"{op!r} is no operator", code="PGRST100")
-    if len(value) > 1 and value[0] == value[-1] == '"':
-        value = value[1:-1]
     return filters.Condition(column, op, value.lower() if op == "is" else value, negated)
 
 

@@ -143,7 +143,7 @@ class LiveTable(Grid, RowSource):
             raise ValueError(f'numeric must be "float" or "decimal", not {numeric!r}')
         options: dict[str, Any] = {
             "schema": schema,
-            "filter": str(filter) if isinstance(filter, Filter) else filter,
+            "filter": filter,
             "columns": None if columns is None else _names(columns, "columns"),
             "order": order,
             "limit": None if limit is None else check_count(limit, "limit, the most rows to keep,"),

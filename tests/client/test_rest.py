@@ -335,3 +335,14 @@ def test_types_of_other_schemas_are_told_from_postgres_own() -> None:
     assert info.labels == {'public."Date"': ("mon",), "public._mood": ("x",)}
     assert info.bases == {"public.pos": "int4", "s.dom": 'public."Date"', "s.list": "_int4"}
     assert (info.oid, info.kind, info.member) == (5, "p", True)
+
+
+@pytest.mark.parametrize(
+    ("table", "schema"), [(".", "public"), ("..", "public"), ("t", " a"), ("t", "a\n"), ("t", "a\r\nx: y"), ("t", "a ")]
+)
+async def test_a_name_that_http_cannot_carry_is_refused_with_the_way_out(table: str, schema: str) -> None:
+    client = client_for(None)
+    with pytest.raises(RealtimeError) as caught:
+        _ = [page async for page in client.select(table, schema=schema)]
+    assert (caught.value.code, "source=" in caught.value.hint) == ("UnsupportedName", True)
+    await client.close()

@@ -19,6 +19,8 @@ from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.filter_eval import judge
 from rtwidgets.protocol.filters import OPS, parse, where
+from rtwidgets.protocol.rest_names import PARAMETERS, parse_name, quote_name, split_names
+from rtwidgets.protocol.sql_names import sql_name
 
 TYPES = {"id": "int8", "amount": "numeric", "name": "text", "ok": "bool", "at": "timestamptz"}
 
@@ -67,6 +69,9 @@ def test_a_filter_means_what_it_means_in_postgres(text: str, row: Any, matches: 
         "id=in.1",
         "id=in.()",
         "=eq.1",
+        '""=eq.1',
+        'a"b"=eq.1',
+        "a(b)=eq.1",
         "name=is.maybe",
         'name=eq."a',
         "id=in.(" + ",".join("1" * 101) + ")",
@@ -86,6 +91,46 @@ def test_a_value_that_is_not_of_the_type_leaves_the_result_unknown() -> None:
 def test_the_filter_builder_quotes_values_that_need_it(op: str, value: str, negated: bool) -> None:
     built = where("name", op, value, negated=negated) & where("id", "in", [1, 2])
     assert parse(str(built)) == built
+
+
+@given(st.text(min_size=1, max_size=20), st.text(max_size=10))
+def test_a_column_of_any_name_stands_in_a_filter(column: str, value: str) -> None:
+    built = where(column, "eq", value) & where(column, "in", [value])
+    assert parse(str(built)) == built
+
+
+def test_a_plain_column_stands_for_itself() -> None:
+    assert [str(where(name, "eq", 1)) for name in ("id", "Mixed", "a.b", "a b", "ü")] == [
+        "id=eq.1", "Mixed=eq.1", "a.b=eq.1", "a b=eq.1", "ü=eq.1",
+    ]  # fmt: skip
+    assert str(where('a"=(b)', "eq", 1)) == r'"a\"=(b)"=eq.1'
+
+
+@given(st.text(min_size=1, max_size=20), st.sampled_from(["", ".desc", ".asc.nullslast"]))
+def test_a_column_of_any_name_stands_in_a_url(name: str, suffix: str) -> None:
+    quoted = quote_name(name)
+    assert quoted not in PARAMETERS
+    assert parse_name(quoted + suffix) == (name, suffix)
+    assert split_names(f"{quoted}{suffix},id,{quoted}") == [quoted + suffix, "id", quoted]
+
+
+@pytest.mark.parametrize(
+    ("schema", "table", "written"),
+    [
+        ("public", "orders", "public.orders"),
+        ("public", "order", "public.order"),  # after a dot, a keyword is a name
+        ("app", "orders", '"app".orders'),
+        ("select", 'a"b', '"select"."a""b"'),
+        ("public", "Mixed", 'public."Mixed"'),
+    ],
+)
+def test_names_in_hints_are_names_in_sql(schema: str, table: str, written: str) -> None:
+    assert sql_name(schema, table) == written
+    text = (
+        "Unable to subscribe to changes with given parameters. Please check Realtime is enabled for the given connect "
+        f"parameters: [event: *, schema: {schema}, table: {table}, filters: [], select: nil]"
+    )
+    assert f"add table {written};`" in errors.from_system(text).hint
 
 
 @given(st.lists(st.text(max_size=10), min_size=1, max_size=5))

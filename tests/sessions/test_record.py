@@ -206,3 +206,22 @@ def test_the_doctor_in_a_notebook(orders: rt.Local) -> None:
     assert rt.doctor().findings[-1].step == "url"
     orders.network.restore()
     orders.sql('drop table "a<b"')
+
+
+def test_a_table_that_becomes_another_is_recorded_as_it_is_then(local: rt.Local, tmp_path: Path) -> None:
+    rt.set_default_client(local.client)
+    name = '"dot.ted"'
+    local.sql(f"create table {name} (id int primary key, v int); insert into {name} values (1, 1)")
+    local.publish(name)
+    with rt.record("dot.ted", tmp_path / "odd.jsonl") as recorder:
+        local.sql(f"drop table {name}; create table {name} (id int primary key, other text)")
+        local.publish(name)
+        local.sql(f"insert into {name} values (5, 'five')")
+        until(lambda: '"five"' in text(recorder), 60)
+        until(lambda: text(recorder).rstrip().splitlines()[-1].count('"live"') or "change" in text(recorder), 60)
+    with rt.replay(recorder.path, speed=float("inf")) as player:
+        played = rt.LiveTable("dot.ted").wait_live()
+        player.wait(60)
+        until(lambda: played.df.to_dict("records") == [{"id": 5, "other": "five"}], 60)
+        played.close()
+    local.sql(f"drop table {name}")

@@ -160,6 +160,34 @@ def test_a_table_takes_its_filter_order_limit_and_columns(session: Path) -> None
         exact.close()
 
 
+def test_names_and_values_of_any_sort_are_read_in_a_replay(tmp_path: Path) -> None:
+    names = ["order", "select", 'a"b', "c,d", "limit", "e.f", "(g)"]
+    table = {"schema": "ünï", "table": "a/b?c.d"}
+    rows = [[n, n % 2, *[f'"v,{n}"' for _ in names[2:]]] for n in range(5)]
+    columns = [[name, "int4" if at < 2 else "text"] for at, name in enumerate(names)]
+    path = written(
+        tmp_path / "odd.jsonl",
+        [
+            {"at": 0, "kind": "snapshot", **table, "columns": columns, "key": names[:1], "rows": rows},
+            {"at": 0, "kind": "live", **table},
+            {"at": 0, "kind": "start"},
+            {"at": 1, "kind": "end"},
+        ],
+    )
+    with rt.replay(path, paused=True):
+        for at, name in enumerate(names):
+            value: Any = rows[3][at]
+            both = rt.where(name, "eq", value) & rt.where(name, "in", [value])
+            found = rt.LiveTable(
+                table["table"], schema=table["schema"], filter=both,
+                order='select desc, "order" desc', limit=2, columns=[name],
+            ).wait_live()  # fmt: skip
+            want = [row for row in rows if row[at] == value]
+            want = sorted(want, key=lambda row: (-row[1], -row[0]))[:2]
+            assert found.df["order"].tolist() == [row[0] for row in want], name
+            found.close()
+
+
 def test_who_watches_may_talk_and_be_present_too(session: Path) -> None:
     with rt.replay(session, paused=True) as player:
         room = rt.Channel("lobby", ack=True, broadcast_self=True)
