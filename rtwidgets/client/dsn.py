@@ -9,6 +9,7 @@ from ..protocol.codec import loads
 from ..protocol.errors import RealtimeError
 from ..protocol.filters import Condition, Filter, parse
 from ..protocol.pg_snapshot import PgSnapshot
+from .copy_columns import CopyColumns
 from .snapshot_source import Page, Row, TableInfo, table_info
 from .table_description import TABLE, description_of
 
@@ -94,6 +95,7 @@ class DsnSource:
         limit: int | None = None,
         key: Sequence[str] = (),
         page_size: int = 10_000,
+        arrow: bool = False,
     ) -> AsyncIterator[Page]:
         """The rows in pages, all of one moment; see `SnapshotSource`. Raises `RealtimeError`."""
         names = columns or [column.name for column in (await self.describe(table, schema)).columns]
@@ -120,6 +122,10 @@ class DsnSource:
                 assert snapshot is not None
                 assert lsn is not None
                 at = (lsn[0], PgSnapshot.parse(snapshot[0]))
+                if arrow:
+                    async for batch in CopyColumns(connection, query).batches():
+                        yield Page([], None, *at, batch)
+                    return
                 copy = sql.SQL("copy (select row_to_json({0}) from ({1}) {0}) to stdout").format(_alias(names), query)
                 rows: list[Row] = []
                 async with connection.cursor().copy(copy) as read:

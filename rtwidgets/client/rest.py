@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, cast
 from urllib.parse import quote
 
 import httpx
 
 from ..protocol.codec import FrameError, dumps, loads
 from ..protocol.errors import RealtimeError, code_of, from_rest, from_status, make
-from ..protocol.filters import Filter, parse
+from ..protocol.filters import Filter
 from ..protocol.messages import Column
 from ..protocol.payloads import to_json
-from ..protocol.pg_snapshot import PgSnapshot
-from ..protocol.rest_names import quote_name
 from ..protocol.sql_names import sql_name
 from .addresses import is_loopback
-from .snapshot_source import Page, Row, TableInfo, table_info, type_name
+from .rest_reads import Answer, Pager, PageSize, TableRead, bad_answer, position_of, profile
+from .snapshot_source import Page, TableInfo, table_info, type_name
 
 # PostgREST's OpenAPI document says SQL's long names; change messages say Postgres' short ones.
 _SHORT = {
@@ -39,15 +38,10 @@ _SHORT = {
 }
 
 
-_HEADER = re.compile(r"(?! )[^\x00-\x1f\x7f]*(?<! )")
-"""What an HTTP header can hold."""
-
 MOST_BYTES = 256 * 1024 * 1024
 """Bytes that one answer may have, decompressed."""
 MOST_SECONDS = 120.0
 """Seconds that one answer may take from its first byte to its last."""
-LEAST_ROWS = 100
-"""Rows that are always asked for at once, however slow the line is."""
 
 
 def _short(name: str) -> str:
@@ -57,14 +51,6 @@ def _short(name: str) -> str:
     plain = name.split("(")[0].strip()
     schema, dot, bare = plain.rpartition(".")
     return type_name(schema.strip('"'), bare.strip('"')) if dot else _SHORT.get(plain, plain)
-
-
-class Answer(NamedTuple):
-    """An HTTP answer, read to its end."""
-
-    status: int
-    headers: httpx.Headers
-    content: bytes
 
 
 class RestClient:
@@ -92,8 +78,9 @@ class RestClient:
         self._timeout = timeout
         self._http: httpx.AsyncClient | None = None
         self._direct = False
-        self._most_rows: int | None = None
-        """Rows of a page, where larger ones did not come through."""
+        self._page_size = PageSize()
+        self._arrow = False
+        """Whether the server said that it has rows as an Arrow stream."""
         self._openapi: dict[str, Any] = {}
         self._described: dict[str, set[str]] = {}
         """The tables whose description was taken from it, by schema."""
@@ -104,14 +91,30 @@ class RestClient:
     async def _request(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, content: bytes | None = None
     ) -> Answer:
-        http = await self._connections()
+        async with self._authorized(method, path, headers, content) as (response, what):
+            try:
+                async with asyncio.timeout(MOST_SECONDS):
+                    return Answer(response.status_code, response.headers, await _read(response, what))
+            except TimeoutError as error:
+                if isinstance(error, RealtimeError):
+                    raise
+                text = f"the answer to {what} did not end within {MOST_SECONDS:.0f} s"
+                raise make("Timeout", text) from None
+
+    @asynccontextmanager
+    async def _authorized(
+        self, method: str, path: str, headers: dict[str, str] | None = None, content: bytes | None = None
+    ) -> AsyncGenerator[tuple[httpx.Response, str]]:
+        """The answer to a request, yet to be read, and what was asked. A token that has expired is renewed."""
         token = await self._token()
-        answer = await self._send(http, method, path, token, headers, content)
-        if answer.status == 401 and token and self._fresh is not None:
-            other = await self._fresh()
-            if other != token:
-                answer = await self._send(http, method, path, other, headers, content)
-        return answer
+        async with AsyncExitStack() as stack:
+            response = await stack.enter_async_context(self._send(method, path, token, headers, content))
+            if response.status_code == 401 and token and self._fresh is not None:
+                other = await self._fresh()
+                if other != token:
+                    await stack.aclose()
+                    response = await stack.enter_async_context(self._send(method, path, other, headers, content))
+            yield response, _what(method, path)
 
     async def _connections(self) -> httpx.AsyncClient:
         direct, before = is_loopback(self._base), self._http
@@ -125,33 +128,22 @@ class RestClient:
             await before.aclose()
         return self._http
 
+    @asynccontextmanager
     async def _send(
-        self,
-        http: httpx.AsyncClient,
-        method: str,
-        path: str,
-        token: str | None,
-        headers: dict[str, str] | None,
-        content: bytes | None,
-    ) -> Answer:
+        self, method: str, path: str, token: str | None, headers: dict[str, str] | None, content: bytes | None
+    ) -> AsyncGenerator[httpx.Response]:
+        http = await self._connections()
         sent = {"apikey": self._key, **(headers or {})}
         # A new-style key (sb_...) is no JWT: PostgREST would refuse it as a bearer.
         if token or not self._key.startswith("sb_"):
             sent["Authorization"] = f"Bearer {token or self._key}"
         encoded = {name.encode(): value.encode() for name, value in sent.items()}
-        what = f"{method} {path.split('?')[0]}"
+        what = _what(method, path)
         try:
-            async with (
-                asyncio.timeout(self._timeout + MOST_SECONDS),
-                http.stream(method, self._base + path, headers=encoded, content=content) as response,
-            ):
-                return Answer(response.status_code, response.headers, await _read(response, what))
+            async with http.stream(method, self._base + path, headers=encoded, content=content) as response:
+                yield response
         except httpx.TimeoutException:
             raise make("Timeout", f"{what} got no answer within {self._timeout} s") from None
-        except TimeoutError as error:
-            if isinstance(error, RealtimeError):
-                raise
-            raise make("Timeout", f"the answer to {what} did not end within {MOST_SECONDS:.0f} s") from None
         except httpx.HTTPError as error:
             raise make("ConnectionLost", f"{what}: {error or type(error).__name__}") from None
 
@@ -166,73 +158,42 @@ class RestClient:
         limit: int | None = None,
         key: Sequence[str] = (),
         page_size: int = 10_000,
+        arrow: bool = False,
     ) -> AsyncIterator[Page]:
-        """The rows of a table, in pages; see `SnapshotSource`. The key columns follow in the order, so that no page
-        overlaps another. Without a key and an order, pages may overlap where rows change meanwhile.
-
-        Raises `RealtimeError`.
+        """The rows of a table, in pages; see `SnapshotSource`. Without a key and an order, pages may overlap where rows
+        change meanwhile. Raises `RealtimeError`.
         """
-        query = [f"select={_names(columns) if columns else '*'}", *_conditions(parse(filter))]
-        ordered = {name for name, _ in order}
-        named = [f"{quote_name(name)}.{'desc' if down else 'asc'}" for name, down in order]
-        named += [f"{quote_name(name)}.asc" for name in key if name not in ordered]
-        if named:
-            query.append("order=" + quote(",".join(named), safe=',."()'))
-        keyed = tuple(key) if not columns or set(key) <= set(columns) else ()
-        # By offset, a row deleted meanwhile would make the next page skip another: so by key, where there is no order.
-        by_key = () if order else keyed
-        level = -1  # how many of the key's columns, but one, the next page shares with the last row
-        done = 0
-        last: Row = {}
-        ends: tuple[Any, ...] = ()
-        total: int | None = None
-        while limit is None or done < limit:
-            want = min(page_size, self._most_rows or page_size)
-            want = want if limit is None else min(want, limit - done)
-            headers = {"Accept-Profile": _profile(schema), "Accept": "application/json"}
-            if done == 0:
-                headers["Prefer"] = "count=exact"
-            if by_key:
-                tests = zip(by_key, ["eq"] * level + ["gt"], strict=False) if last else ()
-                after = [f"&{_key(name)}={op}.{quote(_text(last[name]), safe='')}" for name, op in tests]
-                place = f"{''.join(after)}&limit={want}"
-            else:
-                place = f"&limit={want}&offset={done}"
-            path = f"/rest/v1/{_segment(table)}?{'&'.join(query)}{place}"
+        read = TableRead(table, schema, columns, filter, order, limit, key)
+        if arrow and self._arrow:
+            async for page in self._arrow_pages(read):
+                yield page
+        else:
+            async for page in Pager(read, self._get, self._page_size, page_size).pages():
+                yield page
+
+    async def _get(self, path: str, headers: dict[str, str]) -> Answer:
+        return await self._request("GET", path, headers=headers)
+
+    async def _arrow_pages(self, read: TableRead) -> AsyncIterator[Page]:
+        """All rows of one moment, in the batches of one answer."""
+        from .arrow_stream import MEDIA_TYPE, ArrowDecoder  # here, since it takes a while and few need it
+
+        place = "" if read.limit is None else f"&limit={read.limit}"
+        path = read.path(place, ordered=read.limit is not None)
+        headers = {**read.headers, "Accept": MEDIA_TYPE, "Prefer": "count=exact"}
+        decoder = ArrowDecoder()
+        async with self._authorized("GET", path, headers) as (response, what):
+            if response.status_code != 200:
+                raise from_rest(response.status_code, await _read(response, what), read.name)
+            position = position_of(response.headers)
             try:
-                answer = await self._request("GET", path, headers=headers)
-            except RealtimeError as error:
-                if error.code in ("Timeout", "AnswerTooLarge"):  # a smaller page may come through
-                    self._most_rows = max(LEAST_ROWS, want // 8)
-                raise
-            if answer.status == 416:  # the rows ended exactly at the last page
-                return
-            if answer.status not in (200, 206):
-                raise from_rest(answer.status, answer.content, sql_name(schema, table))
-            page = _page(answer)
-            if self._most_rows is not None:
-                self._most_rows = min(self._most_rows * 2, page_size)
-            if done == 0:
-                total = page.total
-            before, ends = ends, _ends(page, keyed)
-            if ends and ends == before:
-                raise RealtimeError(
-                    f"{schema}.{table} cannot be read in pages: the server sends the same rows again and again",
-                    code="BadAnswer",
-                    retryable=True,
-                    hint=f"check that the server applies conditions on {', '.join(keyed)}, and does not cache answers",
-                )
-            yield page
-            done += len(page.rows)
-            # A server may give fewer rows than asked (max-rows), so only an empty page or the known total ends it.
-            if total is not None and done >= total and (not by_key or len(page.rows) < want):
-                return
-            if page.rows:
-                last, level = page.rows[-1], len(by_key) - 1
-            else:
-                level -= 1  # no more rows that share so much with the last one
-                if level < 0:
-                    return
+                async for data in response.aiter_bytes():
+                    for batch in decoder.decode(data):
+                        yield Page([], *position, batch)
+            except ValueError as error:
+                raise bad_answer(f"the rows of {read.name} cannot be decoded: {error}") from None
+        if not decoder.ended:
+            raise make("ConnectionLost", f"{what} ended before its last row")
 
     async def describe(self, table: str, schema: str = "public") -> TableInfo:
         """The table's columns and key: from our local server's own function, else from PostgREST's OpenAPI document.
@@ -244,6 +205,7 @@ class RestClient:
             "GET", f"/rest/v1/rpc/rtwidgets_describe?schema={quote(schema, safe='')}&table={quote(table, safe='')}"
         )
         if answer.status == 200:
+            self._arrow = "arrow.stream" in answer.headers.get("x-rtwidgets-formats", "")
             return table_info(_object(answer))
         # A project has no such function (PGRST202), nor has a PostgREST without its schema cache (404 without a code).
         # Anything else is the answer to this question: that there is no such table, or that the server is down.
@@ -254,13 +216,13 @@ class RestClient:
         if schema not in self._openapi:
             self._described[schema] = set()
             answer = await self._request(
-                "GET", "/rest/v1/", headers={"Accept-Profile": _profile(schema), "Accept": "application/openapi+json"}
+                "GET", "/rest/v1/", headers={"Accept-Profile": profile(schema), "Accept": "application/openapi+json"}
             )
             if answer.status != 200:
                 raise from_rest(answer.status, answer.content, quoted)
             definitions = _object(answer).get("definitions")
             if not isinstance(definitions, dict):
-                raise _bad_answer("the description of the project's API has no tables")
+                raise bad_answer("the description of the project's API has no tables")
             self._openapi[schema] = cast("dict[str, Any]", definitions)
         definition = self._openapi[schema].get(table)
         if not isinstance(definition, dict):
@@ -314,63 +276,24 @@ class RestClient:
             await http.aclose()
 
 
+def _what(method: str, path: str) -> str:
+    return f"{method} {path.split('?')[0]}"
+
+
 async def _read(response: httpx.Response, what: str) -> bytes:
     parts: list[bytes] = []
     count = 0
-    async with asyncio.timeout(MOST_SECONDS):
-        async for part in response.aiter_bytes():
-            parts.append(part)
-            count += len(part)
-            if count > MOST_BYTES:
-                raise RealtimeError(
-                    f"the answer to {what} has more than {MOST_BYTES // 2**20} MB",
-                    code="AnswerTooLarge",
-                    retryable=True,
-                    hint="nothing to do: smaller pages are tried; columns= leaves large ones out",
-                )
+    async for part in response.aiter_bytes():
+        parts.append(part)
+        count += len(part)
+        if count > MOST_BYTES:
+            raise RealtimeError(
+                f"the answer to {what} has more than {MOST_BYTES // 2**20} MB",
+                code="AnswerTooLarge",
+                retryable=True,
+                hint="nothing to do: smaller pages are tried; columns= leaves large ones out",
+            )
     return b"".join(parts)
-
-
-def _segment(table: str) -> str:
-    """The table's name as a part of a path."""
-    if table not in (".", ".."):
-        return quote(table, safe="")
-    raise _unsupported(f"the table {table!r} cannot be named in a URL, where it means a folder")
-
-
-def _profile(schema: str) -> str:
-    """The schema's name as the header that names it."""
-    if _HEADER.fullmatch(schema):
-        return schema
-    text = "cannot be named in an HTTP header, which has no control characters and no blanks at its ends"
-    raise _unsupported(f"the schema {schema!r} {text}")
-
-
-def _unsupported(text: str) -> RealtimeError:
-    return RealtimeError(text, code="UnsupportedName", hint="give source= a Postgres DSN, or choose another name")
-
-
-def _key(column: str) -> str:
-    return quote(quote_name(column), safe="")
-
-
-def _names(columns: Sequence[str]) -> str:
-    return quote(",".join(quote_name(column) for column in columns), safe=",")
-
-
-def _conditions(filter: Filter) -> list[str]:
-    return [f"{_key(column)}={quote(value, safe='')}" for column, value in filter.rest()]
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _ends(page: Page, key: tuple[str, ...]) -> tuple[Any, ...]:
-    """The keys of the first and the last row; empty where they are not known."""
-    if not key or not page.rows:
-        return ()
-    return tuple(page.rows[at].get(name) for at in (0, -1) for name in key)
 
 
 def _from_open_api(definition: dict[str, Any]) -> TableInfo:
@@ -386,35 +309,11 @@ def _from_open_api(definition: dict[str, Any]) -> TableInfo:
     return TableInfo(columns, tuple(key), labels=labels)
 
 
-def _bad_answer(text: str) -> RealtimeError:
-    return RealtimeError(
-        text, code="BadAnswer", retryable=True, hint="check the project's URL; it is tried again by itself"
-    )
-
-
 def _object(answer: Answer) -> dict[str, Any]:
     try:
         found = loads(answer.content)
     except FrameError:
         found = None
     if not isinstance(found, dict):
-        raise _bad_answer("the answer is not JSON as expected")
+        raise bad_answer("the answer is not JSON as expected")
     return cast("dict[str, Any]", found)
-
-
-def _page(answer: Answer) -> Page:
-    try:
-        rows = loads(answer.content)
-    except FrameError:
-        rows = None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in cast("list[Any]", rows)):
-        raise _bad_answer("the answer is not a list of rows")
-    total = answer.headers.get("content-range", "").rpartition("/")[2]
-    lsn = answer.headers.get("x-rtwidgets-lsn")
-    snapshot = answer.headers.get("x-rtwidgets-snapshot")
-    return Page(
-        cast("list[Row]", rows),
-        int(total) if total.isdigit() else None,
-        int(lsn) if lsn else None,
-        PgSnapshot.parse(snapshot) if snapshot else None,
-    )

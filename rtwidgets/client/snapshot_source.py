@@ -16,15 +16,24 @@ Row = dict[str, Any]
 """A row as JSON carries it: values by column name."""
 
 
+ArrowBatch = Any
+"""A `pyarrow.RecordBatch`: pyarrow has no types of its own."""
+
+
 class Page(msgspec.Struct, frozen=True):
-    """Rows of one read. `total` is the count of the whole result where the source gives it. `lsn` and `snapshot` say
-    where in Postgres' log the rows stand; only our local server and a DSN give them.
+    """Rows of one read: `rows`, or `batch` where columns were wanted and the source gives them. `total` is the count of
+    the whole result where the source gives it. `lsn` and `snapshot` say where in Postgres' log the rows stand; only our
+    local server and a DSN give them.
     """
 
     rows: list[Row]
     total: int | None = None
     lsn: int | None = None
     snapshot: PgSnapshot | None = None
+    batch: ArrowBatch | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.batch is None else self.batch.num_rows
 
 
 class TableInfo(msgspec.Struct, frozen=True):
@@ -84,10 +93,12 @@ class SnapshotSource(Protocol):
         limit: int | None = None,
         key: Sequence[str] = (),
         page_size: int = 10_000,
+        arrow: bool = False,
     ) -> AsyncIterator[Page]:
         """The rows that match `filter`, in pages; at most `limit`. `order`: (column, descending) pairs.
 
-        With `key`, no row comes twice or is left out because others change meanwhile.
+        With `key`, no row comes twice or is left out because others change meanwhile. With `arrow`, pages have a
+        `batch` instead of `rows` where the source can give one.
         """
         ...
 

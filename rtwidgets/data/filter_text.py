@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
+from ..protocol.moments import FIRST, LAST
 from .column_kinds import Array, ColumnKind, Test, kind_of
-from .kinds.moments import FIRST, LAST
 from .kinds.objects import JsonKind
 
 Make = Callable[[ColumnKind, str], Test]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,12 +13,11 @@ from ..protocol.messages import Change
 from .change_filter import ChangeFilter
 from .delta import Delta, Key
 from .events import Events
+from .first_load import MANY_ROWS, FirstLoad, Rows, row_count
 from .request import ResolvedTable, TableRequest, resolve
 from .snapshot import Progress, Snapshot, TableReader, key_in
 from .store import Store
 from .verification import Slice, Slices
-
-_MANY_ROWS = 5_000  # what takes so long to load that it is done off the loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +108,30 @@ class FollowedTable:
 
     # --- rows
 
-    async def read(self, describe: bool | None, progress: Progress) -> Snapshot:
-        """All rows; `describe` as in `ReadAll`. Raises `RealtimeError`, also where the table cannot be followed any
-        more.
+    async def read(self, describe: bool | None, progress: Progress, emit: Callable[[Delta], object]) -> Snapshot:
+        """All rows; `describe` as in `ReadAll`. The first time they are put into the store as they come, and `emit` is
+        called with what that does. Raises `RealtimeError`, also where the table cannot be followed any more.
         """
         info = await self._describe() if describe else None
-        found = await self._reader.read(progress)
-        differs = self._reader.differs(found.rows, frozenset(self.store.kinds))
-        if describe is None and differs and self._source.repeatable:
-            info = await self._describe()
-        return found._replace(info=info)
+        if self._loaded or self.resolved.limit is not None or not self.resolved.key:
+            found = await self._reader.read(progress)
+            if describe is None and self._differs(found.rows):
+                info = await self._describe()
+            return found._replace(info=info)
+        first = FirstLoad(self.store, self._loading, emit)
+        first.info = info
+
+        async def put(rows: Rows) -> None:
+            if not first.begun and describe is None and self._differs(rows):
+                first.info = await self._describe()
+            await first.put(rows)
+
+        found = await self._reader.read(progress, put)
+        await first.end()
+        return found._replace(info=first.info, stored=True)
+
+    def _differs(self, rows: Rows) -> bool:
+        return self._reader.differs(rows, frozenset(self.store.kinds)) and self._source.repeatable
 
     async def _describe(self) -> TableInfo:
         """Describes the table anew, and follows it as it is now."""
@@ -155,10 +168,12 @@ class FollowedTable:
         async with self._loading:  # in the order in which they were read
             put = self.store.resync if self._loaded else self.store.load
             self._loaded = True
+            if snapshot.stored:
+                return Delta(self.store.revision)
             if snapshot.info is not None and snapshot.info.columns:
                 info = snapshot.info
                 put = partial(put, columns=info.columns, bases=info.bases, labels=info.labels)
-            if len(snapshot.rows) <= _MANY_ROWS:
+            if row_count(snapshot.rows) <= MANY_ROWS:
                 delta = put(snapshot.rows)
             else:  # off the loop, so that heartbeats and other tables go on
                 delta = await asyncio.to_thread(put, snapshot.rows)

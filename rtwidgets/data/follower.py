@@ -20,6 +20,7 @@ from ..client.snapshot_source import SnapshotSource
 from ..protocol.errors import RealtimeError, RealtimeTimeoutError
 from ..protocol.filters import Filter, parse
 from ..protocol.messages import Change
+from ..protocol.moments import lag_ms
 from ..protocol.subscription import ChangesBinding
 from . import table_events as e
 from . import table_states as t
@@ -27,7 +28,6 @@ from .change_log import ChangeLog
 from .delta import Delta
 from .followed_table import FollowedTable
 from .history import History
-from .kinds.moments import lag_ms
 from .request import LOG_SIZE, VERIFY_EVERY, VERIFY_ROWS, TableRequest, resolve
 from .snapshot import check_source
 from .store import Store
@@ -364,7 +364,7 @@ class TableFollower:
         assert self._table is not None
         start = self._now()
         try:
-            snapshot = await self._table.read(effect.describe, self._progressed)
+            snapshot = await self._table.read(effect.describe, self._progressed, self._deltas.call)
         finally:
             self.progress = None
         return e.SnapshotRead(effect.read, snapshot, self._now() - start)

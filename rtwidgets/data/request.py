@@ -76,6 +76,8 @@ class ResolvedTable:
     foreign_order: bool
     """Which rows are the first is decided by an order that only Postgres knows, such as a collation."""
     hex_keys: tuple[str, ...]
+    columnar: bool = False
+    """Rows may be read as columns: their keys are then those that changes carry."""
 
 
 def resolve(request: TableRequest, info: TableInfo) -> ResolvedTable:
@@ -127,9 +129,12 @@ def resolve(request: TableRequest, info: TableInfo) -> ResolvedTable:
         column in info.collated or (column in kinds and not kinds[column].ordered) for column, _ in sort
     )
     hex_keys = tuple(column for column in key if column in kinds and kinds[column].name == "bytes")
-    return ResolvedTable(info, columns, key, select, sort, limit, filter, foreign, hex_keys)
+    columnar = bool(kinds) and not any(column in kinds and kinds[column].name in _AS_SENT for column in key)
+    return ResolvedTable(info, columns, key, select, sort, limit, filter, foreign, hex_keys, columnar)
 
 
+_AS_SENT = ("float", "decimal")
+"""Kinds whose values, as keys, are compared as they were sent."""
 _NO_CHANGES = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import numpy as np
+
 from ..client.dsn import DsnSource
 from ..client.rest import RestClient
-from ..client.snapshot_source import Page, Row, SnapshotSource, TableInfo
+from ..client.snapshot_source import ArrowBatch, Page, Row, SnapshotSource, TableInfo
 from ..protocol.errors import RealtimeError
 from ..protocol.filters import Condition, Filter
 from ..protocol.messages import Change
 from ..protocol.pg_snapshot import PgSnapshot
 from .column_kinds import kind_of
 from .delta import Key
+from .first_load import Rows, rows_of
 from .request import ResolvedTable, TableRequest
 
 _PAGE = 50_000  # rows: one page is one moment in the database; servers cap this as they like
@@ -46,13 +49,15 @@ class SnapshotPosition(NamedTuple):
 class Snapshot(NamedTuple):
     """All rows, and where the oldest page stands: what came after it may come twice, which does no harm.
 
-    `more`: the source has further rows, past the limit. `columns`: what the table's columns are now, where asked.
+    `rows` are rows, or batches of columns. `more`: the source has further rows, past the limit. `info`: what the table
+    is now, where asked. `stored`: the rows are in the store already, and not here.
     """
 
-    rows: Sequence[Row]
+    rows: Rows
     position: SnapshotPosition | None = None
     more: bool = False
     info: TableInfo | None = None
+    stored: bool = False
 
 
 class TableReader:
@@ -65,37 +70,46 @@ class TableReader:
         self._sort = () if resolved is None else resolved.sort
         self._limit = request.limit if resolved is None else resolved.limit
         self._filter = Filter() if resolved is None else resolved.filter
+        self._columnar = resolved is not None and resolved.columnar
         self._row_names: frozenset[str] | None = None
         """The columns of the rows that were read last. They may be more than the table's: a generated one comes with
         no change."""
 
-    async def read(self, progress: Progress) -> Snapshot:
+    async def read(self, progress: Progress, put: Callable[[Rows], Awaitable[None]] | None = None) -> Snapshot:
         """All rows of one moment. `progress(read, total)` is called after each page; `total` is None where it is not
-        known.
+        known. With `put`, each page's rows go there.
         """
         # The table sorts by itself, so the server need not, and pages go by key. Only a limit makes its order matter:
         # without one of the table's own, the last rows by key are the best guess at those that arrived last.
         order = () if self._limit is None else self._sort or tuple((name, True) for name in self._key)
-        rows: list[Row] = []
+        rows: list[Any] = []
         position: SnapshotPosition | None = None
         total: int | None = None
+        count = 0
         first = True
-        pages = self._select(self._filter, order=order, limit=self._limit, page_size=_PAGE)
+        pages = self._select(self._filter, order=order, limit=self._limit, page_size=_PAGE, arrow=self._columnar)
         async for page in pages:
             if first:
                 first, total = False, page.total
                 position = None if page.lsn is None else SnapshotPosition(page.lsn, page.snapshot)
-            rows.extend(self._as_changes(page.rows))
-            progress(len(rows), total)
+            self._as_changes(page.rows)
+            if put is None:
+                rows.extend(rows_of(page))
+            elif len(page):
+                await put(rows_of(page))
+            count += len(page)
+            progress(count, total)
         if self._limit is not None and not self._sort:
-            rows.reverse()
-        return Snapshot(rows, position, self._limit is not None and len(rows) >= self._limit)
+            rows = [row if isinstance(row, dict) else _reversed(row) for row in reversed(rows)]
+        return Snapshot(rows, position, self._limit is not None and count >= self._limit)
 
-    def differs(self, rows: Sequence[Row], known: frozenset[str]) -> bool:
+    def differs(self, rows: Rows, known: frozenset[str]) -> bool:
         """Whether rows as read have other columns than before, or lack one of the table's."""
         if not rows:
             return False
-        before, self._row_names = self._row_names, frozenset(rows[0])
+        first = rows[0]
+        names = frozenset(first if isinstance(first, dict) else first.schema.names)
+        before, self._row_names = self._row_names, names
         return not self._row_names.issuperset(known) or before not in (None, self._row_names)
 
     async def matching(self, test: Filter) -> dict[Key, Row]:
@@ -135,6 +149,7 @@ class TableReader:
         order: Sequence[tuple[str, bool]] = (),
         limit: int | None = None,
         page_size: int = 10_000,
+        arrow: bool = False,
     ) -> AsyncIterator[Page]:
         columns = self._request.columns
         return self._source.select(
@@ -146,6 +161,7 @@ class TableReader:
             limit=limit,
             key=self._key,
             page_size=page_size,
+            arrow=arrow,
         )
 
     def _as_changes(self, rows: list[Row]) -> list[Row]:
@@ -154,6 +170,10 @@ class TableReader:
             for row in rows:
                 row[name] = str(row[name]).removeprefix("\\x")
         return rows
+
+
+def _reversed(batch: ArrowBatch) -> ArrowBatch:
+    return batch.take(np.arange(batch.num_rows)[::-1])
 
 
 class EmptySource:
@@ -179,6 +199,7 @@ class EmptySource:
         limit: int | None = None,
         key: Sequence[str] = (),
         page_size: int = 10_000,
+        arrow: bool = False,
     ) -> AsyncIterator[Page]:
         """One page without rows."""
         yield Page([], 0)
@@ -208,6 +229,7 @@ class FrameSource(EmptySource):
         limit: int | None = None,
         key: Sequence[str] = (),
         page_size: int = 10_000,
+        arrow: bool = False,
     ) -> AsyncIterator[Page]:
         """One page with all the rows: whoever gave them has chosen them. Their keys are read as the key's type, so that
         changes find their rows. Raises `RealtimeError` where that cannot be.

@@ -16,6 +16,7 @@ from .auth import Identity, TokenError, verify
 from .description import describe, open_api
 from .policies import become
 from .pool import Connection, Pool
+from .rest_arrow import ARROW, FORMATS, send_arrow
 from .rest_errors import RestError, from_database
 from .rest_query import Query, parse
 from .rest_sql import Read
@@ -121,7 +122,8 @@ class Rest:
                 found = await describe(connection, schema, table)
             if found is None:
                 raise await _no_table(connection, schema, table)
-        return web.json_response(found)
+        # PostgREST's cap on rows is one of pages: there, rows come as from PostgREST.
+        return web.json_response(found, headers={} if self._max_rows else {FORMATS: ARROW})
 
     async def _root(self, request: web.Request, identity: Identity) -> web.Response:
         async with self._pool.connection() as connection, connection.transaction():
@@ -133,18 +135,21 @@ class Rest:
 
     async def _select(self, request: web.Request, identity: Identity) -> web.StreamResponse:
         schema, table = _schema(request), request.match_info["table"]
-        kind = _accepted(request.headers.get("Accept", "*/*"))
+        kind = _accepted(request.headers.get("Accept", "*/*"), arrow=not self._max_rows)
         query = parse(request.query.items(), request.headers.get("Range", ""))
         if self._max_rows:
             most = self._max_rows if query.limit is None else min(self._max_rows, query.limit)
             query = msgspec.structs.replace(query, limit=most)
         # What PostgREST would estimate is counted as well: at this size that is as cheap.
         counted = _COUNT.search(request.headers.get("Prefer", "")) is not None
-        read = Read(query, schema, table)
+        read = Read(query, schema, table, literal=kind == ARROW)
         async with self._pool.connection() as connection:
             try:
                 async with connection.transaction():
-                    answer = await _Answer.open(connection, identity, read, query, kind, counted)
+                    position = await _begin(connection, identity)
+                    if kind == ARROW:
+                        return await _send_arrow(request, connection, read, position, counted)
+                    answer = await _Answer.open(connection, position, read, query, kind, counted)
                     return await answer.send(request)
             except psycopg.errors.UndefinedTable as error:
                 raise await _undefined(connection, schema, table, error) from None
@@ -173,16 +178,10 @@ class _Answer:
 
     @classmethod
     async def open(
-        cls, connection: Connection, identity: Identity, read: Read, query: Query, kind: str, counted: bool
+        cls, connection: Connection, position: dict[str, str], read: Read, query: Query, kind: str, counted: bool
     ) -> _Answer:
         """Runs the read, and fetches as much as is sent at once. Raises RestError and psycopg.Error."""
         self = cls(connection, kind)
-        await connection.execute("set transaction read only")
-        # The snapshot is taken by this first query, the position after it: so every transaction that the snapshot
-        # sees has its commit record before that position, also an asynchronous one (hence insert_lsn).
-        snapshot = await _one(connection, "select pg_current_snapshot()::text")
-        lsn = await _one(connection, "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::int8")
-        await become(connection, identity)
         rows = read.csv if kind == _CSV else read.json
         await connection.execute(b"declare r no scroll cursor for " + rows.as_bytes(connection), read.values)
         await self._fetch(FIRST_ROWS)
@@ -205,11 +204,7 @@ class _Answer:
             detail = f"The result contains {count} rows"
             raise RestError(406, "PGRST116", "Cannot coerce the result to a single JSON object", detail)
         span = f"{query.offset}-{query.offset + count - 1}" if count else "*"
-        self._headers = {
-            "Content-Range": f"{span}/{'*' if total is None else total}",
-            "x-rtwidgets-lsn": str(lsn),
-            "x-rtwidgets-snapshot": snapshot,
-        }
+        self._headers = {"Content-Range": f"{span}/{'*' if total is None else total}", **position}
         self._status = 206 if total is not None and count < total else 200
         return self
 
@@ -261,6 +256,32 @@ class _Answer:
         self._ended = len(found) < rows
 
 
+async def _begin(connection: Connection, identity: Identity) -> dict[str, str]:
+    """Begins to read as the caller; returns the headers that say where the snapshot stands in Postgres' log."""
+    await connection.execute("set transaction read only")
+    # The snapshot is taken by this first query, the position after it: so every transaction that the snapshot sees has
+    # its commit record before that position, also an asynchronous one (hence insert_lsn).
+    snapshot = await _one(connection, "select pg_current_snapshot()::text")
+    lsn = await _one(connection, "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::int8")
+    await become(connection, identity)
+    return {"x-rtwidgets-lsn": str(lsn), "x-rtwidgets-snapshot": snapshot}
+
+
+async def _send_arrow(
+    request: web.Request, connection: Connection, read: Read, position: dict[str, str], counted: bool
+) -> web.StreamResponse:
+    total = await _one(connection, read.total.as_bytes(connection)) if counted else "*"
+    response = web.StreamResponse(headers={"Content-Range": f"*/{total}", **position})
+    try:
+        await send_arrow(request, response, connection, read, _write)
+    except (TimeoutError, ConnectionError, psycopg.Error) as error:
+        if not response.prepared:
+            raise
+        log.warning("an answer is cut off: %s", error or type(error).__name__)
+        _cut(request)
+    return response
+
+
 async def _write(response: web.StreamResponse, data: bytes) -> None:
     """Piece by piece, none of which may take longer than STALL."""
     view = memoryview(data)
@@ -291,11 +312,11 @@ def _schema(request: web.Request) -> str:
     return schema
 
 
-def _accepted(header: str) -> str:
+def _accepted(header: str, *, arrow: bool) -> str:
     """The first kind of answer that is named and served."""
     kinds = [part.split(";")[0].strip().lower() for part in header.split(",")]
     for kind in kinds:
-        if kind in (_CSV, _SINGLE):
+        if kind in (_CSV, _SINGLE) or (arrow and kind == ARROW):
             return kind
         if kind in _JSON:
             return "application/json"

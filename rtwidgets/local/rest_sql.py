@@ -1,8 +1,9 @@
 """The SQL of a parsed read.
 
-Nothing of a request becomes SQL text: names are quoted identifiers, values are parameters, operators and types come
-from lists. Columns are qualified by the table's alias and rows are written `alias.*`, both of which Postgres looks up
-among relations before columns: so no column's name can be taken for an alias.
+Nothing of a request becomes SQL text: names are quoted identifiers, values are parameters, or quoted literals in a
+statement that can have no parameters, and operators and types come from lists. Columns are qualified by the table's
+alias and rows are written `alias.*`, both of which Postgres looks up among relations before columns: so no column's
+name can be taken for an alias.
 """
 
 from __future__ import annotations
@@ -53,45 +54,45 @@ Composed = sql.Composable
 
 
 class Read:
-    """The statements of one read, and their parameters."""
+    """The statements of one read, and their parameters. With `literal` there are none."""
 
-    def __init__(self, query: Query, schema: str, table: str) -> None:
+    def __init__(self, query: Query, schema: str, table: str, *, literal: bool = False) -> None:
         self.values: list[str] = []
-        """Parameters of `rows`, `json` and `csv`."""
-        name = identifier(schema, table)
+        """The values of the request: parameters of every statement, unless they are literals."""
+        self._literal = literal
+        name = self._identifier(schema, table)
         where = self._where(query)
         self._where_values = len(self.values)
         tail: list[Composed] = [sql.SQL(" from {} t").format(name), where]
-        rows = [sql.SQL("select "), _columns(query), *tail, _order(query.order)]
+        rows = [sql.SQL("select "), self._columns(query), *tail, self._order(query.order)]
         if query.limit is not None:
             rows.append(sql.SQL(" limit {}").format(sql.Literal(query.limit)))
         if query.offset:
             rows.append(sql.SQL(" offset {}").format(sql.Literal(query.offset)))
-        self._rows = sql.Composed(rows)
+        self.rows = sql.Composed(rows)
+        """The rows themselves."""
         self.total = sql.SQL("select count(*)") + sql.Composed(tail)
         """The count of all rows that meet the conditions, whatever the limit."""
 
     @property
     def json(self) -> Composed:
         """Each row as a JSON object."""
-        return sql.SQL("select row_to_json(r.*)::text from ({}) r").format(self._rows)
+        return sql.SQL("select row_to_json(r.*)::text from ({}) r").format(self.rows)
 
     @property
     def csv(self) -> Composed:
         """Each row as a line of CSV: a row as text, without its parentheses."""
-        return sql.SQL("select substring((r.*)::text from 2 for length((r.*)::text) - 2) from ({}) r").format(
-            self._rows
-        )
+        return sql.SQL("select substring((r.*)::text from 2 for length((r.*)::text) - 2) from ({}) r").format(self.rows)
 
     @property
     def heading(self) -> Composed:
         """No row, with the names of the columns."""
-        return sql.SQL("select r.* from ({}) r limit 0").format(self._rows)
+        return sql.SQL("select r.* from ({}) r limit 0").format(self.rows)
 
     @property
     def count(self) -> Composed:
         """The count of the rows within the limit."""
-        return sql.SQL("select count(*) from ({}) r").format(self._rows)
+        return sql.SQL("select count(*) from ({}) r").format(self.rows)
 
     def _where(self, query: Query) -> Composed:
         if not query.where:
@@ -107,7 +108,7 @@ class Read:
         return sql.SQL("not (") + found + sql.SQL(")") if test.negated else found
 
     def _condition(self, condition: Condition) -> Composed:
-        column = _field(condition.field)
+        column = self._field(condition.field)
         value = condition.value
         if isinstance(value, tuple):
             if not value:
@@ -124,28 +125,40 @@ class Read:
         if "\x00" in value:
             raise RestError(400, "22021", "a value holds the character NUL")
         self.values.append(value)
-        return sql.SQL("%s")
+        return sql.Literal(value) if self._literal else sql.SQL("%s")
 
+    def _identifier(self, *names: str) -> sql.Identifier:
+        return sql.Identifier(*names) if self._literal else identifier(*names)
 
-def _field(field: Field) -> Composed:
-    if "\x00" in field.name:
-        raise RestError(400, "22021", "a name holds the character NUL")
-    found: Composed = sql.SQL("t.{}").format(identifier(field.name))
-    for step in field.path:
-        key = sql.Literal(step.key if isinstance(step.key, int) else step.key.replace("%", "%%"))
-        found = sql.SQL("({} {} {})").format(found, sql.SQL("->>" if step.text else "->"), key)
-    return found
+    def _field(self, field: Field) -> Composed:
+        if "\x00" in field.name:
+            raise RestError(400, "22021", "a name holds the character NUL")
+        found: Composed = sql.SQL("t.{}").format(self._identifier(field.name))
+        for step in field.path:
+            key = step.key if isinstance(step.key, int) or self._literal else step.key.replace("%", "%%")
+            arrow = sql.SQL("->>" if step.text else "->")
+            found = sql.SQL("({} {} {})").format(found, arrow, sql.Literal(key))
+        return found
 
+    def _columns(self, query: Query) -> Composed:
+        return sql.SQL(", ").join([sql.SQL("t.*") if one == "*" else self._selected(one) for one in query.selected])
 
-def _columns(query: Query) -> Composed:
-    return sql.SQL(", ").join([sql.SQL("t.*") if one == "*" else _selected(one) for one in query.selected])
+    def _selected(self, one: Selected) -> Composed:
+        column = self._field(one.field)
+        if one.cast is not None:
+            column = sql.SQL("{}::{}").format(column, sql.SQL(_type(one.cast)))
+        return sql.SQL("{} as {}").format(column, self._identifier(one.alias or one.field.label))
 
-
-def _selected(one: Selected) -> Composed:
-    column = _field(one.field)
-    if one.cast is not None:
-        column = sql.SQL("{}::{}").format(column, sql.SQL(_type(one.cast)))
-    return sql.SQL("{} as {}").format(column, identifier(one.alias or one.field.label))
+    def _order(self, order: tuple[Ordered, ...]) -> Composed:
+        if not order:
+            return sql.SQL("")
+        nulls: dict[str | None, LiteralString] = {None: "", "first": " nulls first", "last": " nulls last"}
+        return sql.SQL(" order by ") + sql.SQL(", ").join(
+            [
+                self._field(one.field) + sql.SQL(" desc" if one.descending else " asc") + sql.SQL(nulls[one.nulls])
+                for one in order
+            ]
+        )
 
 
 def _type(cast: str) -> LiteralString:
@@ -156,15 +169,3 @@ def _type(cast: str) -> LiteralString:
         if cast == f"{name}[]":
             return f"{name}[]"
     raise RestError(400, "PGRST100", f"A cast to {cast} is not supported by the local server")
-
-
-def _order(order: tuple[Ordered, ...]) -> Composed:
-    if not order:
-        return sql.SQL("")
-    nulls: dict[str | None, LiteralString] = {None: "", "first": " nulls first", "last": " nulls last"}
-    return sql.SQL(" order by ") + sql.SQL(", ").join(
-        [
-            _field(one.field) + sql.SQL(" desc" if one.descending else " asc") + sql.SQL(nulls[one.nulls])
-            for one in order
-        ]
-    )

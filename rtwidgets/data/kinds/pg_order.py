@@ -12,7 +12,7 @@ from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
-from .moments import offset_seconds, parse_moment
+from ...protocol.moments import offset_seconds, parse_moment
 
 OrderKey = Callable[[Any], Any]
 """From a value to something that compares with the others of its type as Postgres compares them."""

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from . import arrow, moments, pg_order
+from ...protocol import moments
+from . import arrow, pg_order
 from .base import COMPARISONS, Array, ArrowArray, ArrowType, ColumnKind, Test, Values
 
 _TIME_CHARACTERS = frozenset("0123456789-:.+ inftybc")

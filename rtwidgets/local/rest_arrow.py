@@ -1,0 +1,52 @@
+"""Rows as an Arrow stream, which a server without a cap on rows offers to clients of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from .pool import Connection
+from .rest_sql import Read
+
+ARROW = "application/vnd.apache.arrow.stream"
+FORMATS = "x-rtwidgets-formats"
+"""Header of a table's description: the formats in which its rows can be had besides those of PostgREST."""
+
+Write = Callable[[web.StreamResponse, bytes], Awaitable[None]]
+
+
+async def send_arrow(
+    request: web.Request, response: web.StreamResponse, connection: Connection, read: Read, write: Write
+) -> None:
+    """Sends the rows of a read as they come: no more than some batches are in memory.
+
+    The connection is in a transaction; where the answer is not sent to its end, it is closed. Raises psycopg.Error, and
+    what `write` raises; nothing was sent yet where the request is at fault.
+    """
+    # Imported here, since it is asked of few servers, and pyarrow takes its time and memory.
+    from ..client.arrow_stream import END, encode_batch, encode_schema
+    from ..client.copy_columns import CopyColumns
+
+    copy = CopyColumns(connection, read.rows)
+    schema = await copy.describe()
+    response.content_type = ARROW
+    if request.method == "HEAD":
+        await response.prepare(request)
+        return
+    batches = copy.batches()
+    ended = False
+    try:
+        batch = await anext(batches, None)
+        await response.prepare(request)
+        await write(response, encode_schema(schema))
+        while batch is not None:
+            await write(response, encode_batch(batch))
+            batch = await anext(batches, None)
+        await write(response, END)
+        await response.write_eof()
+        ended = True
+    finally:
+        await batches.aclose()
+        if not ended:  # rows are still on their way
+            await connection.close()
