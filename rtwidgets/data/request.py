@@ -133,7 +133,7 @@ def resolve(request: TableRequest, info: TableInfo) -> ResolvedTable:
     return ResolvedTable(info, columns, key, select, sort, limit, filter, foreign, hex_keys, columnar)
 
 
-_AS_SENT = ("float", "decimal")
+_AS_SENT = ("float", "decimal", "timestamp", "timestamptz")
 """Kinds whose values, as keys, are compared as they were sent."""
 _NO_CHANGES = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 

@@ -146,7 +146,7 @@ class Rest:
         async with self._pool.connection() as connection:
             try:
                 async with connection.transaction():
-                    position = await _begin(connection, identity)
+                    position = await _open_snapshot(connection, identity)
                     if kind == ARROW:
                         return await _send_arrow(request, connection, read, position, counted)
                     answer = await _Answer.open(connection, position, read, query, kind, counted)
@@ -256,7 +256,7 @@ class _Answer:
         self._ended = len(found) < rows
 
 
-async def _begin(connection: Connection, identity: Identity) -> dict[str, str]:
+async def _open_snapshot(connection: Connection, identity: Identity) -> dict[str, str]:
     """Begins to read as the caller; returns the headers that say where the snapshot stands in Postgres' log."""
     await connection.execute("set transaction read only")
     # The snapshot is taken by this first query, the position after it: so every transaction that the snapshot sees has
