@@ -173,6 +173,8 @@ def _finish(values: ArrowArray, column: _Column) -> ArrowArray:
     """The column's values in its own type."""
     if column.type != values.type:
         return _moments(values, column.type)
+    if pa.types.is_floating(values.type):
+        return pc.add(values, 0.0)  # JSON has no negative zero
     if column.oid == _BYTEA:
         texts: list[str | None] = values.to_pylist()
         return pa.array([None if text is None else bytes.fromhex(text[2:]) for text in texts], pa.binary())

@@ -102,10 +102,12 @@ def parse_moments(values: Sequence[Any]) -> Array:
         offset = "+00:00" if first[-6:] == "+00:00" else ""
         text = "|".join(["NaT" + offset if v is None else v for v in values] if nulls else values) + "|"
         plain = text.split(offset + "|")[:-1]
-        # Other offsets, Z, BC, infinity and blanks go the slow way: numpy would misread them or refuse.
+        # Other offsets, Z, BC, infinity, blanks and years of five digits go the slow way: numpy would misread them or
+        # refuse.
+        short = {v[4:5] for v in plain} <= {"-", ""}  # of NaT the latter
         signs = text.count("+"), text.count("-")
         usual = len(values) if offset else 0, 2 * (len(values) - nulls)
-        if len(plain) == len(values) and signs == usual and "Z" not in text and " " not in text:
+        if short and len(plain) == len(values) and signs == usual and "Z" not in text and " " not in text:
             return np.array(plain, dtype="datetime64[us]")
     except (ValueError, TypeError):
         pass
