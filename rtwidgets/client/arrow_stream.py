@@ -66,7 +66,7 @@ class ArrowDecoder:
         part = self._part
         if len(part) < 8:
             return 0
-        if part[:4] != _CONTINUATION:
+        if not part.startswith(_CONTINUATION):
             raise ValueError("not an Arrow stream")
         size = int.from_bytes(part[4:8], "little")
         if size == 0:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
+import pyarrow.compute as arrow_compute  # pyright: ignore[reportMissingTypeStubs]
+import pyarrow.csv as arrow_csv  # pyright: ignore[reportMissingTypeStubs]
 
 from ..protocol.codec import loads
 from ..protocol.moments import FOREVER, NEVER, parse_moments
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ArrowArray = ArrowType = ArrowSchema = Any
 """pyarrow has no types."""
+csv: Any = arrow_csv
+pc: Any = arrow_compute
 
 BLOCK = 4 * 1024 * 1024
 """Bytes of CSV that are parsed at once: some 30,000 rows."""
@@ -145,11 +147,11 @@ def _as_text(type: ArrowType) -> ArrowType:
 
 def _read_csv(block: bytearray, types: Sequence[ArrowType]) -> list[ArrowArray]:
     names = [f"c{number}" for number in range(len(types))]
-    table = pyarrow.csv.read_csv(
+    table = csv.read_csv(
         pa.BufferReader(pa.py_buffer(block)),
         # One block: nothing is split within a value.
-        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=len(block), column_names=names),
-        parse_options=pyarrow.csv.ParseOptions(
+        read_options=csv.ReadOptions(use_threads=False, block_size=len(block), column_names=names),
+        parse_options=csv.ParseOptions(
             delimiter=_DELIMITER,
             quote_char=_QUOTE,
             double_quote=True,
@@ -157,7 +159,7 @@ def _read_csv(block: bytearray, types: Sequence[ArrowType]) -> list[ArrowArray]:
             newlines_in_values=True,
             ignore_empty_lines=False,
         ),
-        convert_options=pyarrow.csv.ConvertOptions(
+        convert_options=csv.ConvertOptions(
             column_types=dict(zip(names, types, strict=True)),
             null_values=[""],
             true_values=["t"],

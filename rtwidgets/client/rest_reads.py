@@ -169,10 +169,10 @@ class Pager:
                 task.cancel()
             await asyncio.gather(*reading, return_exceptions=True)
 
-    async def _row_at(self, start: Row, rows: int) -> Row | None:
+    async def _row_at(self, start: Row, count: int) -> Row | None:
         """The key of the row that stands so many places after this one; None past the last one."""
         read = self._read
-        path = read.path(f"{read.after(start, 0)}&offset={rows - 1}&limit=1", columns=read.by_key)
+        path = read.path(f"{read.after(start, 0)}&offset={count - 1}&limit=1", columns=read.by_key)
         answer = await self._get(path, {"Accept-Profile": read.schema, "Accept": "application/json"})
         if answer.status == 416:
             return None

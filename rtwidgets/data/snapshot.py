@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import numpy as np
@@ -108,7 +108,7 @@ class TableReader:
         if not rows:
             return False
         first = rows[0]
-        names = frozenset(first if isinstance(first, dict) else first.schema.names)
+        names: frozenset[str] = frozenset(cast(Row, first) if isinstance(first, dict) else first.schema.names)
         before, self._row_names = self._row_names, names
         return not self._row_names.issuperset(known) or before not in (None, self._row_names)
 
