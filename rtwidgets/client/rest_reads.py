@@ -16,6 +16,8 @@ from ..protocol.codec import FrameError, loads
 from ..protocol.errors import RealtimeError, from_rest
 from ..protocol.filters import Filter, parse
 from ..protocol.pg_snapshot import PgSnapshot
+from ..protocol.rest_names import quote_name
+from ..protocol.sql_names import sql_name
 from .snapshot_source import Page, Row
 
 LEAST_ROWS = 100
@@ -25,9 +27,8 @@ IN_FLIGHT = 4
 STRETCH = 10_000
 """Rows of a stretch, about; one page, where that has more."""
 
-_BARE = re.compile(r"[a-z_][a-z0-9_]*")
-_WORDS = frozenset(("select", "order", "limit", "offset", "and", "or", "not", "columns", "on_conflict", "apikey"))
-"""Parameters of PostgREST: a column of such a name is quoted."""
+_HEADER = re.compile(r"(?! )[^\x00-\x1f\x7f]*(?<! )")
+"""What an HTTP header can hold."""
 
 
 class Answer(NamedTuple):
@@ -73,7 +74,7 @@ class TableRead:
 
     @property
     def name(self) -> str:
-        return f"{self.schema}.{self.table}"
+        return sql_name(self.schema, self.table)
 
     @property
     def keyed(self) -> tuple[str, ...]:
@@ -85,16 +86,20 @@ class TableRead:
         """The key, where pages go by it: by offset, a row deleted meanwhile would make the next one skip another."""
         return () if self.order else self.keyed
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Accept-Profile": profile(self.schema)}
+
     def path(self, place: str = "", *, columns: Sequence[str] | None = None, ordered: bool = True) -> str:
         """The path of a page; `place` says which, in further parameters."""
         columns = columns or self.columns
         query = [f"select={_names(columns) if columns else '*'}", *_conditions(parse(self.filter))]
         names = {name for name, _ in self.order}
-        order = [f"{_name(name)}.{'desc' if down else 'asc'}" for name, down in self.order]
-        order += [f"{_name(name)}.asc" for name in self.key if name not in names]
+        order = [f"{quote_name(name)}.{'desc' if down else 'asc'}" for name, down in self.order]
+        order += [f"{quote_name(name)}.asc" for name in self.key if name not in names]
         if order and ordered:
             query.append("order=" + quote(",".join(order), safe=',."()'))
-        return f"/rest/v1/{quote(self.table, safe='')}?{'&'.join(query)}{place}"
+        return f"/rest/v1/{_segment(self.table)}?{'&'.join(query)}{place}"
 
     def after(self, row: Row, shared: int) -> str:
         """Parameters for the rows that follow this one, by key, among those that share so many columns of its key."""
@@ -173,7 +178,7 @@ class Pager:
         """The key of the row that stands so many places after this one; None past the last one."""
         read = self._read
         path = read.path(f"{read.after(start, 0)}&offset={count - 1}&limit=1", columns=read.by_key)
-        answer = await self._get(path, {"Accept-Profile": read.schema, "Accept": "application/json"})
+        answer = await self._get(path, {**read.headers, "Accept": "application/json"})
         if answer.status == 416:
             return None
         rows = _page(answer, read.name).rows
@@ -197,7 +202,7 @@ class Pager:
 
     async def _page(self, place: str, want: int, *, first: bool = False) -> Page | None:
         read = self._read
-        headers = {"Accept-Profile": read.schema, "Accept": "application/json"}
+        headers = {**read.headers, "Accept": "application/json"}
         if first:
             headers["Prefer"] = "count=exact"
         try:
@@ -268,19 +273,31 @@ def _page(answer: Answer, table: str) -> Page:
     return Page(cast("list[Row]", rows), *position_of(answer.headers))
 
 
-def _name(column: str) -> str:
-    """A column's name as PostgREST's grammar has it: quoted where a character or the word means something else."""
-    if _BARE.fullmatch(column) and column not in _WORDS:
-        return column
-    return '"' + column.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _segment(table: str) -> str:
+    """The table's name as a part of a path."""
+    if table not in (".", ".."):
+        return quote(table, safe="")
+    raise _unsupported(f"the table {table!r} cannot be named in a URL, where it means a folder")
+
+
+def profile(schema: str) -> str:
+    """The schema's name as the header that names it. Raises `RealtimeError` where it cannot be one."""
+    if _HEADER.fullmatch(schema):
+        return schema
+    text = "cannot be named in an HTTP header, which has no control characters and no blanks at its ends"
+    raise _unsupported(f"the schema {schema!r} {text}")
+
+
+def _unsupported(text: str) -> RealtimeError:
+    return RealtimeError(text, code="UnsupportedName", hint="give source= a Postgres DSN, or choose another name")
 
 
 def _key(column: str) -> str:
-    return quote(_name(column), safe="")
+    return quote(quote_name(column), safe="")
 
 
 def _names(columns: Sequence[str]) -> str:
-    return quote(",".join(_name(column) for column in columns), safe=",")
+    return quote(",".join(quote_name(column) for column in columns), safe=",")
 
 
 def _conditions(filter: Filter) -> list[str]:
