@@ -146,7 +146,7 @@ def one_round(server: rt.Local, names: Awkward, path: Path) -> None:
 
     def insert(key: int) -> None:
         server.sql(
-            f"insert into {name} values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            f"insert into {name.replace('%', '%%')} values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             key, NAMES[key], key % 7, 2**53 + key, NAMES[-key], key / 4, json.dumps({NAMES[key]: key}),
             [NAMES[key], values[key]], values[key],
         )  # fmt: skip
