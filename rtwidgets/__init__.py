@@ -36,7 +36,7 @@ if _TYPE_CHECKING:
     from .widgets.live import LiveView, live
     from .widgets.panel import ChannelPanel
     from .widgets.presence import Presence
-    from .widgets.table import ChangeBatch, LiveTable
+    from .widgets.table import LiveTable
     from .widgets.timeslider import TimeSlider
 
 __version__ = "0.1.0"
@@ -61,7 +61,8 @@ _HOMES = {
     "widgets.live": ("LiveView", "live"),
     "widgets.panel": ("ChannelPanel",),
     "widgets.presence": ("Presence",),
-    "widgets.table": ("ChangeBatch", "LiveTable"),
+    "widgets.change_batch": ("ChangeBatch",),
+    "widgets.table": ("LiveTable",),
     "widgets.timeslider": ("TimeSlider",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

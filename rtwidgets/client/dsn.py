@@ -96,6 +96,7 @@ class DsnSource:
         key: Sequence[str] = (),
         page_size: int = 10_000,
         arrow: bool = False,
+        max_rows: int | None = None,
     ) -> AsyncIterator[Page]:
         """The rows in pages, all of one moment; see `SnapshotSource`. Raises `RealtimeError`."""
         names = columns or [column.name for column in (await self.describe(table, schema)).columns]
@@ -122,9 +123,12 @@ class DsnSource:
                 assert snapshot is not None
                 assert lsn is not None
                 at = (lsn[0], PgSnapshot.parse(snapshot[0]))
+                total = None if max_rows is None else await _count_over(connection, query, max_rows)
+                if total is not None:
+                    yield Page([], total, *at)
                 if arrow:
                     async for batch in CopyColumns(connection, query).batches():
-                        yield Page([], None, *at, batch)
+                        yield Page([], total, *at, batch)
                     return
                 copy = sql.SQL("copy (select row_to_json({0}) from ({1}) {0}) to stdout").format(_alias(names), query)
                 rows: list[Row] = []
@@ -138,6 +142,19 @@ class DsnSource:
                 yield Page(rows, None, *at)
             except psycopg.Error as error:
                 raise _failed(schema, table, error) from None
+
+
+async def _count_over(connection: AsyncConnection[Any], query: sql.Composed, most: int) -> int | None:
+    """How many rows the query has, if the planner expects that it may be more than `most`; else None."""
+    from psycopg import sql
+
+    cursor = await connection.execute(sql.SQL("explain (format json) ") + query)
+    plan = await cursor.fetchone()
+    if plan is None or 2 * plan[0][0]["Plan"]["Plan Rows"] <= most:  # it may be wrong by as much
+        return None
+    cursor = await connection.execute(sql.SQL("select count(*) from ({}) t").format(query))
+    count = await cursor.fetchone()
+    return None if count is None else int(count[0])
 
 
 def _failed(schema: str, table: str, error: psycopg.Error) -> RealtimeError:

@@ -159,6 +159,7 @@ class RestClient:
         key: Sequence[str] = (),
         page_size: int = 10_000,
         arrow: bool = False,
+        max_rows: int | None = None,
     ) -> AsyncIterator[Page]:
         """The rows of a table, in pages; see `SnapshotSource`. Without a key and an order, pages may overlap where rows
         change meanwhile. Raises `RealtimeError`.

@@ -94,11 +94,13 @@ class SnapshotSource(Protocol):
         key: Sequence[str] = (),
         page_size: int = 10_000,
         arrow: bool = False,
+        max_rows: int | None = None,
     ) -> AsyncIterator[Page]:
         """The rows that match `filter`, in pages; at most `limit`. `order`: (column, descending) pairs.
 
         With `key`, no row comes twice or is left out because others change meanwhile. With `arrow`, pages have a
-        `batch` instead of `rows` where the source can give one.
+        `batch` instead of `rows` where the source can give one. With `max_rows`, the first page has the `total` of a
+        result that may have more.
         """
         ...
 

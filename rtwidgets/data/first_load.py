@@ -63,6 +63,13 @@ class FirstLoad:
             await self._flush()
         await self._settle()
 
+    async def clear(self) -> None:
+        """Takes out again what was put in."""
+        await self._settle()
+        if self.begun:
+            self.begun, self._rows = False, []
+            await self._load([])
+
     async def _flush(self) -> None:
         await self._settle()
         rows, self._rows = self._rows, []

@@ -113,8 +113,9 @@ class FollowedTable:
         called with what that does. Raises `RealtimeError`, also where the table cannot be followed any more.
         """
         info = await self._describe() if describe else None
+        max_rows = None if self._loaded else self._request.max_rows  # what has grown meanwhile stays
         if self._loaded or self.resolved.limit is not None or not self.resolved.key:
-            found = await self._reader.read(progress)
+            found = await self._reader.read(progress, max_rows=max_rows)
             if describe is None and self._differs(found.rows):
                 info = await self._describe()
             return found._replace(info=info)
@@ -126,7 +127,12 @@ class FollowedTable:
                 first.info = await self._describe()
             await first.put(rows)
 
-        found = await self._reader.read(progress, put)
+        try:
+            found = await self._reader.read(progress, put, max_rows=max_rows)
+        except RealtimeError as error:
+            if error.code == "TooManyRows":
+                await first.clear()
+            raise
         await first.end()
         return found._replace(info=first.info, stored=True)
 

@@ -28,7 +28,7 @@ from .change_log import ChangeLog
 from .delta import Delta
 from .followed_table import FollowedTable
 from .history import History
-from .request import LOG_SIZE, VERIFY_EVERY, VERIFY_ROWS, TableRequest, resolve
+from .request import LOG_SIZE, MAX_ROWS, VERIFY_EVERY, VERIFY_ROWS, TableRequest, resolve
 from .snapshot import check_source
 from .store import Store
 from .table_sync import step
@@ -61,8 +61,8 @@ class TableFollower:
     With `events=True` the table is what happens from now on: a row a change, append-only, with its commit_timestamp and
     type before the table's columns; of `limit` rows, or as many as `log_size`.
 
-    A `source` that cannot be read again gives the rows of the beginning: after a gap they stay, and `error` says that
-    changes may be missing.
+    A table of more than `max_rows` rows is not loaded: that is an error. A `source` that cannot be read again gives the
+    rows of the beginning: after a gap they stay, and `error` says that changes may be missing.
 
     Raises ValueError for an option that makes no sense, whatever the table; TypeError for what is no source.
     """
@@ -83,6 +83,7 @@ class TableFollower:
         server_filter: bool = False,
         verify_every: float | None = VERIFY_EVERY,
         verify_rows: int = VERIFY_ROWS,
+        max_rows: int | None = MAX_ROWS,
         log_size: int = LOG_SIZE,
         append_only: bool = False,
         events: bool = False,
@@ -90,7 +91,7 @@ class TableFollower:
         keys = (key,) if isinstance(key, str) else tuple(key) if key else None
         self.request = TableRequest(
             table, schema, filter, columns, order, limit, keys, numeric, server_filter, append_only, events, log_size,
-            verify_every, verify_rows,
+            verify_every, verify_rows, max_rows,
         )  # fmt: skip
         self.channel = channel
         self.source = check_source(source)

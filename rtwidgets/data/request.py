@@ -21,6 +21,8 @@ VERIFY_EVERY = 300.0
 """Seconds between two checks against the database, unless given."""
 VERIFY_ROWS = 20_000
 """Rows that one check compares, unless given."""
+MAX_ROWS = 5_000_000
+"""Rows that a table may have to be loaded, unless given."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,11 @@ class TableRequest:
     log_size: int = LOG_SIZE
     verify_every: float | None = VERIFY_EVERY
     verify_rows: int = VERIFY_ROWS
+    max_rows: int | None = MAX_ROWS
 
     def __post_init__(self) -> None:
         counts = {"limit": self.limit, "history": self.log_size, "verify_rows": self.verify_rows}
+        counts["max_rows"] = self.max_rows
         for name, count in counts.items():
             if count is not None and (type(count) is not int or count < 1):
                 raise ValueError(f"{name} is a whole number, at least 1, not {count!r}")

@@ -75,10 +75,18 @@ class TableReader:
         """The columns of the rows that were read last. They may be more than the table's: a generated one comes with
         no change."""
 
-    async def read(self, progress: Progress, put: Callable[[Rows], Awaitable[None]] | None = None) -> Snapshot:
+    async def read(
+        self,
+        progress: Progress,
+        put: Callable[[Rows], Awaitable[None]] | None = None,
+        *,
+        max_rows: int | None = None,
+    ) -> Snapshot:
         """All rows of one moment. `progress(read, total)` is called after each page; `total` is None where it is not
-        known. With `put`, each page's rows go there.
+        known. With `put`, each page's rows go there. Where there are more than `max_rows`, that is an error.
         """
+        if self._limit is not None and max_rows is not None and self._limit <= max_rows:
+            max_rows = None
         # The table sorts by itself, so the server need not, and pages go by key. Only a limit makes its order matter:
         # without one of the table's own, the last rows by key are the best guess at those that arrived last.
         order = () if self._limit is None else self._sort or tuple((name, True) for name in self._key)
@@ -87,21 +95,35 @@ class TableReader:
         total: int | None = None
         count = 0
         first = True
-        pages = self._select(self._filter, order=order, limit=self._limit, page_size=_PAGE, arrow=self._columnar)
+        pages = self._select(
+            self._filter, order=order, limit=self._limit, page_size=_PAGE, arrow=self._columnar, max_rows=max_rows
+        )
         async for page in pages:
             if first:
                 first, total = False, page.total
                 position = None if page.lsn is None else SnapshotPosition(page.lsn, page.snapshot)
+                if total is not None:
+                    self._check_count(total if self._limit is None else min(total, self._limit), max_rows)
             self._as_changes(page.rows)
             if put is None:
                 rows.extend(rows_of(page))
             elif len(page):
                 await put(rows_of(page))
             count += len(page)
+            self._check_count(count, max_rows, "more than ")
             progress(count, total)
         if self._limit is not None and not self._sort:
             rows = [row if isinstance(row, dict) else _reversed(row) for row in reversed(rows)]
         return Snapshot(rows, position, self._limit is not None and count >= self._limit)
+
+    def _check_count(self, count: int, max_rows: int | None, known: str = "") -> None:
+        if max_rows is not None and count > max_rows:
+            text = f"{known}{max_rows if known else count:,} rows"
+            raise RealtimeError(
+                f"{self._request.name} has {text}, and at most max_rows={max_rows:,} are loaded",
+                code="TooManyRows",
+                hint="give filter= or limit= for fewer rows, or a greater max_rows=; columns= saves memory",
+            )
 
     def differs(self, rows: Rows, known: frozenset[str]) -> bool:
         """Whether rows as read have other columns than before, or lack one of the table's."""
@@ -150,6 +172,7 @@ class TableReader:
         limit: int | None = None,
         page_size: int = 10_000,
         arrow: bool = False,
+        max_rows: int | None = None,
     ) -> AsyncIterator[Page]:
         columns = self._request.columns
         return self._source.select(
@@ -162,6 +185,7 @@ class TableReader:
             key=self._key,
             page_size=page_size,
             arrow=arrow,
+            max_rows=max_rows,
         )
 
     def _as_changes(self, rows: list[Row]) -> list[Row]:
@@ -200,6 +224,7 @@ class EmptySource:
         key: Sequence[str] = (),
         page_size: int = 10_000,
         arrow: bool = False,
+        max_rows: int | None = None,
     ) -> AsyncIterator[Page]:
         """One page without rows."""
         yield Page([], 0)
@@ -230,6 +255,7 @@ class FrameSource(EmptySource):
         key: Sequence[str] = (),
         page_size: int = 10_000,
         arrow: bool = False,
+        max_rows: int | None = None,
     ) -> AsyncIterator[Page]:
         """One page with all the rows: whoever gave them has chosen them. Their keys are read as the key's type, so that
         changes find their rows. Raises `RealtimeError` where that cannot be.

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, Literal, cast
 
 import pandas as pd
@@ -24,11 +23,12 @@ from ..client.twin import made_before_fork
 from ..data.dataframes import records
 from ..data.delta import Delta
 from ..data.follower import TableFollower
-from ..data.request import LOG_SIZE, VERIFY_EVERY
+from ..data.request import LOG_SIZE, MAX_ROWS, VERIFY_EVERY
 from ..data.snapshot import EmptySource, FrameSource
 from ..data.store import Store
 from ..protocol.errors import RealtimeError
 from ..protocol.filters import Filter
+from .change_batch import ChangeBatch
 from .checks import channel_of, check_bool, check_callback, check_count, check_positive, check_text, paragraph
 from .grid import Grid
 from .groups import Grouping
@@ -39,37 +39,6 @@ from .views import View
 
 RATE_OVER = 1.0
 """Least seconds over which changes a second are counted: a figure that changes with each tick cannot be read."""
-
-
-class ChangeBatch:
-    """What one batch of changes did, for `LiveTable.on_change`.
-
-    Rows are dicts of Python values. They are built when they are first read.
-    """
-
-    def __init__(self, delta: Delta) -> None:
-        self._delta = delta
-        self.revision: int = delta.revision
-
-    def __repr__(self) -> str:
-        delta = self._delta
-        updated = delta.size - len(delta.inserted) - len(delta.deleted)
-        return f"<ChangeBatch {len(delta.inserted)} inserted, {updated} updated, {len(delta.deleted)} deleted>"
-
-    @cached_property
-    def inserted(self) -> list[dict[str, Any]]:
-        """The new rows."""
-        return self._delta.inserted_rows()
-
-    @cached_property
-    def updated(self) -> list[tuple[Any, dict[str, Any], dict[str, Any]]]:
-        """(key, before, after), each with only the columns whose values differ."""
-        return list(self._delta.updated_rows())
-
-    @cached_property
-    def deleted(self) -> list[dict[str, Any]]:
-        """The rows that were deleted or no longer match the filter, as they were last."""
-        return self._delta.deleted_rows()
 
 
 class LiveTable(Grid, RowSource):
@@ -84,6 +53,8 @@ class LiveTable(Grid, RowSource):
         order: the column to order by, `"amount desc"` for descending, several joined by commas; None for the order of
             arrival.
         limit: the most rows to keep, the first by `order`.
+        max_rows: the most rows to load: of a table that has more none is loaded, and `error` says how many it has and
+            what helps. None for no such bound.
         key: the key column or columns, where the table's own primary key is not wanted.
         numeric: `"float"`, or `"decimal"` for exact `decimal.Decimal` values in numeric columns.
         client: the client; default the last `rt.connect()` or `rt.local()`.
@@ -131,6 +102,7 @@ class LiveTable(Grid, RowSource):
         verify_every: float | None = VERIFY_EVERY,
         append_only: bool = False,
         history: int = LOG_SIZE,
+        max_rows: int | None = MAX_ROWS,
         source: str | pd.DataFrame | None = None,
     ) -> None:
         self.table = check_text(table, 'table, the name of a table such as "orders",')
@@ -151,6 +123,7 @@ class LiveTable(Grid, RowSource):
             "numeric": numeric,
             "verify_every": None if verify_every is None else check_positive(verify_every, "verify_every, in seconds,"),
             "append_only": check_bool(append_only, "append_only"),
+            "max_rows": None if max_rows is None else check_count(max_rows, "max_rows, the most rows to load,"),
             "log_size": check_count(history, "history, the number of changes to remember,"),
         }
         if isinstance(channel, Channel | str):

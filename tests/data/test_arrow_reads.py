@@ -235,3 +235,18 @@ async def test_a_read_that_is_given_up_leaves_nothing_behind(server: Local) -> N
 
     await live.until(lambda: reading() == 0)
     server.sql("drop table given")
+
+
+async def test_how_large_a_table_is_known_before_it_is_read(server: Local) -> None:
+    server.sql(
+        "create table many as select i as id from generate_series(1, 3000) i; alter table many add primary key (id)"
+    )
+    server.sql("grant select on many to anon; analyze many")
+    async with AsyncClient(server.url, server.anon_key) as client:
+        for source in (DsnSource(server.dsn), client.rest):
+            await source.describe("many")
+            for filter, most, total in ((None, 2000, 3000), ("id=lte.2500", 2000, 2500)):
+                pages = source.select("many", columns=["id"], filter=filter, key=["id"], arrow=True, max_rows=most)
+                assert (await anext(pages)).total == total
+                await pages.aclose()  # type: ignore[attr-defined]
+    server.sql("drop table many")
