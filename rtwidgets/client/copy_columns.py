@@ -51,8 +51,9 @@ _PLAIN = frozenset((17, 18, 19, 25, 114, 1042, 1043, 1083, 1186, 1266, 1700, 295
 """Types whose own text is their JSON value: no need to look them up."""
 _BYTEA = 17
 _DAY = 86_400_000_000
-_LOOK_UP = """select t.oid, t.typtype = 'c' or t.oid = 'record'::regtype or exists (select from pg_catalog.pg_cast c
-  where c.castsource = t.oid and c.casttarget = 'json'::regtype),
+# int2vector and oidvector (22, 30) are arrays whose text has no braces: a table keeps their JSON's text.
+_LOOK_UP = """select t.oid, t.typtype = 'c' or t.oid in (22, 30) or t.oid = 'record'::regtype or exists (
+  select from pg_catalog.pg_cast c where c.castsource = t.oid and c.casttarget = 'json'::regtype),
   t.typcategory = 'A' and t.typlen = -1 and t.typelem <> 0 from pg_catalog.pg_type t where t.oid = any(%s)"""
 
 

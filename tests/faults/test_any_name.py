@@ -30,7 +30,7 @@ pytestmark = pytest.mark.pg
 ROUNDS = int(os.environ.get("RTWIDGETS_NAME_ROUNDS", "8"))
 SECONDS = 60.0
 """No round begins after them."""
-PATIENCE = 12.0
+PATIENCE = 60.0
 """Seconds within which everything comes, however slow the machine."""
 SEED = int(os.environ.get("RTWIDGETS_SEED", "1"))
 
