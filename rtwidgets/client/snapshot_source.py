@@ -49,6 +49,7 @@ class TableInfo(msgspec.Struct, frozen=True):
     condition, as SQL: rows outside of it send no changes. `identity`: the columns that a change has of the row before,
     None for all, or where it is not known. `verbs`: what the publication sends (`insert`, `update`, `delete`,
     `truncate`), None where it is not known. `inherited`: other tables inherit from it, whose rows SELECT gives too.
+    `exact`: of numeric columns, by name, the type with its digits (`numeric(10,2)`), where it has any and they are known.
     """
 
     columns: list[Column]
@@ -64,6 +65,7 @@ class TableInfo(msgspec.Struct, frozen=True):
     identity: tuple[str, ...] | None = None
     verbs: frozenset[str] | None = None
     inherited: bool = False
+    exact: dict[str, str] = {}
 
 
 @runtime_checkable
@@ -145,4 +147,5 @@ def table_info(found: Mapping[str, Any]) -> TableInfo:
         tuple(found.get("identity_columns") or ()) if found.get("identity") in ("d", "i") else None,
         None if found.get("verbs") is None else frozenset(map(str, found["verbs"])),
         bool(found.get("inherited")),
+        {str(one["name"]): str(one["exact"]) for one in given if one.get("exact")},
     )

@@ -65,6 +65,8 @@ select c.oid::int8, c.relkind::text, c.relrowsecurity, c.relreplident::text,
      'base', case when b.oid <> y.oid then b.typname end, 'base_oid', case when b.oid <> y.oid then b.oid::int8 end,
      'base_schema', case when b.oid <> y.oid then b.nspname end,
      'element', e.typname, 'element_oid', e.oid::int8, 'element_schema', es.nspname,
+     'exact', case when y.oid = 'pg_catalog.numeric'::regtype and a.atttypmod >= 0
+       then pg_catalog.format_type(a.atttypid, a.atttypmod) end,
      'labels', (select pg_catalog.json_agg(l.enumlabel order by l.enumsortorder) from pg_catalog.pg_enum l
        where l.enumtypid = b.oid),
      -- Whether its text is sorted otherwise than by code point. 100: the database's own collation.
@@ -99,11 +101,12 @@ def description_of(row: Sequence[Any]) -> dict[str, Any]:
     """The answer of `rtwidgets_describe`, from the row of `TABLE`.
 
     Keys: `oid`; `kind` (`pg_class.relkind`); `columns`, each with `name`, the type's `type`, `type_oid` and
-    `type_schema`, those of the type under a domain (`base...`) and of an array's elements (`element...`), an enum's
-    `labels`, and `collated` where Postgres does not sort it by code point; `key`, the primary key's columns;
-    `identity` (`pg_class.relreplident`) and `identity_columns`; `published`, whether changes come under this name;
-    of the publication `member` (whether it lists the table, or one that it is a partition of), `via_root`, `filter`
-    (the table's row filter as SQL, or None) and `verbs`; `rls`; `inherited`, whether other tables inherit from it.
+    `type_schema`, `exact` (a numeric's type with its digits), those of the type under a domain (`base...`) and of an
+    array's elements (`element...`), an enum's `labels`, and `collated` where Postgres does not sort it by code point;
+    `key`, the primary key's columns; `identity` (`pg_class.relreplident`) and `identity_columns`; `published`, whether
+    changes come under this name; of the publication `member` (whether it lists the table, or one that it is a
+    partition of), `via_root`, `filter` (the table's row filter as SQL, or None) and `verbs`; `rls`;
+    `inherited`, whether other tables inherit from it.
     """
     (
         oid, kind, rls, identity, columns, key, identity_columns, published, member, via_root, filter, verbs, inherited,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ class ArrowRows:
     for a value that does not fit its column.
     """
 
-    def __init__(self, table: Any, kinds: Mapping[str, ColumnKind], key: Sequence[str]) -> None:
+    def __init__(self, table: pa.Table, kinds: Mapping[str, ColumnKind], key: Sequence[str]) -> None:
         self.count: int = table.num_rows
         names = [name for name in table.column_names if name in kinds]
         self.block: Block = {name: _values(table.column(name), kinds[name]) for name in names}
@@ -68,7 +67,7 @@ class ArrowRows:
         return part
 
 
-def arrow_table(rows: object) -> Any:
+def arrow_table(rows: object) -> pa.Table | None:
     """The rows as a `pyarrow.Table`, if they are one, a record batch or a list of these; else None."""
     if isinstance(rows, pa.Table):
         return rows
@@ -79,7 +78,7 @@ def arrow_table(rows: object) -> Any:
     return None
 
 
-def _values(column: Any, kind: ColumnKind) -> ColumnValues:
+def _values(column: pa.ChunkedArray, kind: ColumnKind) -> ColumnValues:
     """One column's values, its chunks joined."""
     parts = [kind.from_arrow(chunk) for chunk in column.chunks if len(chunk)]
     if not parts:

@@ -15,22 +15,22 @@ from functools import lru_cache
 from typing import Literal
 
 from .kinds import pg_order as order
-from .kinds.base import Array, Block, ColumnKind, ColumnValues, Test, Values
+from .kinds.base import Array, Block, ColumnKind, ColumnValues, Data, Test, Values
 from .kinds.enums import EnumKind
 from .kinds.objects import ArrayKind, BytesKind, DecimalKind, JsonKind
 from .kinds.scalars import BoolKind, FloatKind, IntegerKind
-from .kinds.text import TEXT_DTYPE, TEXT_NA, ClockKind, TextKind, UuidKind
+from .kinds.text import TEXT_DTYPE, ClockKind, TextKind, UuidKind
 from .kinds.times import TimeKind
 
 __all__ = [
     "KINDS",
     "OTHER",
     "TEXT_DTYPE",
-    "TEXT_NA",
     "Array",
     "Block",
     "ColumnKind",
     "ColumnValues",
+    "Data",
     "EnumKind",
     "Numeric",
     "Test",

@@ -44,6 +44,7 @@ class FollowedTable:
             append_only=request.append_only or request.events,
             bases=resolved.info.bases,
             labels=resolved.info.labels,
+            exact=resolved.info.exact,
         )
         self._slices = Slices(request.verify_rows)
         self._loading = asyncio.Lock()
@@ -178,7 +179,7 @@ class FollowedTable:
                 return Delta(self.store.revision)
             if snapshot.info is not None and snapshot.info.columns:
                 info = snapshot.info
-                put = partial(put, columns=info.columns, bases=info.bases, labels=info.labels)
+                put = partial(put, columns=info.columns, bases=info.bases, labels=info.labels, exact=info.exact)
             if row_count(snapshot.rows) <= MANY_ROWS:
                 delta = put(snapshot.rows)
             else:  # off the loop, so that heartbeats and other tables go on

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .column_kinds import Array, Block, ColumnValues
+from .column_kinds import Array, Block, ColumnValues, Data
 from .dataframes import frame_of_block
 from .delta import Delta, Key
 from .sorting import sort_positions
 from .store import Store
 
 Cells = dict[str, tuple[Any, bool]]
-"""By column: the value as it was stored, and whether it is null."""
+"""By column: storage with the one value, and whether it is null."""
 _PATIENCE = 1.0  # seconds
 
 
@@ -98,8 +98,8 @@ class History:
         return found
 
 
-def _cell(data: Array, mask: Array | None, i: int) -> tuple[Any, bool]:
-    return data[i], mask is not None and bool(mask[i])
+def _cell(data: Data, mask: Array | None, i: int) -> tuple[Any, bool]:
+    return data[i : i + 1], mask is not None and bool(mask[i])
 
 
 def _undone(store: Store, was: dict[Key, Cells | None]) -> pd.DataFrame:
@@ -123,15 +123,15 @@ def _undone(store: Store, was: dict[Key, Cells | None]) -> pd.DataFrame:
             mask = np.zeros(len(data), dtype=bool)
         for at, cells in patches:
             if name in cells:
-                data[at], null = cells[name]
+                data[at : at + 1], null = cells[name]
                 if mask is not None:
                     mask[at] = null
         more, more_nulls = kind.blank(len(back)), np.zeros(len(back), dtype=bool)
         for i, cells in enumerate(back):
-            more[i], more_nulls[i] = cells.get(name, (kind.null, True))
+            more[i : i + 1], more_nulls[i] = cells.get(name) or kind.all_null(1)
         made[name] = ColumnValues(
             kind,
-            np.concatenate([data[keep], more]),
+            kind.joined([data[keep], more]),
             None if mask is None else np.concatenate([mask[keep], more_nulls]),
         )
     count = int(keep.sum()) + len(back)

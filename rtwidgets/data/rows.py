@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from .column_kinds import Array, Block, ColumnKind, ColumnValues, Values
 from .columns import ColumnData
@@ -132,6 +133,19 @@ class Rows:
             self._frame = frame
             return frame.copy(deep=False)
         return frame
+
+    def arrow(self, sort: Sort) -> pa.Table:
+        """All rows as a `pyarrow.Table` that never changes, over our own memory where the layouts are the same. Raises
+        ValueError."""
+        if self._dead:
+            self.squeeze()
+        if sort:
+            where = self.sorted(sort)
+            arrays = {name: column.arrow_at(where) for name, column in self.columns.items()}
+        else:
+            arrays = {name: column.arrow(self._start, self._end) for name, column in self.columns.items()}
+        types = {name: column.kind.arrow_type for name, column in self.columns.items()}
+        return pa.table({name: pa.chunked_array(some, types[name]) for name, some in arrays.items()})
 
     # -- listeners ----------------------------------------------------------------------------------------------------
 
@@ -282,9 +296,7 @@ class Rows:
     def clear(self) -> None:
         self._moved()
         for column in self.columns.values():
-            column.own(0)
-            column.write_null(slice(0, self._end))
-            column.nulls = False
+            column.clear(self._end)
         self._slot_at[: self._end] = -1
         self._pos[:] = -1
         self._start = self._end = 0
@@ -342,7 +354,10 @@ class Rows:
             pos[: len(self._pos)] = self._pos
             self._pos = pos
 
-    def squeeze_if_sparse(self) -> None:
+    def tidy(self) -> None:
+        """Closes gaps that are many, and frees the memory of texts that went."""
+        for column in self.columns.values():
+            column.compact(self._start, self._end)
         if len(self._dead) * 4 > self._end - self._start and len(self._dead) > _FEW_GAPS:
             self.squeeze()
 
@@ -373,7 +388,7 @@ class Rows:
 
     def _shift_over(self, gaps: list[int]) -> None:
         """Closes a few gaps by moving the rows between them: those before or those behind, whichever are fewer."""
-        count = len(gaps)
+        count, start = len(gaps), self._start
         if gaps[-1] - self._start < self._end - gaps[0]:
             edges = [self._start - 1, *gaps]
             moves = [(edges[i] + 1, edges[i + 1], count - i) for i in reversed(range(count))]
@@ -386,7 +401,7 @@ class Rows:
             self._end -= count
         moves = [(first, end, by) for first, end, by in moves if first < end]
         for column in self.columns.values():
-            column.shift(moves, freed)
+            column.shift(moves, freed, gaps, self._start - start)
         for first, end, by in moves:
             slots = self._slot_at[first:end].copy()
             self._slot_at[first + by : end + by] = slots

@@ -41,6 +41,7 @@ class Schema:
         select: Sequence[str] | None = None,
         bases: Mapping[str, str] | None = None,
         labels: Mapping[str, Sequence[str]] | None = None,
+        exact: Mapping[str, str] | None = None,
     ) -> None:
         self.key = tuple(key)
         self.numeric: Numeric = numeric
@@ -48,12 +49,13 @@ class Schema:
         """Columns that the last change declared, also those that the table does not keep; 0 before the first one."""
         self._select = None if select is None else {*select, *self.key}
         self._bases, self._labels = dict(bases or {}), dict(labels or {})
+        self._exact = dict(exact or {})
         self._declared: list[Column] | None = None
 
     def resolve(self, columns: Sequence[Column]) -> list[ColumnSpec]:
         """The columns that are kept, with their kinds."""
         return [
-            ColumnSpec(name, pg_type, self._kind(pg_type))
+            ColumnSpec(name, pg_type, self._kind(name, pg_type))
             for name, pg_type in ((column.name, column.type) for column in columns)
             if self._select is None or name in self._select
         ]
@@ -63,10 +65,12 @@ class Schema:
         columns: Sequence[Column],
         bases: Mapping[str, str] | None = None,
         labels: Mapping[str, Sequence[str]] | None = None,
+        exact: Mapping[str, str] | None = None,
     ) -> list[ColumnSpec]:
         """Resolves the columns of a new description of the table."""
         self._bases.update(bases or {})
         self._labels.update(labels or {})
+        self._exact = dict(exact or {})
         self._declared = None  # whoever described the table may be behind: the next change knows
         return self.resolve(columns)
 
@@ -93,7 +97,8 @@ class Schema:
             found.append(ColumnSpec(spec.name, before.pg_type, before.kind) if before is not None and same else spec)
         return found if {spec.name for spec in found}.issuperset(self.key) else None
 
-    def _kind(self, pg_type: str) -> ColumnKind:
+    def _kind(self, name: str, pg_type: str) -> ColumnKind:
+        pg_type = self._exact.get(name, pg_type) if pg_type == "numeric" else pg_type
         return kind_of(pg_type, numeric=self.numeric, labels=self._labels, bases=self._bases)
 
 

@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from ..protocol.messages import Change, Column
 from .arrow_rows import ArrowRows, arrow_table
@@ -51,6 +52,7 @@ class Store:
             counts as unreadable.
         bases: of domains, by name, what they are made of.
         labels: of enums, by name, their labels in order.
+        exact: of numeric columns, by name, the type with its digits, where it has any.
 
     Raises ValueError where there is no key, or a key column is not among the columns.
     """
@@ -67,6 +69,7 @@ class Store:
         append_only: bool = False,
         bases: Mapping[str, str] | None = None,
         labels: Mapping[str, Sequence[str]] | None = None,
+        exact: Mapping[str, str] | None = None,
     ) -> None:
         if not key and not append_only:
             raise ValueError("a keyed table needs a key: give the table a primary key, or name the columns in key=")
@@ -75,7 +78,7 @@ class Store:
         self.limit = limit
         self.revision = 0
         self.lock = threading.RLock()
-        self._schema = Schema(key, numeric=numeric, select=select, bases=bases, labels=labels)
+        self._schema = Schema(key, numeric=numeric, select=select, bases=bases, labels=labels, exact=exact)
         self._rows = Rows()
         self._listeners: WeakSet[DeltaListener] = WeakSet()
         self._serial = 0
@@ -155,6 +158,17 @@ class Store:
         """All rows as a frame that later changes never touch; shares memory with the table, so it costs no copy."""
         with self.lock:
             return self._rows.frame(self.order)
+
+    def arrow(self) -> pa.Table:
+        """All rows as a `pyarrow.Table` that later changes never touch, in the order of `df()`, each column of its
+        kind's `arrow_type`.
+
+        Numbers, timestamps and enums share memory with the table. What is stored in another layout than Arrow's is
+        converted in chunks of 65,536 rows, which are kept until one of their rows changes. Raises ValueError for a
+        value that does not fit the precision and scale that the column was described with.
+        """
+        with self.lock:
+            return self._rows.arrow(self.order)
 
     def row(self, key: Key) -> Row | None:
         """One row as a change message carries it (times in ISO form, Decimals and integers exact)."""
@@ -310,11 +324,12 @@ class Store:
 
     def load(
         self,
-        rows: Iterable[Row],
+        rows: Iterable[Row] | pa.Table,
         columns: Sequence[Column] | None = None,
         *,
         bases: Mapping[str, str] | None = None,
         labels: Mapping[str, Sequence[str]] | None = None,
+        exact: Mapping[str, str] | None = None,
     ) -> Delta:
         """Replaces all rows by these, and the columns by these where they are given.
 
@@ -325,22 +340,23 @@ class Store:
         with self.lock:
             batch = self._batch()
             batch.clear()
-            self._describe(batch, columns, bases, labels)
+            self._describe(batch, columns, bases, labels, exact)
             self._merge(batch, rows)
             return self._finish(batch)
 
     def resync(
         self,
-        rows: Iterable[Row],
+        rows: Iterable[Row] | pa.Table,
         columns: Sequence[Column] | None = None,
         *,
         bases: Mapping[str, str] | None = None,
         labels: Mapping[str, Sequence[str]] | None = None,
+        exact: Mapping[str, str] | None = None,
     ) -> Delta:
         """Makes the table equal to `rows`, changing (and reporting) only what differs."""
         with self.lock:
             batch, index = self._batch(), self._rows.index
-            self._describe(batch, columns, bases, labels)
+            self._describe(batch, columns, bases, labels, exact)
             table = arrow_table(rows)
             if not self.key and 0 not in index:
                 batch.clear()  # the limit has removed the first rows: their numbers no longer say which those are
@@ -355,14 +371,14 @@ class Store:
                 batch.merge_block(block)
             return self._finish(batch)
 
-    def upsert(self, rows: Iterable[Row]) -> Delta:
+    def upsert(self, rows: Iterable[Row] | pa.Table) -> Delta:
         """Inserts rows, or merges them into those with the same key: what was read again by key."""
         with self.lock:
             batch = self._batch()
             self._merge(batch, rows)
             return self._finish(batch)
 
-    def _merge(self, batch: Batch, rows: Iterable[Row]) -> None:
+    def _merge(self, batch: Batch, rows: Iterable[Row] | pa.Table) -> None:
         table = arrow_table(rows)
         if table is None:
             batch.merge(rows)
@@ -394,9 +410,10 @@ class Store:
         columns: Sequence[Column] | None,
         bases: Mapping[str, str] | None,
         labels: Mapping[str, Sequence[str]] | None,
+        exact: Mapping[str, str] | None,
     ) -> None:
         if columns:
-            specs = self._schema.describe(columns, bases, labels)
+            specs = self._schema.describe(columns, bases, labels, exact)
             if {spec.name for spec in specs}.issuperset(self.key):
                 batch.reshape(specs)
 
@@ -418,5 +435,5 @@ class Store:
         if delta and len(self._listeners):
             for listener in list(self._listeners):
                 listener.apply(delta)
-        self._rows.squeeze_if_sparse()
+        self._rows.tidy()
         return delta

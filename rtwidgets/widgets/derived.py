@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pyarrow as pa
 import traitlets
 
 from ..client.callbacks import Callbacks, Unregister
@@ -57,6 +58,12 @@ class DerivedGrid(Grid, RowSource):
     def store(self) -> Store:
         """The rows, column by column. Safe to read from any thread."""
         return self._empty if self._view is None else self._view.store
+
+    def arrow(self) -> pa.Table:
+        call_on_io(self._refresh)  # what the source has is in here too, also between two ticks
+        return super().arrow()
+
+    arrow.__doc__ = Grid.arrow.__doc__
 
     def on_delta(self, fn: Callable[[Delta], object]) -> Unregister:
         """Calls `fn(delta)` on the I/O thread with each difference between two revisions of `store`. Returns a function

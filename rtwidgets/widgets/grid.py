@@ -13,6 +13,7 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import pandas as pd
+import pyarrow as pa
 import traitlets
 
 from ..client.log import logger
@@ -106,6 +107,28 @@ class Grid(RtWidget):
         options.setdefault("index", False)
         write = cast("Callable[..., str | None]", json_columns_as_text(self.df, self.store).to_csv)
         return write(path, **options)
+
+    def arrow(self) -> pa.Table:
+        """The rows as a `pyarrow.Table`, in the order of `df`. A table never changes after it was returned.
+
+        Columns have exact types: `timestamp[us, UTC]`, `date32`, `decimal128(p, s)` for `numeric(p,s)` with
+        `numeric="decimal"`, lists for arrays, a dictionary in declared order for an enum, the text of json and jsonb.
+        Numbers and timestamps are not copied; of text, only chunks of 65,536 rows in which something changed are
+        converted again.
+        """
+        return self.store.arrow()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rows of now for a library that reads Arrow streams: `polars.DataFrame(orders)`, `pyarrow.table(orders)`,
+        `duckdb.sql("from orders")`."""
+        return self.arrow().__arrow_c_stream__(requested_schema)
+
+    def to_parquet(self, path: Any, **options: Any) -> None:
+        """Writes the rows into a Parquet file, with the types that `arrow()` gives them. Options as for
+        `pyarrow.parquet.write_table`."""
+        import pyarrow.parquet as pq  # takes 20 ms, and few need it
+
+        pq.write_table(self.arrow(), path, **options)
 
     # --- to the page, on the I/O thread
 

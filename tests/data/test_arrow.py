@@ -198,3 +198,13 @@ def test_a_change_says_numeric_where_the_description_says_how_many_digits() -> N
     delta = store.resync([{"id": 1, "v": Decimal("1.555")}], [Column("id", "int8"), Column("v", "numeric(10,3)")])
     assert delta.columns_changed
     assert store.kinds["v"].arrow_type == pa.decimal128(10, 3)
+
+
+def test_a_description_has_the_digits_beside_the_type() -> None:
+    columns = [Column("id", "int8"), Column("v", "numeric")]
+    store = Store(columns, ["id"], numeric="decimal", exact={"v": "numeric(10,2)"})
+    assert not store.apply([Change("INSERT", "public", "t", columns, {"id": 1, "v": Decimal("1.5")})]).columns_changed
+    assert store.arrow()["v"].type == pa.decimal128(10, 2)
+    assert store.columns == columns
+    assert store.resync([], columns, exact={"v": "numeric(8,3)"}).columns_changed
+    assert store.arrow()["v"].type == pa.decimal128(8, 3)

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .base import Array, ArrowArray, ArrowType
+from .base import Array
 
 
-def nulls_of(values: ArrowArray) -> Array | None:
+def nulls_of(values: pa.Array) -> Array | None:
     """Which values are null; None where none is."""
     if not values.null_count:
         return None
     return values.is_null().to_numpy(zero_copy_only=False)
 
 
-def fixed(values: ArrowArray, dtype: str) -> Array:
+def fixed(values: pa.Array, dtype: str) -> Array:
     """The values of an array of fixed width, in its own memory; those of nulls mean nothing."""
     if not len(values):
         return np.empty(0, dtype=dtype)
@@ -25,7 +25,7 @@ def fixed(values: ArrowArray, dtype: str) -> Array:
     return made[values.offset : values.offset + len(values)]
 
 
-def from_fixed(arrow_type: ArrowType, data: Array, nulls: Array | None) -> ArrowArray:
+def from_fixed(arrow_type: pa.DataType, data: Array, nulls: Array | None) -> pa.Array:
     """An array over this memory, which is not copied unless there are gaps in it."""
     return pa.Array.from_buffers(arrow_type, len(data), [validity(nulls), buffer(data)])
 
@@ -42,7 +42,7 @@ def validity(nulls: Array | None) -> Any:
     return pa.py_buffer(np.packbits(~nulls, bitorder="little"))
 
 
-def plain(values: ArrowArray, arrow_type: ArrowType) -> ArrowArray:
+def plain(values: pa.Array, arrow_type: pa.DataType) -> pa.Array:
     """The array in this type: dictionaries are resolved, and other types cast. Raises pyarrow.ArrowInvalid where a
     value does not fit."""
     if values.type.equals(arrow_type):

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Values = tuple[Array, "Array | None"]
+Data = Any
+"""Values as a column stores them: an `Array`, of text a `TextArray`. Both can be indexed, assigned to by index, copied
+and listed; each kind names its own."""
+Values = tuple[Data, "Array | None"]
 """Values as a column stores them, and a mask of the nulls; None where no value is null or the kind has a null of its
 own."""
-ArrowArray = Any
-"""A `pyarrow.Array`: pyarrow has no types for a type checker."""
-ArrowType = Any
-"""A `pyarrow.DataType`."""
-Test = Callable[[Array, "Array | None"], Array]
+Test = Callable[[Data, "Array | None"], Array]
 """Which of some stored values pass."""
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -38,13 +38,15 @@ class ColumnKind(ABC):
     """
 
     storage: str
-    """The numpy dtype of the storage."""
+    """The numpy dtype of the storage; `"text"` for a `TextArray`."""
     masked = False
     """Whether the storage has no value that could mean null: then a mask stands beside it."""
     shareable = True
     """Whether pandas 2 can work with its arrays in memory that is read-only."""
-    validated = False
-    """Whether pandas looks at every value of an array that is made of it: taking from one that exists costs less."""
+    borrowed = False
+    """Whether `to_arrow` shares the storage's memory: else what it makes is kept, and made again in parts."""
+    in_arrow = False
+    """Whether frames are made of its Arrow arrays, too."""
     number = False
     """Whether the values are numbers."""
     whole = False
@@ -79,7 +81,7 @@ class ColumnKind(ABC):
         """Changes when arrays that were made before no longer show what the kind holds; see `EnumKind`."""
         return self.storage
 
-    def blank(self, count: int) -> Array:
+    def blank(self, count: int) -> Data:
         """Storage for `count` values, which mean nothing yet: so memory that is not used is not touched."""
         return np.empty(count, dtype=object) if self.storage == "object" else np.zeros(count, dtype=self.storage)
 
@@ -89,7 +91,7 @@ class ColumnKind(ABC):
         data[:] = self.null
         return data, np.ones(count, dtype=bool) if self.masked else None
 
-    def joined(self, parts: Sequence[Array]) -> Array:
+    def joined(self, parts: Sequence[Data]) -> Data:
         """Several arrays of storage as one."""
         return np.concatenate(parts)
 
@@ -102,7 +104,7 @@ class ColumnKind(ABC):
     # -- comparing two states of the same rows ------------------------------------------------------------------------
 
     @abstractmethod
-    def differ(self, old: Array, new: Array) -> Array:
+    def differ(self, old: Data, new: Data) -> Array:
         """Which values differ; two nulls are equal. The masks of a masked kind are compared by `changed`."""
 
     def changed(self, old: Values, new: Values) -> Array:
@@ -115,7 +117,7 @@ class ColumnKind(ABC):
         return (differs & ~null) | (null != was)
 
     @abstractmethod
-    def nulls(self, data: Array, mask: Array | None) -> Array:
+    def nulls(self, data: Data, mask: Array | None) -> Array:
         """Which values are null."""
 
     def is_null(self, value: Any) -> bool:
@@ -125,34 +127,34 @@ class ColumnKind(ABC):
     # -- values out ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def to_python(self, data: Array, mask: Array | None) -> list[Any]:
+    def to_python(self, data: Data, mask: Array | None) -> list[Any]:
         """As Python has them, null as None: for listeners and for keys."""
 
-    def to_record(self, data: Array, mask: Array | None) -> list[Any]:
+    def to_record(self, data: Data, mask: Array | None) -> list[Any]:
         """As a change message carries them: times in ISO form, bytes in hex, numbers exact."""
         return self.to_python(data, mask)
 
-    def to_keys(self, data: Array, mask: Array | None) -> list[Any]:
+    def to_keys(self, data: Data, mask: Array | None) -> list[Any]:
         """As the keys of changes are: raw JSON values."""
         return self.to_record(data, mask)
 
-    def to_json(self, data: Array, mask: Array | None) -> list[Any]:
+    def to_json(self, data: Data, mask: Array | None) -> list[Any]:
         """As a browser reads them without losing a digit: integers past 2**53 and Decimals as text, NaN as `"NaN"`."""
         return self.to_record(data, mask)
 
-    def to_text(self, data: Array, mask: Array | None) -> list[str | None]:
+    def to_text(self, data: Data, mask: Array | None) -> list[str | None]:
         """As the grid shows them; times in UTC."""
         return [None if value is None else str(value) for value in self.to_json(data, mask)]
 
     @abstractmethod
-    def to_pandas(self, data: Array, mask: Array | None) -> Any:
+    def to_pandas(self, data: Data, mask: Array | None) -> Any:
         """A pandas array over the same memory."""
 
-    def showable(self, data: Array) -> bool:
+    def showable(self, data: Data) -> bool:
         """Whether a DataFrame can show every value as it is stored; else `shown` makes a copy for it."""
         return True
 
-    def shown(self, data: Array) -> Array:
+    def shown(self, data: Data) -> Data:
         """A copy of the storage that a DataFrame can show."""
         return data.copy()
 
@@ -160,11 +162,11 @@ class ColumnKind(ABC):
 
     @property
     @abstractmethod
-    def arrow_type(self) -> ArrowType:
+    def arrow_type(self) -> pa.DataType:
         """The Arrow type that it is exchanged in."""
 
     @abstractmethod
-    def from_arrow(self, values: ArrowArray) -> Values:
+    def from_arrow(self, values: pa.Array) -> Values:
         """Values in `arrow_type`, or in a type that can be cast to it, as storage; it may share their memory.
 
         Raises ValueError (pyarrow's `ArrowInvalid` is one) where a value does not fit, NotImplementedError (pyarrow's
@@ -172,7 +174,7 @@ class ColumnKind(ABC):
         """
 
     @abstractmethod
-    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+    def to_arrow(self, data: Data, mask: Array | None) -> pa.Array:
         """An array of `arrow_type` over the same memory where the layouts are the same. Raises ValueError."""
 
     # -- order --------------------------------------------------------------------------------------------------------
@@ -182,7 +184,7 @@ class ColumnKind(ABC):
         """Something that compares as Postgres compares, of one stored value that is not null."""
 
     @abstractmethod
-    def order_codes(self, data: Array, nulls: Array) -> Array:
+    def order_codes(self, data: Data, nulls: Array) -> Array:
         """Integers that sort as the values do; those of nulls mean nothing."""
 
     def element_key(self, value: Any) -> Any:
@@ -198,7 +200,7 @@ class ColumnKind(ABC):
     def equals(self, operand: str) -> Test:
         """Which values a person means by this text. Raises ValueError where it is no value of this kind."""
 
-        def test(data: Array, mask: Array | None) -> Array:
+        def test(data: Data, mask: Array | None) -> Array:
             return np.array([text == operand for text in self.to_text(data, mask)], dtype=bool)
 
         return test
@@ -217,7 +219,7 @@ class ColumnKind(ABC):
             raise ValueError(f"the order of {known} is Postgres' own and not known here: use =, ! or a text")
         compare, wanted = COMPARISONS[sign], self.operand(operand)
 
-        def test(data: Array, mask: Array | None) -> Array:
+        def test(data: Data, mask: Array | None) -> Array:
             nulls = self.nulls(data, mask)
             found = np.zeros(len(data), dtype=bool)
             for i, value in enumerate(data.tolist()):
@@ -236,7 +238,7 @@ class ColumnValues:
     """Some values of one column; unpacks into kind, data and mask."""
 
     kind: ColumnKind
-    data: Array
+    data: Data
     mask: Array | None
 
     def __iter__(self) -> Iterator[Any]:

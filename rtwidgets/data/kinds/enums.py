@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from . import arrow
-from .base import COMPARISONS, Array, ArrowArray, ArrowType, ColumnKind, Test, Values
+from .base import COMPARISONS, Array, ColumnKind, Test, Values
 
 
 class EnumKind(ColumnKind):
@@ -21,6 +21,7 @@ class EnumKind(ColumnKind):
     """
 
     shareable = False
+    borrowed = True
 
     def __init__(self, labels: Sequence[str], pg_type: str = "enum") -> None:
         super().__init__("enum", (pg_type,))
@@ -85,10 +86,10 @@ class EnumKind(ColumnKind):
         return make(data, dtype=self.dtype, validate=False)
 
     @property
-    def arrow_type(self) -> ArrowType:
+    def arrow_type(self) -> pa.DataType:
         return pa.dictionary(pa.from_numpy_dtype(self.storage), pa.large_string(), ordered=True)
 
-    def from_arrow(self, values: ArrowArray) -> Values:
+    def from_arrow(self, values: pa.Array) -> Values:
         if not pa.types.is_dictionary(values.type):
             values = values.dictionary_encode()
         codes, _ = self.parse(values.dictionary.to_pylist())
@@ -98,7 +99,7 @@ class EnumKind(ColumnKind):
             data[nulls] = -1
         return data, None
 
-    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+    def to_arrow(self, data: Array, mask: Array | None) -> pa.Array:
         nulls, storage = data < 0, pa.from_numpy_dtype(data.dtype)
         some = bool(nulls.any())
         codes = arrow.from_fixed(storage, np.where(nulls, 0, data).astype(data.dtype) if some else data, nulls)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ...protocol import codec
 from . import arrow, pg_order
-from .base import Array, ArrowArray, ArrowType, ColumnKind, Test, Values, object_codes, objects
+from .base import Array, ColumnKind, Test, Values, object_codes, objects
 from .pg_order import OrderKey
 from .scalars import number_operand
 
@@ -73,13 +73,13 @@ class DecimalKind(_Objects):
         return isinstance(other, DecimalKind) and self.digits == other.digits
 
     @property
-    def arrow_type(self) -> ArrowType:
+    def arrow_type(self) -> pa.DataType:
         return pa.large_string() if self.digits is None else pa.decimal128(*self.digits)
 
-    def from_arrow(self, values: ArrowArray) -> Values:
+    def from_arrow(self, values: pa.Array) -> Values:
         return self.parse(values.to_pylist())
 
-    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+    def to_arrow(self, data: Array, mask: Array | None) -> pa.Array:
         values = data.tolist()
         if self.digits is None:
             return pa.array([None if value is None else str(value) for value in values], pa.large_string())
@@ -140,13 +140,13 @@ class BytesKind(_Objects):
         return [None if value is None else value.hex() for value in data.tolist()]
 
     @property
-    def arrow_type(self) -> ArrowType:
+    def arrow_type(self) -> pa.DataType:
         return pa.large_binary()
 
-    def from_arrow(self, values: ArrowArray) -> Values:
+    def from_arrow(self, values: pa.Array) -> Values:
         return objects(arrow.plain(values, pa.large_binary()).to_pylist()), None
 
-    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+    def to_arrow(self, data: Array, mask: Array | None) -> pa.Array:
         return pa.array(data.tolist(), pa.large_binary())
 
     def operand(self, text: str) -> Any:
@@ -183,14 +183,14 @@ class JsonKind(_Objects):
         self._key, self._operand = key, operand
 
     @property
-    def arrow_type(self) -> ArrowType:
+    def arrow_type(self) -> pa.DataType:
         return pa.large_string()
 
-    def from_arrow(self, values: ArrowArray) -> Values:
+    def from_arrow(self, values: pa.Array) -> Values:
         texts = arrow.plain(values, pa.large_string()).fill_null("null").to_pylist()
         return objects(codec.loads(f"[{','.join(texts)}]")), None
 
-    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+    def to_arrow(self, data: Array, mask: Array | None) -> pa.Array:
         texts = [None if value is None else codec.dumps(value).decode() for value in data.tolist()]
         return pa.array(texts, pa.large_string())
 
@@ -231,10 +231,10 @@ class ArrayKind(JsonKind):
         self._element = element
 
     @property
-    def arrow_type(self) -> ArrowType:
+    def arrow_type(self) -> pa.DataType:
         return pa.list_(self._element.arrow_type)
 
-    def from_arrow(self, values: ArrowArray) -> Values:
+    def from_arrow(self, values: pa.Array) -> Values:
         if not (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
             return super().from_arrow(values)
         element = self._element
@@ -246,7 +246,7 @@ class ArrayKind(JsonKind):
             at += length or 0
         return objects(found), None
 
-    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+    def to_arrow(self, data: Array, mask: Array | None) -> pa.Array:
         flat: list[Any] = []
         ends = [0]
         for value in data.tolist():

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from . import arrow, pg_order
-from .base import COMPARISONS, Array, ArrowArray, ArrowType, ColumnKind, Test, Values
+from .base import COMPARISONS, Array, ColumnKind, Test, Values
 
 _NUMBER_CHARACTERS = frozenset("0123456789.+-einfaty")
 _EXACT = 2**53
@@ -62,7 +62,7 @@ class _Masked(ColumnKind):
 class IntegerKind(_Masked):
     """int2, int4, int8: nullable integers of their own width."""
 
-    number = whole = True
+    number = whole = borrowed = True
 
     def __init__(self, name: str, pg_types: Sequence[str], storage: str) -> None:
         super().__init__(name, pg_types)
@@ -89,14 +89,14 @@ class IntegerKind(_Masked):
         return _arrays.IntegerArray(data, mask, copy=False)
 
     @property
-    def arrow_type(self) -> ArrowType:
+    def arrow_type(self) -> pa.DataType:
         return pa.from_numpy_dtype(self.storage)
 
-    def from_arrow(self, values: ArrowArray) -> Values:
+    def from_arrow(self, values: pa.Array) -> Values:
         values = arrow.plain(values, self.arrow_type)
         return arrow.fixed(values, self.storage), arrow.nulls_of(values)
 
-    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+    def to_arrow(self, data: Array, mask: Array | None) -> pa.Array:
         return arrow.from_fixed(self.arrow_type, data, mask)
 
     def may_contain(self, characters: frozenset[str]) -> bool:
@@ -142,16 +142,16 @@ class BoolKind(_Masked):
         return _arrays.BooleanArray(data, mask, copy=False)
 
     @property
-    def arrow_type(self) -> ArrowType:
+    def arrow_type(self) -> pa.DataType:
         return pa.bool_()
 
-    def from_arrow(self, values: ArrowArray) -> Values:
+    def from_arrow(self, values: pa.Array) -> Values:
         values = arrow.plain(values, self.arrow_type)
         nulls = arrow.nulls_of(values)
         values = values.fill_null(False) if nulls is not None else values
         return values.to_numpy(zero_copy_only=False), nulls
 
-    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+    def to_arrow(self, data: Array, mask: Array | None) -> pa.Array:
         bits = pa.py_buffer(np.packbits(data, bitorder="little"))
         return pa.Array.from_buffers(pa.bool_(), len(data), [arrow.validity(mask), bits])
 
@@ -174,7 +174,7 @@ class FloatKind(ColumnKind):
     """float4, float8, and numeric where floats will do."""
 
     storage = "float64"
-    number = True
+    number = borrowed = True
 
     @property
     def null(self) -> Any:
@@ -214,10 +214,10 @@ class FloatKind(ColumnKind):
         return data
 
     @property
-    def arrow_type(self) -> ArrowType:
+    def arrow_type(self) -> pa.DataType:
         return pa.float64()
 
-    def from_arrow(self, values: ArrowArray) -> Values:
+    def from_arrow(self, values: pa.Array) -> Values:
         nulls = arrow.nulls_of(values)
         if not pa.types.is_float64(values.type):
             if not pa.types.is_integer(values.type):  # a float4 of 0.1 is the number 0.1, as its text says
@@ -230,7 +230,7 @@ class FloatKind(ColumnKind):
             data[nulls if nulls is not None else []] = _NULL_FLOAT
         return data, None
 
-    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+    def to_arrow(self, data: Array, mask: Array | None) -> pa.Array:
         return arrow.from_fixed(pa.float64(), data, self.nulls(data, mask))
 
     def order_key(self, value: Any) -> Any:

@@ -10,35 +10,34 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from . import arrow, pg_order
-from .base import Array, ArrowArray, ArrowType, ColumnKind, Test, Values, object_codes, objects
+from .base import Array, ColumnKind, Test, Values, object_codes
 from .pg_order import OrderKey
+from .strings import NULL, TextArray
 
-_arrays: Any = pd.arrays
 _DAY = 86_400_000_000
+_TEXT_OR_NULL = {str, type(None)}
 
 
 def _text_dtype() -> Any:
-    """What pandas 3 infers for text, on Python objects: so a frame shares them without a copy."""
+    """What pandas 3 infers for text, on Arrow's arrays."""
     try:
-        return pd.StringDtype("python", na_value=cast(Any, np.nan))
+        return pd.StringDtype("pyarrow", na_value=cast(Any, np.nan))
     except TypeError:  # pandas < 2.3
-        return pd.StringDtype("python")
+        return pd.StringDtype("pyarrow")
 
 
 TEXT_DTYPE: Any = _text_dtype()
-TEXT_NA: Any = TEXT_DTYPE.na_value
-"""A null in a text column's storage: the object that pandas' string dtype uses."""
 
 
 class TextKind(ColumnKind):
     """Text, and every type that is kept as its text. `key` and `operand` make order keys of values and of what a person
     wrote; without them text sorts by code point, as in the collation "C"."""
 
-    storage = "object"
-    shareable = False
-    validated = True
+    storage = "text"
+    in_arrow = True
 
     def __init__(
         self,
@@ -55,49 +54,48 @@ class TextKind(ColumnKind):
 
     @property
     def null(self) -> Any:
-        return TEXT_NA
+        return NULL
+
+    def blank(self, count: int) -> TextArray:
+        return TextArray.blank(count)
+
+    def joined(self, parts: Sequence[TextArray]) -> TextArray:
+        return TextArray.joined(parts)
 
     def parse(self, values: Sequence[Any]) -> Values:
-        if set(map(type, values)) == {str}:
-            return np.array(values, dtype=object), None
-        return objects([value if type(value) is str else _text(value) for value in values]), None
+        if set(map(type, values)) <= _TEXT_OR_NULL:
+            return TextArray.of(values), None
+        return TextArray.of([value if type(value) is str else _text(value) for value in values]), None
 
-    def differ(self, old: Array, new: Array) -> Array:
-        if TEXT_NA is pd.NA:  # pandas 2.2, where a comparison with a null is neither true nor false
-            pairs = zip(old.tolist(), new.tolist(), strict=True)
-            return np.fromiter((a is not b and (a is pd.NA or b is pd.NA or a != b) for a, b in pairs), bool, len(old))
-        differs = old != new
-        null = new != new  # a null is NaN, which is not equal to itself
-        return differs & ~(null & (old != old)) if null.any() else differs
+    def differ(self, old: TextArray, new: TextArray) -> Array:
+        return old.differ(new)
 
-    def nulls(self, data: Array, mask: Array | None) -> Array:
-        return np.asarray(pd.isna(data))
+    def nulls(self, data: TextArray, mask: Array | None) -> Array:
+        return data.nulls()
 
     def is_null(self, value: Any) -> bool:
-        return type(value) is not str
+        return value is None
 
-    def to_python(self, data: Array, mask: Array | None) -> list[Any]:
-        return [value if type(value) is str else None for value in data.tolist()]
+    def to_python(self, data: TextArray, mask: Array | None) -> list[Any]:
+        return data.tolist()
 
-    def to_text(self, data: Array, mask: Array | None) -> list[str | None]:
-        return self.to_python(data, mask)
+    def to_text(self, data: TextArray, mask: Array | None) -> list[str | None]:
+        return data.tolist()
 
-    def to_pandas(self, data: Array, mask: Array | None) -> Any:
-        return _arrays.StringArray(data, dtype=TEXT_DTYPE) if TEXT_NA is not pd.NA else _arrays.StringArray(data)
+    def to_pandas(self, data: TextArray, mask: Array | None) -> Any:
+        return text_array(data.to_arrow())
 
     @property
-    def arrow_type(self) -> ArrowType:
+    def arrow_type(self) -> pa.DataType:
         return pa.large_string()
 
-    def from_arrow(self, values: ArrowArray) -> Values:
-        data = arrow.plain(values, pa.large_string()).to_numpy(zero_copy_only=False)
-        nulls = arrow.nulls_of(values)
-        if nulls is not None:
-            data[nulls] = TEXT_NA
-        return data, None
+    def from_arrow(self, values: pa.Array) -> Values:
+        if not pa.types.is_string(values.type):
+            values = arrow.plain(values, pa.large_string())
+        return TextArray.from_arrow(values), None
 
-    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
-        return pa.array(data, pa.large_string(), from_pandas=True)
+    def to_arrow(self, data: TextArray, mask: Array | None) -> pa.Array:
+        return data.to_arrow()
 
     def order_key(self, value: Any) -> Any:
         if self._key is None:
@@ -107,14 +105,16 @@ class TextKind(ColumnKind):
         except (ValueError, ArithmeticError):  # no value of its type: after all those that are
             return 1, value
 
-    def order_codes(self, data: Array, nulls: Array) -> Array:
-        values = data.copy()
-        values[nulls] = None
+    def order_codes(self, data: TextArray, nulls: Array) -> Array:
+        # Few texts are distinct, as a rule: these are ranked. Nulls get any number.
+        codes = data.to_arrow().fill_null("").dictionary_encode()
+        distinct = codes.dictionary
         if self._key is None:
-            return np.asarray(pd.factorize(values, sort=True)[0])
-        codes, distinct = pd.factorize(values)
-        ranks = object_codes(list(distinct), np.zeros(len(distinct), dtype=bool), self.order_key)
-        return np.append(ranks, 0)[codes]
+            ranks = np.empty(len(distinct), dtype="int64")
+            ranks[pc.array_sort_indices(distinct).to_numpy()] = np.arange(len(distinct))
+        else:
+            ranks = object_codes(distinct.to_pylist(), np.zeros(len(distinct), dtype=bool), self.order_key)
+        return ranks[codes.indices.to_numpy()]
 
     def element_key(self, value: Any) -> Any:
         return str(value) if self._key is None else self._key(value)
@@ -134,30 +134,32 @@ class TextKind(ColumnKind):
 class UuidKind(TextKind):
     """uuid, in the one form in which Postgres writes it."""
 
-    def from_arrow(self, values: ArrowArray) -> Values:
+    def from_arrow(self, values: pa.Array) -> Values:
         if not pa.types.is_fixed_size_binary(values.type):
             return super().from_arrow(values)
-        return objects([TEXT_NA if value is None else str(UUID(bytes=value)) for value in values.to_pylist()]), None
+        return TextArray.of([None if value is None else str(UUID(bytes=value)) for value in values.to_pylist()]), None
 
 
 class ClockKind(TextKind):
     """time: a time of day, as its text; in Arrow in microseconds, where 24:00 is the last one before it."""
 
+    in_arrow = False
+
     @property
-    def arrow_type(self) -> ArrowType:
+    def arrow_type(self) -> pa.DataType:
         return pa.time64("us")
 
-    def from_arrow(self, values: ArrowArray) -> Values:
+    def from_arrow(self, values: pa.Array) -> Values:
         if not pa.types.is_time64(values.type):
             return super().from_arrow(values)
         micros = arrow.fixed(arrow.plain(values, self.arrow_type), "int64").tolist()
         nulls = arrow.nulls_of(values)
         texts = [_clock(value) for value in micros]
         if nulls is not None:
-            texts = [TEXT_NA if null else text for text, null in zip(texts, nulls.tolist(), strict=True)]
-        return objects(texts), None
+            texts = [None if null else text for text, null in zip(texts, nulls.tolist(), strict=True)]
+        return TextArray.of(texts), None
 
-    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+    def to_arrow(self, data: TextArray, mask: Array | None) -> pa.Array:
         micros = [None if text is None else _micros(text) for text in self.to_python(data, mask)]
         return pa.array(micros, pa.int64()).cast(self.arrow_type)
 
@@ -176,7 +178,13 @@ def _clock(micros: int) -> str:
     return f"{text}.{fraction:06}".rstrip("0") if fraction else text
 
 
-def _text(value: Any) -> Any:
-    if value is None or value is TEXT_NA:
-        return TEXT_NA
+def text_array(texts: Any) -> Any:
+    """A pandas array over an array, or a chunked one, of `large_string`, which is not copied."""
+    make: Any = pd.array
+    return make(texts, dtype=TEXT_DTYPE)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or value is pd.NA or value != value:
+        return None
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

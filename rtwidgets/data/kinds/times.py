@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ...protocol import moments
 from . import arrow, pg_order
-from .base import COMPARISONS, Array, ArrowArray, ArrowType, ColumnKind, Test, Values
+from .base import COMPARISONS, Array, ColumnKind, Test, Values
 
 _TIME_CHARACTERS = frozenset("0123456789-:.+ inftybc")
 _DAY = 86_400_000_000
@@ -33,6 +33,7 @@ class TimeKind(ColumnKind):
     def __init__(self, name: str, pg_types: Sequence[str], *, date: bool = False, utc: bool = False) -> None:
         super().__init__(name, pg_types)
         self.date, self.utc = date, utc
+        self.borrowed = not date
         self._offset = "+00:00" if utc else ""
 
     @property
@@ -68,10 +69,10 @@ class TimeKind(ColumnKind):
         return make(data, copy=False).view(pd.DatetimeTZDtype("us", "UTC"))
 
     @property
-    def arrow_type(self) -> ArrowType:
+    def arrow_type(self) -> pa.DataType:
         return pa.date32() if self.date else pa.timestamp("us", "UTC" if self.utc else None)
 
-    def from_arrow(self, values: ArrowArray) -> Values:
+    def from_arrow(self, values: pa.Array) -> Values:
         if self.date and not pa.types.is_timestamp(values.type):
             days = arrow.fixed(arrow.plain(values, pa.date32()), "int32")
             micros = days.astype("int64") * _DAY
@@ -84,7 +85,7 @@ class TimeKind(ColumnKind):
             micros = np.where(nulls, moments.NAT.view("int64"), micros)
         return micros.view("datetime64[us]"), None
 
-    def to_arrow(self, data: Array, mask: Array | None) -> ArrowArray:
+    def to_arrow(self, data: Array, mask: Array | None) -> pa.Array:
         nulls = np.isnat(data)
         if not self.date:
             return arrow.from_fixed(self.arrow_type, data, nulls)
