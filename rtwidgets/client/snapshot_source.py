@@ -49,7 +49,7 @@ class TableInfo(msgspec.Struct, frozen=True):
     condition, as SQL: rows outside of it send no changes. `identity`: the columns that a change has of the row before,
     None for all, or where it is not known. `verbs`: what the publication sends (`insert`, `update`, `delete`,
     `truncate`), None where it is not known. `inherited`: other tables inherit from it, whose rows SELECT gives too.
-    `exact`: of numeric columns, by name, the type with its digits (`numeric(10,2)`), where it has any and they are known.
+    `exact`: of numeric columns, by name, the type with its digits (`numeric(10,2)`), where they are known.
     """
 
     columns: list[Column]
