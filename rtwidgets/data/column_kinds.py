@@ -19,8 +19,9 @@ from .kinds.base import Array, Block, ColumnKind, ColumnValues, Data, Test, Valu
 from .kinds.enums import EnumKind
 from .kinds.objects import ArrayKind, BytesKind, DecimalKind, JsonKind
 from .kinds.scalars import BoolKind, FloatKind, IntegerKind
-from .kinds.text import TEXT_DTYPE, ClockKind, TextKind, UuidKind
+from .kinds.text import TEXT_DTYPE, ClockKind, TextKind
 from .kinds.times import TimeKind
+from .kinds.uuids import UuidKind
 
 __all__ = [
     "KINDS",

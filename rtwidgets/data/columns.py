@@ -180,7 +180,7 @@ class ColumnData:
         self._follow_layout()
         if self._shown is not None and self._shown.index is index:
             return self._shown
-        if isinstance(self.data, TextArray):
+        if self.kind.in_arrow or isinstance(self.data, TextArray):
             rows = slice(start, end)
             made = self._of_arrow(start, end, index) if self.kind.in_arrow else self._copied(rows, index)
             self._shown = made if COPY_ON_WRITE else None

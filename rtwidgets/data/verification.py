@@ -108,7 +108,7 @@ class Slices:
                 ahead = np.partition(ahead, self.size - 1)[: self.size]
             found = np.sort(ahead).tolist()
         else:
-            found = sorted(value for value in values.tolist() if self._after is None or value > self._after)
+            found = sorted(value for value in block[name].to_keys() if self._after is None or value > self._after)
             found = found[: self.size]
         tests = [] if self._after is None else [Condition(name, "gt", str(self._after))]
         if len(found) < self.size:

@@ -80,6 +80,7 @@ def test_a_kind_goes_to_arrow_and_back(
         ("text", pa.array(["a", None, LONG], pa.string_view()), ["a", None, LONG]),
         ("text", pa.array(["a", None, "a"]).dictionary_encode(), ["a", None, "a"]),
         ("uuid", pa.array([UUID(int=5).bytes, None], pa.binary(16)), [str(UUID(int=5)), None]),
+        ("uuid", pa.array([UID.upper(), None, "{" + UID + "}", "none"]), [UID, None, UID, None]),
         ("time", pa.array([36_000_500_000, None, 5], pa.time64("us")), ["10:00:00.5", None, "00:00:00.000005"]),
         ("date", pa.array([END, -END, None], pa.int32()).cast(pa.date32()), ["infinity", "-infinity", None]),
         ("timestamptz", pa.array([FOREVER, -FOREVER]).cast(pa.timestamp("us", "UTC")), ["infinity", "-infinity"]),

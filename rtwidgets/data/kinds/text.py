@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any, cast
-from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -129,15 +128,6 @@ class TextKind(ColumnKind):
 
     def operand(self, text: str) -> Any:
         return text if self._operand is None else (0, self._operand(text))
-
-
-class UuidKind(TextKind):
-    """uuid, in the one form in which Postgres writes it."""
-
-    def from_arrow(self, values: pa.Array) -> Values:
-        if not pa.types.is_fixed_size_binary(values.type):
-            return super().from_arrow(values)
-        return TextArray.of([None if value is None else str(UUID(bytes=value)) for value in values.to_pylist()]), None
 
 
 class ClockKind(TextKind):
