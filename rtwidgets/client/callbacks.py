@@ -59,14 +59,12 @@ class CallbackTable(dict[Hashable, Callbacks]):
 
 
 async def stream(register: Callable[[Callable[..., Any]], Unregister], maxlen: int) -> AsyncIterator[Any]:
-    """What a callback would get as its second argument, as an iterator without end; of more than `maxlen` waiting ones
-    the oldest give way.
-    """
+    """What a callback would get, as an endless iterator; of more than `maxlen` waiting values the oldest give way."""
     waiting: deque[Any] = deque(maxlen=maxlen)
     arrived = asyncio.Event()
 
-    def deliver(_event: str, payload: Any, *_more: Any) -> None:
-        waiting.append(payload)
+    def deliver(value: Any) -> None:
+        waiting.append(value)
         arrived.set()
 
     unregister = register(deliver)

@@ -236,8 +236,9 @@ class AsyncChannel:
         """Calls `fn(event)` for each message of a class of `protocol.events`, such as `Broadcast`."""
         return self._callbacks.add(kind, fn)
 
-    def on_broadcast(self, event: str, fn: Callable[[str, Any, dict[str, Any]], Any]) -> Unregister:
-        """Calls `fn(event, payload, meta)` for broadcasts of the event (`*`: all; case does not matter)."""
+    def on_broadcast(self, event: str, fn: Callable[[Any], Any]) -> Unregister:
+        """Calls `fn(payload)` for broadcasts of the event (`*`: all; case does not matter); `on_event(Broadcast, fn)`
+        gets the event's name and meta too."""
         check_text("event", event)
         return self._callbacks.add(event.lower(), fn)
 
@@ -425,7 +426,7 @@ class AsyncChannel:
                 if not self._replay.new(event.meta, now):
                     return
             for name in (event.event.lower(), "*"):
-                self._callbacks.call(name, event.event, event.payload, event.meta)
+                self._callbacks.call(name, event.payload)
         self._callbacks.call(type(event), event)
 
     # --- states in words ---

@@ -226,6 +226,9 @@ class Channel(Twin):
     status = Enum(("closed", "joining", "joined", "leaving", "errored"), "closed", help="whether it is joined")
     reconnects = Int(0, help="how often it was joined again")
 
+    client: Client
+    options: ChannelOptions
+    topic: str
     _made = False
 
     def __new__(
@@ -253,33 +256,14 @@ class Channel(Twin):
             known = owner.channels.get(topic_name(topic))
         if known is not None and known.options == options:
             return known
-        return cast("Channel", super().__new__(cls))
+        made = cast("Channel", super().__new__(cls))
+        made.client, made.options, made.topic = owner, options, topic_name(topic)
+        return made
 
-    def __init__(
-        self,
-        topic: str,
-        *,
-        private: bool = False,
-        ack: bool = False,
-        broadcast_self: bool = False,
-        presence_key: str | None = None,
-        client: Client | None = None,
-        replay: Mapping[str, int] | None = None,
-        replication_ready: bool = False,
-    ) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         if self._made:
             return
         super().__init__()
-        self.client = _checked(client)
-        self.options = ChannelOptions.checked(
-            private=private,
-            ack=ack,
-            broadcast_self=broadcast_self,
-            presence_key=presence_key,
-            replay=replay,
-            replication_ready=replication_ready,
-        )
-        self.topic = topic_name(topic)
         fields = {name: getattr(self.options, name) for name in self.options.__struct_fields__}
         self.aio: AsyncChannel = call(self.client.aio.channel, self.topic, **fields)
         call(self.aio.on_status, later(weakref.WeakMethod(self._apply_status)))
@@ -346,11 +330,7 @@ class Channel(Twin):
         Returns a function that unregisters.
         """
         check_callback(fn)
-
-        def deliver(name: str, payload: Any, meta: dict[str, Any]) -> None:
-            dispatch(fn, payload)
-
-        return self._register(self.aio.on_broadcast, event, deliver)
+        return self._register(self.aio.on_broadcast, event, partial(dispatch, fn))
 
     def on_presence(self, fn: Callable[[PresenceChange], Any]) -> Unregister:
         """Calls `fn(change)`, with `.state`, `.joins`, `.leaves` and `.updates`.

@@ -36,6 +36,10 @@ class Broadcast(msgspec.Struct, frozen=True):
     payload: Any
     meta: dict[str, Any]
 
+    def is_of(self, event: str) -> bool:
+        """Whether it is of this event; `*` stands for all, and case does not matter."""
+        return event == "*" or self.event.lower() == event.lower()
+
     @classmethod
     def decode(cls, message: Message) -> Self:
         given = message.payload

@@ -19,6 +19,7 @@ from ..client.notebook import Channel, Client
 from ..client.snapshot_source import Page
 from ..client.thread import io_loop, on_io_thread, run
 from ..protocol.errors import RealtimeError
+from ..protocol.events import Broadcast
 from ..protocol.messages import Change, Message
 from ..protocol.presence import PresenceChange, State
 from ..protocol.subscription import ChangesBinding
@@ -232,7 +233,7 @@ class _Topic(_Part):
     async def start(self) -> None:
         aio = self._channel.aio
         self._undo += [
-            aio.on_broadcast("*", self._broadcast),
+            aio.on_event(Broadcast, self._broadcast),
             aio.on_presence(self._presence),
             aio.client.on_frame(self._frame),
             aio.on_status(self._status),
@@ -252,15 +253,16 @@ class _Topic(_Part):
         # The server does not send a broadcast back to its sender: this client's own are recorded when they are sent.
         sent_here = direction == "out" and message.topic.removeprefix("realtime:") == self._channel.topic
         if sent_here and message.event == "broadcast" and not self._channel.options.broadcast_self:
-            self._broadcast(str(message.payload.get("event", "")), message.payload.get("payload"), {})
+            self._broadcast(Broadcast.decode(message))
 
-    def _broadcast(self, event: str, payload: Any, meta: Mapping[str, Any]) -> None:
-        data: dict[str, Any] = {"topic": self._channel.topic, "event": event}
+    def _broadcast(self, message: Broadcast) -> None:
+        data: dict[str, Any] = {"topic": self._channel.topic, "event": message.event}
+        payload = message.payload
         if isinstance(payload, bytes | bytearray | memoryview):
             data["base64"] = base64.b64encode(bytes(cast("bytes", payload))).decode()
         else:
             data["payload"] = payload
-        self._recorder.write("broadcast", data | ({"meta": dict(meta)} if meta else {}))
+        self._recorder.write("broadcast", data | ({"meta": message.meta} if message.meta else {}))
 
     def _presence(self, change: PresenceChange) -> None:
         if change.sync:

@@ -12,6 +12,7 @@ from rtwidgets.client.channel import AsyncChannel
 from rtwidgets.client.client import AsyncClient
 from rtwidgets.protocol.codec import dumps
 from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.events import Broadcast
 from rtwidgets.protocol.messages import Change
 from rtwidgets.protocol.presence import PresenceChange
 from rtwidgets.protocol.subscription import ChangesBinding
@@ -46,13 +47,15 @@ async def tail_topic(
     """Every broadcast of a topic, and who comes and goes, until cancelled. Raises RealtimeError where it is refused."""
     channel = client.channel(topic, private=private)
 
-    def on_broadcast(name: str, payload: Any, meta: dict[str, Any]) -> None:
-        line: dict[str, Any] = {"at": _now(), "event": name}
-        if isinstance(payload, bytes):
-            line["base64"] = base64.b64encode(payload).decode()
+    def on_broadcast(message: Broadcast) -> None:
+        if not message.is_of(event):
+            return
+        line: dict[str, Any] = {"at": _now(), "event": message.event}
+        if isinstance(message.payload, bytes):
+            line["base64"] = base64.b64encode(message.payload).decode()
         else:
-            line["payload"] = payload
-        write(_line(line | ({"meta": dict(meta)} if meta else {})))
+            line["payload"] = message.payload
+        write(_line(line | ({"meta": message.meta} if message.meta else {})))
 
     def on_presence(change: PresenceChange) -> None:
         for what in ("joins", "updates", "leaves"):
@@ -60,7 +63,7 @@ async def tail_topic(
             for key, metas in people.items():
                 write(_line({"at": _now(), "presence": what, "key": key, "state": [_plain(meta) for meta in metas]}))
 
-    channel.on_broadcast(event, on_broadcast)
+    channel.on_event(Broadcast, on_broadcast)
     channel.on_presence(on_presence)
     channel.on_status(lambda status, error: report(f"{status}{f': {error}' if error else ''}"))
     await _follow(client, channel, asyncio.get_running_loop().create_future())

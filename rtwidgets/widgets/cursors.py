@@ -126,7 +126,7 @@ class Cursors(ChannelWidget):
         pointer = {"key": self.key, "x": round(place[0], 4), "y": round(place[1], 4)}
         self._start(self._aio.send(EVENT, pointer))
 
-    def _receive_pointer(self, event: str, payload: Any, meta: Mapping[str, Any]) -> None:
+    def _receive_pointer(self, payload: Any) -> None:
         if not isinstance(payload, Mapping):
             return
         pointer = cast("Mapping[str, Any]", payload)

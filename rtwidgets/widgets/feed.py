@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 import pandas as pd
@@ -18,6 +19,7 @@ from ..client.notebook import Channel, Client
 from ..client.thread import run
 from ..data.broadcast_log import BroadcastLog
 from ..protocol.errors import RealtimeError
+from ..protocol.events import Broadcast
 from . import paging
 from .base import STATIC
 from .channel_widget import ChannelWidget
@@ -75,7 +77,7 @@ class BroadcastFeed(ChannelWidget):
         super().__init__(channel, client)
 
     def _bind(self, aio: AsyncChannel) -> Iterable[Unregister]:
-        return [aio.on_broadcast(self.event, self._receive_broadcast)]
+        return [aio.on_event(Broadcast, self._receive_broadcast)]
 
     def __repr__(self) -> str:
         name, count = self.channel.topic, len(self.received)
@@ -129,12 +131,7 @@ class BroadcastFeed(ChannelWidget):
         Returns a function that unregisters.
         """
         check_callback(fn)
-        fn = self._callback(fn)
-
-        def deliver(event: str, payload: Any, meta: Mapping[str, Any]) -> None:
-            dispatch(fn, payload)
-
-        unregister = call_on_io(self._aio.on_broadcast, self.event, deliver)
+        unregister = call_on_io(self._aio.on_broadcast, self.event, partial(dispatch, self._callback(fn)))
         self._registered.append(unregister)
         return unregister
 
@@ -154,9 +151,10 @@ class BroadcastFeed(ChannelWidget):
 
     # --- on the I/O thread
 
-    def _receive_broadcast(self, event: str, payload: Any, meta: Mapping[str, Any]) -> None:
-        self.received.append(event, payload)
-        tick.mark(self)
+    def _receive_broadcast(self, message: Broadcast) -> None:
+        if message.is_of(self.event):
+            self.received.append(message.event, message.payload)
+            tick.mark(self)
 
     def _traits_now(self) -> dict[str, Any]:
         log = self.received

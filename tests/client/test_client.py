@@ -18,10 +18,12 @@ from rtwidgets.client.client import AsyncClient
 from rtwidgets.protocol import connection
 from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.events import Broadcast
 from rtwidgets.protocol.messages import Change
 from rtwidgets.protocol.subscription import ChangesBinding
 
-from .fake import FakeServer, until
+from ..waits import until, within
+from .fake import FakeServer
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def vsn(request: pytest.FixtureRequest) -> Any:
 
 
 def client_of(server: FakeServer, **options: Any) -> AsyncClient:
-    return AsyncClient(server.url, "key", backoff=Backoff(0.02, 0.1), **{"timeout": 2.0, **options})
+    return AsyncClient(server.url, "key", backoff=Backoff(0.02, 0.1), **{"timeout": 10.0, **options})
 
 
 def jwt(left: float) -> str:
@@ -76,12 +78,13 @@ async def test_broadcast_there_and_back(server: FakeServer, vsn: Any) -> None:
     async with client_of(server, vsn=vsn) as a, client_of(server, vsn=vsn) as b:
         got: list[Any] = []
         one, two = a.channel("chat", ack=True), b.channel("chat")
-        two.on_broadcast("MESSAGE", lambda *args: got.append(args))
+        two.on_broadcast("MESSAGE", got.append)
+        two.on_event(Broadcast, got.append)
         await one.subscribe()
         await two.subscribe()
         await one.send("message", {"text": "hello"})
         await until(lambda: got)
-        assert got == [("message", {"text": "hello"}, {})]
+        assert got == [{"text": "hello"}, Broadcast("message", {"text": "hello"}, {})]
 
 
 async def test_bytes_and_broadcasts_as_an_iterator(server: FakeServer) -> None:
@@ -92,7 +95,7 @@ async def test_bytes_and_broadcasts_as_an_iterator(server: FakeServer) -> None:
         first = asyncio.ensure_future(anext(payloads))
         await asyncio.sleep(0)
         await channel.send("m", b"\x00\xff")
-        assert await asyncio.wait_for(first, 2) == b"\x00\xff"
+        assert await within(first) == b"\x00\xff"
         await payloads.aclose()
 
 
@@ -348,7 +351,7 @@ async def test_a_message_of_3_mb(server: FakeServer) -> None:
     async with client_of(server) as client:
         got: list[Any] = []
         channel = client.channel("t")
-        channel.on_broadcast("*", lambda event, payload, meta: got.append(payload))
+        channel.on_broadcast("*", got.append)
         await channel.subscribe()
         await server.everyone(
             "t", "broadcast", {"type": "broadcast", "event": "big", "payload": {"d": "x" * 3_000_000}}
@@ -367,7 +370,7 @@ async def test_an_exception_in_a_callback_stops_nothing(server: FakeServer) -> N
             raise ValueError("in user code")
 
         channel.on_broadcast("m", bad)
-        channel.on_broadcast("m", lambda event, payload, meta: got.append(payload))
+        channel.on_broadcast("m", got.append)
         await channel.subscribe()
         for n in range(3):
             await server.everyone("t", "broadcast", {"type": "broadcast", "event": "m", "payload": n})
@@ -473,7 +476,7 @@ async def test_closing_ends_the_wait_for_a_connection(server: FakeServer) -> Non
     await until(lambda: client.status == "reconnecting")
     await client.close()
     with pytest.raises(RealtimeError) as caught:
-        await asyncio.wait_for(connecting, 1)
+        await within(connecting)
     assert caught.value.code == "Closed"
 
 
@@ -502,11 +505,11 @@ async def test_a_machine_that_slept_asks_at_once_whether_the_line_still_stands(
     async with client_of(server, heartbeat_interval=1000.0, timeout=0.2) as client:
         channel = client.channel("t")
         await channel.subscribe()
-        await asyncio.sleep(0.3)  # the first heartbeat has been answered
+        await until(lambda: client.round_trip_ms is not None)  # the first heartbeat has been answered
         server.deaf = True  # as after a night: nobody is there
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + 8 * 3600)
-        await until(lambda: client.reconnects == 1, 3)
+        await until(lambda: client.reconnects >= 1)
         server.deaf = False
         await until(lambda: channel.status == "joined")
 
@@ -524,7 +527,7 @@ async def test_a_heartbeat_that_fails_for_whatever_reason_is_a_lost_connection(
             return tick(now, wall)
 
         monkeypatch.setattr(client._machine, "tick", once_bad)
-        await until(lambda: client.reconnects == 1 and client.status == "connected")
+        await until(lambda: client.reconnects >= 1 and client.status == "connected")
 
 
 async def test_row_changes_by_a_function(server: FakeServer) -> None:
@@ -576,7 +579,7 @@ async def test_that_the_heartbeat_was_not_answered_is_told(server: FakeServer) -
     """Clients of others went silent after some minutes, without an error."""
     async with client_of(server, heartbeat_interval=0.2, timeout=0.2) as client:
         server.deaf = True
-        await until(lambda: client.reconnects == 1)
+        await until(lambda: client.reconnects >= 1)
         server.deaf = False
         assert client.last_error is not None
         assert client.last_error.message == "no answer to the heartbeat within 0.2 s"

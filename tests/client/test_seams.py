@@ -20,7 +20,7 @@ from rtwidgets.protocol.codec import decode, encode
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.messages import Message
 
-from .fake import until
+from ..waits import until
 
 
 class MemorySocket:
@@ -80,7 +80,7 @@ async def test_a_client_on_a_transport_without_sockets() -> None:
         assert transport.urls == ["ws://memory/realtime/v1/websocket?apikey=key&vsn=2.0.0"]
         channel = client.channel("t", ack=True)
         got: list[Any] = []
-        channel.on_broadcast("m", lambda event, payload, meta: got.append(payload))
+        channel.on_broadcast("m", got.append)
         await channel.subscribe()
         await channel.send("m", {"n": 1})
         transport.sockets[0].feed(Message("realtime:t", "broadcast", {"type": "broadcast", "event": "m", "payload": 2}))

@@ -18,7 +18,8 @@ from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.subscription import ChangesBinding
 
-from .fake import FakeServer, until
+from ..waits import until, within
+from .fake import FakeServer
 from .test_client import Sink, client_of, jwt, server
 
 __all__ = ["server"]
@@ -97,7 +98,7 @@ async def test_any_call_may_be_cancelled_at_any_moment(server: FakeServer, seed:
     await until(lambda: client.status == "connected")
     got: list[Any] = []
     channel = client.channel("a", ack=True, broadcast_self=True)
-    channel.on_broadcast("after", lambda event, payload, meta: got.append(payload))
+    channel.on_broadcast("after", got.append)
     await channel.subscribe(5)
     for n in range(20):  # a rejoin that was due may come in between: then the sender is told, and sends again
         try:
@@ -126,7 +127,7 @@ async def test_closing_in_the_middle_of_everything(server: FakeServer) -> None:
         for _ in range(moment + 1):
             await asyncio.sleep(0)  # each one turn of the loop later
         await client.close()
-        done = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 3)
+        done = await within(asyncio.gather(*calls, return_exceptions=True))
         assert all(found is None or isinstance(found, RealtimeError) for found in done), done
         assert client.status == "closed"
         await until(lambda: not ours())

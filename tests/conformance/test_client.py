@@ -24,10 +24,12 @@ from rtwidgets.client.client import AsyncClient
 from rtwidgets.data.store import Store
 from rtwidgets.protocol.codec import FrameError, decode
 from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.events import Broadcast
 from rtwidgets.protocol.messages import Change, Message
 from rtwidgets.protocol.receiver import Receiver
 from rtwidgets.protocol.subscription import ChangesBinding
 
+from ..waits import PATIENCE
 from .oracle import Oracle, exact
 
 FOLDER = Path(__file__).parent / "transcripts"
@@ -104,7 +106,7 @@ class Replay:
 
     async def take(self, event: str, topic: str) -> Message:
         """What the client sent: the next such frame."""
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 for at, message in enumerate(self.received):
                     if (message.event, message.topic) == (event, topic):
@@ -166,7 +168,7 @@ class Replay:
                 presence_key=presence.get("key") or None,
             )
             heard = self.broadcasts.setdefault(topic, [])
-            channel.on_broadcast("*", lambda event, payload, meta: heard.append((event, payload, meta)))
+            channel.on_event(Broadcast, lambda one: heard.append((one.event, one.payload, one.meta)))
             name = topic.removeprefix("realtime:")
             channel.on_status(lambda status, error: error and self.told.append((name, status, error.code)))
             if presence.get("enabled"):
