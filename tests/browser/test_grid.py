@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ..waits import wait_until
 from .lab import Lab, run_all, run_cell, save, wait_idle
 
 CELLS = [
@@ -122,13 +122,6 @@ def wait_facts(grid: Any, text: str) -> None:
     raise AssertionError(f"{text!r} is not in {facts(grid)!r}, {grid.get_by_role('searchbox').input_value()!r}")
 
 
-def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
-
-
 def facts(grid: Any) -> str:
     return grid.locator(".rtw-facts").inner_text()
 
@@ -216,7 +209,7 @@ def test_selection_is_a_trait_both_ways_and_outlives_changes(grid: Any, database
     database.execute("update items set price = price + 1 where id in (2, 4)")
     database.execute("update items set price = price - 1 where id in (2, 4)")
     said = "[items.selected, items.selected_df['name'].tolist()]"
-    until(lambda: ask(said) == [[2, 4], ["item 2", "item 4"]])
+    wait_until(lambda: ask(said) == [[2, 4], ["item 2", "item 4"]])
     assert grid.locator('[aria-selected="true"]').count() == 2
     ask("setattr(items, 'selected', [3])")
     grid.page.wait_for_function(

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from ..waits import wait_until
 from .lab import free_port
 
 CELLS = [
@@ -133,19 +134,12 @@ def looks_alive(page: Any, local: Any, shot: Path) -> None:
     box = page.locator(".rtw-feed textarea")
     box.fill("typed in the page")
     box.press("Enter")
-    until(lambda: heard.messages)
+    wait_until(lambda: heard.messages)
     assert heard.messages[-1]["text"] == "typed in the page"
     heard.send("an answer")
     page.locator(".rtw-feed").get_by_text("an answer").wait_for()
     page.screenshot(path=shot)
     heard.close()
-
-
-def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
 
 
 @pytest.fixture

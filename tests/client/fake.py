@@ -212,10 +212,3 @@ class FakeServer:
         for other, topic in list(self.joined):
             if topic == effect.channel.topic and (other is not socket or effect.channel.config.echo):
                 await self.send(other, Message(topic, "broadcast", payload))
-
-
-async def until(condition: Any, timeout: float = 5.0) -> None:
-    """Waits until `condition()` holds."""
-    async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110 - what is waited for is in another thread or process of events
-            await asyncio.sleep(0.005)

@@ -21,7 +21,8 @@ from rtwidgets.protocol.codec import FrameError, dumps
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.payloads import to_json
 
-from .fake import FakeServer, until
+from ..waits import until
+from .fake import FakeServer
 from .test_client import client_of, server
 
 __all__ = ["server"]

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from .fake import FakeServer, until
+from ..waits import until
+from .fake import FakeServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be stopped there")]
 
@@ -64,7 +65,7 @@ async def test_a_sleep_of_90_seconds(server_gives_up: bool, scale: float) -> Non
 
         listening = asyncio.ensure_future(listen())
         try:
-            await until(lambda: ["ready"] in told, 20)
+            await until(lambda: ["ready"] in told)
             await server.change("t", {"id": 1})
             await until(lambda: ["changes", 1] in told)
             os.kill(process.pid, signal.SIGSTOP)
@@ -76,7 +77,7 @@ async def test_a_sleep_of_90_seconds(server_gives_up: bool, scale: float) -> Non
             await asyncio.sleep(90 * scale)
             os.kill(process.pid, signal.SIGCONT)
             if server_gives_up:
-                await until(lambda: told.count(["ready"]) == 2, 20)
+                await until(lambda: told.count(["ready"]) == 2)
                 assert told.count(["gap"]) == 1
                 await until(lambda: sum(m.event == "presence" for m in server.received) == 2)  # here again
             await server.change("t", {"id": 3})
@@ -119,7 +120,7 @@ async def test_a_server_that_freezes(stopped: float, tmp_path: Path) -> None:
             if stopped > 2.6:
                 assert client.status == "reconnecting", "a silence longer than a heartbeat and its wait is seen"
             os.kill(process.pid, signal.SIGCONT)
-            await until(lambda: client.status == "connected" and channel.status == "joined", 10)
+            await until(lambda: client.status == "connected" and channel.status == "joined")
             if stopped < 1:
                 assert client.reconnects == 0, "a short silence costs nothing"
     finally:

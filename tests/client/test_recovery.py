@@ -18,7 +18,8 @@ from rtwidgets.protocol.messages import Change, Message
 from rtwidgets.protocol.receiver import Receiver
 from rtwidgets.protocol.subscription import ChangesBinding
 
-from .fake import FakeServer, until
+from ..waits import until, within
+from .fake import FakeServer
 from .test_client import Sink, client_of, jwt, server
 
 __all__ = ["server"]
@@ -202,7 +203,7 @@ async def test_a_forked_child_starts_anew(server: FakeServer) -> None:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2]
     )
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await within(process.communicate())
     assert out.decode().splitlines() == ["closed closed Closed 0", "True joined True", "3 joined connected"], (
         err.decode()
     )

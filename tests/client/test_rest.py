@@ -17,6 +17,8 @@ from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.filters import Condition, Filter
 from rtwidgets.protocol.pg_snapshot import PgSnapshot
 
+from ..waits import within
+
 
 def client_for(answer: Any) -> RestClient:
     async def token() -> str | None:
@@ -303,7 +305,7 @@ async def test_an_answer_that_drips_or_never_ends_has_a_bound_of_time(monkeypatc
 
     client = client_for(lambda request: httpx.Response(200, content=drip()))
     with pytest.raises(RealtimeError, match="did not end within") as caught:
-        await asyncio.wait_for(rows_of(client), 5)
+        await within(rows_of(client))
     assert (caught.value.code, caught.value.retryable) == ("Timeout", True)
 
 

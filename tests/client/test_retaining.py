@@ -10,7 +10,8 @@ import pytest
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.subscription import ChangesBinding
 
-from .fake import FakeServer, until
+from ..waits import until
+from .fake import FakeServer
 from .test_client import Sink, client_of, server
 
 __all__ = ["server"]

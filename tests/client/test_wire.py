@@ -26,7 +26,7 @@ from websockets.utils import accept_key
 
 from rtwidgets.client.wire import Wire, open_wire
 
-from .fake import until
+from ..waits import until, within
 
 MAX = 70_000
 
@@ -164,7 +164,7 @@ async def heard(script: Any, **options: Any) -> tuple[list[bytes], Wire]:
         port = next(iter(server.sockets)).getsockname()[1]
         scheme, host = ("wss", "localhost") if "ssl" in options else ("ws", "127.0.0.1")
         wire = await open_wire(f"{scheme}://{host}:{port}/", messages.extend, max_size=MAX, timeout=5)
-        await asyncio.wait_for(wire.wait_closed(), 10)
+        await within(wire.wait_closed())
     return messages, wire
 
 
@@ -229,7 +229,7 @@ async def test_many_messages_are_heard_in_few_calls_and_hold_the_sender_back() -
     async with serve(script, "127.0.0.1", 0, compression=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         wire = await open_wire(f"ws://127.0.0.1:{port}/", take, max_size=MAX, timeout=5)
-        await asyncio.wait_for(wire.wait_closed(), 20)
+        await within(wire.wait_closed())
     assert [int(message) for call in calls for message in call] == list(range(3000))
     assert len(calls) < 2000
     assert ahead < 2000, "what is not read must wait in the sender, not here"
@@ -296,4 +296,4 @@ async def test_frames_that_come_with_the_handshake(silent: int) -> None:
     messages: list[bytes] = []
     wire = await open_wire(f"ws://127.0.0.1:{silent}/", messages.extend, max_size=MAX, timeout=5)
     await until(lambda: messages == [b"with the handshake", b"half"])
-    await asyncio.wait_for(wire.close(), 3)
+    await within(wire.close())

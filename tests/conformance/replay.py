@@ -14,6 +14,8 @@ import websockets
 
 from rtwidgets.local.server import RealtimeServer
 
+from ..waits import PATIENCE
+
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -73,7 +75,7 @@ def _clean(value: Any, table: str = "") -> Any:
 Action = Callable[[], Awaitable[None]]
 
 
-async def received(socket: Any, timeout: float = 10) -> Any:
+async def received(socket: Any, timeout: float = PATIENCE) -> Any:
     """The next frame, but for messages of our own that other clients ignore."""
     async with asyncio.timeout(timeout):
         while True:

@@ -5,7 +5,6 @@ What differs on purpose stands in `instead` below, and in docs/local.md with its
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from rtwidgets.local.server import RealtimeServer
 from ..local import conftest
 from ..local.client import USER, ask, connected, sql
 from ..local.conftest import SECRET
+from ..waits import received, within
 from .replay import TRANSCRIPTS, lines, normal, replay
 
 pytestmark = pytest.mark.pg
@@ -196,11 +196,11 @@ async def test_private_channels_go_as_recorded(server: RealtimeServer, pg: str) 
 
 async def test_a_token_that_expires_ends_the_channel(server: RealtimeServer) -> None:
     async with connected(server) as ws:
-        token = mint(SECRET, "anon", expires_in=2)
+        token = mint(SECRET, "anon", expires_in=4)
         assert (await ask(ws, "realtime:ex", "phx_join", {"config": {}, "access_token": token}))["status"] == "ok"
         expected = lines("09c_token_expires_while_joined")[3:5]
         for line in expected:
-            _, ref, topic, event, payload = json.loads(await asyncio.wait_for(ws.recv(), 5))
+            _, ref, topic, event, payload = await received(ws)
             got = {"event": event, "payload": payload, "ref": ref, "topic": topic}
             assert normal(json.dumps(got)) == normal(line["frame"])
 
@@ -332,7 +332,7 @@ async def test_large_rows_go_as_recorded(server: RealtimeServer, pg: str) -> Non
         while "Subscribed" not in await ws.recv():
             pass
         await sql(pg, "insert into big_t select n, 'tx', 'b', 's' from generate_series(100, 599) n")
-        got = [normal(await asyncio.wait_for(ws.recv(), 10)) for _ in range(500)]
+        got = [normal(await within(ws.recv())) for _ in range(500)]
     recorded = [
         normal(line["frame"])
         for line in lines("06_pg_toast_and_large")

@@ -11,7 +11,8 @@ import pytest
 
 from rtwidgets.local.handle import Local, local
 
-from ..local.processes import running_in, until
+from ..local.processes import running_in
+from ..waits import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -23,5 +24,5 @@ def server() -> Iterator[Local]:
         handle = local("data", idle_timeout=1)
         yield handle
         handle.stop()
-    until(lambda: running_in(folder) == [])
+    wait_until(lambda: running_in(folder) == [])
     shutil.rmtree(folder)

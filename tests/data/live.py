@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
@@ -18,6 +18,8 @@ from rtwidgets.client.channel import AsyncChannel
 from rtwidgets.client.client import AsyncClient
 from rtwidgets.data.follower import TableFollower
 from rtwidgets.local.handle import Local
+
+from ..waits import PATIENCE
 
 
 @asynccontextmanager
@@ -33,20 +35,13 @@ async def table(
         await follower.start()
         if live:
             await channel.subscribe()
-            await follower.wait_live(20)
+            await follower.wait_live()
         yield follower
     finally:
         await follower.stop()
         await channel.unsubscribe()
         if own:
             await client.close()
-
-
-async def until(condition: Callable[[], object], timeout: float = 15.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.005)
 
 
 def _plain(value: Any) -> Any:
@@ -85,7 +80,7 @@ async def same(
     """Waits until `.df` equals what the query gives, in any order of rows unless `ordered`; fails if it never does."""
     want = selected(server, query, decimals=decimals)
     arrange = list if ordered else in_order
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while True:
         frame = follower.store.df()
         got = rows_of(frame)

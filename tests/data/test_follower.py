@@ -20,6 +20,8 @@ from rtwidgets.protocol.filters import Condition, Filter, parse
 from rtwidgets.protocol.messages import Change, Column
 from rtwidgets.protocol.pg_snapshot import PgSnapshot
 
+from ..waits import until, within
+
 COLUMNS = [Column("id", "int8"), Column("v", "int4"), Column("status", "text")]
 
 
@@ -34,9 +36,9 @@ class Channel:
 
 
 class Rest:
-    repeatable = True
-
     """Rows now, or whatever `read` makes of the moment; `pause` holds a read open."""
+
+    repeatable = True
 
     def __init__(self, rows: list[dict[str, Any]] | None = None) -> None:
         self.rows = rows or []
@@ -106,7 +108,7 @@ async def test_a_gap_leaves_the_rows_and_is_mended_as_a_difference() -> None:
     seen: list[str] = []
     follower.on_status(lambda status, error: seen.append(status))
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     channel.sink.on_changes([insert(3, commit_timestamp="2026-01-01T00:00:00Z")])
     assert follower.lag_ms is not None
     assert follower.lag_ms > 0
@@ -117,7 +119,7 @@ async def test_a_gap_leaves_the_rows_and_is_mended_as_a_difference() -> None:
     deltas: list[Any] = []
     follower.on_delta(deltas.append)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     assert held(follower) == {1: (0, "open"), 2: (5, "open"), 4: (0, "open")}
     assert (deltas[0].inserted, deltas[0].updated, deltas[0].deleted) == ([4], [(2, ("v",))], [3])
     assert seen == ["catching up", "live", "stale", "catching up", "live"]
@@ -135,7 +137,7 @@ async def test_what_arrives_while_the_snapshot_is_read_is_applied_after_it() -> 
     channel.sink.on_changes([update({"id": 1, "v": 7}), delete(2), insert(3)])
     assert follower.status == "catching up"
     rest.pause.set()
-    await follower.wait_live(1)
+    await follower.wait_live()
     assert held(follower) == {1: (7, "open"), 3: (0, "open")}
     await follower.stop()
 
@@ -144,7 +146,7 @@ async def test_a_large_row_and_an_unknown_row_are_read_again_by_key() -> None:
     rest = Rest([row(1)])
     follower, channel = await started(rest)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     rest.rows = [row(1, 9, "long"), row(5, 1)]
     channel.sink.on_changes(
         [update({"id": 1, "v": 9}, errors=["Error 413: Payload Too Large"]), update({"id": 5, "v": 1})]
@@ -161,7 +163,7 @@ async def test_a_filter_is_applied_here_so_that_no_ghost_stays() -> None:
     follower, channel = await started(rest, filter="status=eq.open")
     assert channel.binding.filter is None
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     channel.sink.on_changes([update(row(1, 1, "closed")), update(row(2, 1, "open")), insert(3, 0, "closed")])
     assert held(follower) == {2: (1, "open")}
     channel.sink.on_changes([update({"id": 2, "v": 4})])
@@ -172,7 +174,7 @@ async def test_a_filter_is_applied_here_so_that_no_ghost_stays() -> None:
 async def test_pausing_holds_the_table_still() -> None:
     follower, channel = await started(Rest([row(1)]))
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     follower.pause()
     channel.sink.on_changes([insert(2)])
     assert len(follower.store) == 1
@@ -191,18 +193,18 @@ async def test_errors_name_themselves_and_keep_the_rows() -> None:
     assert follower.error is not None
     assert follower.error.code == "TableNotPublished"
     with pytest.raises(RealtimeError):
-        await follower.wait_live(1)
+        await follower.wait_live()
     rest = Rest([row(1)])
     follower, channel = await started(rest)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     channel.sink.on_error(RealtimeError("no", code="Unauthorized"))
     assert follower.status == "error"
     assert len(follower.store) == 1
     channel.sink.on_gap("again")
     assert follower.status == "error"
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     await follower.stop()
 
 
@@ -210,10 +212,9 @@ async def test_the_slow_check_removes_what_no_message_told() -> None:
     rest = Rest([row(1), row(2)])
     follower, channel = await started(rest, verify_every=0.02)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     rest.rows = [row(1)]
-    await asyncio.sleep(0.1)
-    assert held(follower) == {1: (0, "open")}
+    await until(lambda: held(follower) == {1: (0, "open")})
     assert follower.status == "live"
     await follower.stop()
 
@@ -222,11 +223,11 @@ async def test_a_new_column_is_filled_by_reading_again() -> None:
     rest = Rest([row(1)])
     follower, channel = await started(rest)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     wide = [*COLUMNS, Column("extra", "int4")]
     rest.rows = [{**row(1), "extra": 5}, {**row(2), "extra": 6}]
     channel.sink.on_changes([Change("INSERT", "public", "t", wide, {**row(2), "extra": 6})])
-    await follower.wait_live(1)
+    await follower.wait_live()
     assert follower.store.df()["extra"].tolist() == [5, 6]
     await follower.stop()
 
@@ -297,7 +298,7 @@ async def test_the_join_delivers_each_transaction_exactly_once(seed: int) -> Non
     middle = rng.randrange(sent, len(database.wal) + 1)
     channel.sink.on_changes(database.wal[sent:middle])
     rest.pause.set()
-    await follower.wait_live(1)
+    await follower.wait_live()
     for _ in range(30):
         database.step()
     channel.sink.on_changes(database.wal[middle:])
@@ -310,7 +311,7 @@ async def test_the_join_delivers_each_transaction_exactly_once(seed: int) -> Non
     follower, channel = await started(rest)
     channel.sink.on_ready()
     channel.sink.on_changes(database.wal[sent:middle])
-    await follower.wait_live(1)
+    await follower.wait_live()
     channel.sink.on_changes(database.wal[middle:])
     assert {k: v for k, (v, _) in held(follower).items()} == database.rows
     await follower.stop()
@@ -333,7 +334,7 @@ async def test_no_secret_of_a_listener_is_logged(caplog: pytest.LogCaptureFixtur
 
     follower.on_delta(listener)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     assert "a callback raised" in caplog.text
     assert "topsecret" not in caplog.text
     assert "sb_secret_abc" not in caplog.text
@@ -356,30 +357,30 @@ async def test_a_second_confirmation_is_a_gap() -> None:
     rest = Rest([row(1)])
     follower, channel = await started(rest)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     rest.rows = [row(1, 5), row(2)]
     channel.sink.on_ready()  # the server's own subscriptions were lost, and are there again
     assert follower.status == "catching up"
-    await follower.wait_live(1)
+    await follower.wait_live()
     assert held(follower) == {1: (5, "open"), 2: (0, "open")}
     await follower.stop()
 
 
-async def settled(condition: Any) -> None:
-    async with asyncio.timeout(3):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+async def turns(count: int = 20) -> None:
+    """Turns of the loop, of which a read here takes three or four."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def test_rows_that_were_being_read_again_at_a_gap_are_not_forgotten() -> None:
     rest = Rest([row(1)])
     follower, channel = await started(rest)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     follower.resume_lsn = 7
     rest.rows, rest.pause = [row(1, 9, "long")], asyncio.Event()
     channel.sink.on_changes([update({"id": 1, "v": 9}, errors=["Error 413: Payload Too Large"], lsn=8)])
-    await settled(lambda: len(rest.asked) == 2)
+    await until(lambda: len(rest.asked) == 2)
     channel.sink.on_gap("the socket was lost")
     assert follower.resume_lsn is None, "going on from there would leave the row as it was"
     await follower.stop()
@@ -392,13 +393,13 @@ async def test_rows_that_cannot_be_read_again_leave_the_table_not_live_until_the
     rest = Rest([row(1)])
     follower, channel = await started(rest)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     down = RealtimeError("down", code="ConnectionLost", retryable=True)
     rest.fail, rest.rows = [down, down], [row(1, 9, "long")]
     seen: list[Any] = []
     follower.on_status(lambda status, error: seen.append((status, error and error.code)))
     channel.sink.on_changes([update({"id": 1, "v": 9}, errors=["Error 413: Payload Too Large"])])
-    await settled(lambda: held(follower) == {1: (9, "long")} and follower.status == "live")
+    await until(lambda: held(follower) == {1: (9, "long")} and follower.status == "live")
     assert seen == [("catching up", None), ("stale", "ConnectionLost"), ("live", None)]
     await follower.stop()
 
@@ -407,12 +408,12 @@ async def test_what_was_refused_meanwhile_is_read_once_it_is_allowed_again() -> 
     rest = Rest([row(1), row(2)])
     follower, channel = await started(rest)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     channel.sink.on_changes([Change("UPDATE", "public", "t", [], {}, None, errors=["Error 401: Unauthorized"])])
     assert (follower.status, follower.error and follower.error.code) == ("error", "Unauthorized")
     rest.rows = [row(1, 5), row(2, 6)]
     channel.sink.on_changes([update(row(2, 6))])
-    await follower.wait_live(1)
+    await follower.wait_live()
     assert held(follower) == {1: (5, "open"), 2: (6, "open")}
     assert follower.error is None
     await follower.stop()
@@ -422,17 +423,17 @@ async def test_while_it_is_paused_not_even_a_gap_moves_it() -> None:
     rest = Rest([row(1)])
     follower, channel = await started(rest)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     follower.pause()
     channel.sink.on_changes([insert(2)])
     channel.sink.on_gap("the socket was lost")
     rest.rows = [row(1, 5), row(2)]
     channel.sink.on_ready()
-    await asyncio.sleep(0.01)
+    await turns()
     assert held(follower) == {1: (0, "open")}
     assert follower.status == "stale", "it does not claim to be what the database holds"
     follower.resume()
-    await follower.wait_live(1)
+    await follower.wait_live()
     assert held(follower) == {1: (5, "open"), 2: (0, "open")}
     await follower.stop()
 
@@ -441,12 +442,12 @@ async def test_columns_that_changed_during_a_gap_are_there_after_it() -> None:
     rest = Rest([row(1)])
     follower, channel = await started(rest)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     channel.sink.on_gap("the socket was lost")
     rest.info = TableInfo([Column("id", "int8"), Column("v", "int8"), Column("more", "text")], ("id",), True)
     rest.rows = [{"id": 1, "v": 3_000_000_000, "more": "x"}]
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     assert follower.store.df().to_dict("list") == {"id": [1], "v": [3_000_000_000], "more": ["x"]}
     # And where nothing tells of a gap: by what is read.
     rest.info = TableInfo([Column("id", "int8"), Column("v", "text")], ("id",), True)
@@ -457,7 +458,7 @@ async def test_columns_that_changed_during_a_gap_are_there_after_it() -> None:
     rest.rows = [{"id": 1, "v": 4}]
     follower.on_gap()
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     channel.sink.on_changes([Change("INSERT", "public", "t", rest.info.columns, {"id": 2, "v": "no number"})])
     assert (follower.status, follower.error and follower.error.code) == ("stale", "BadRows")
     assert "no number" not in str(follower.error)
@@ -481,7 +482,7 @@ async def test_the_same_value_of_a_toasted_column_twice_in_a_batch() -> None:
     rest.info = TableInfo(columns, ("id",), True)
     follower, channel = await started(rest, columns=["a", "b"])
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     one = {"id": 1, "a": "a", "b": "new"}  # c is left out
     two = {"id": 1, "a": "a", "c": "new"}  # b is left out
     others = [{"id": i, "a": "a", "b": "b"} for i in (2, 3, 4)]
@@ -498,14 +499,14 @@ async def test_a_row_that_left_a_limited_table_before_a_pause_is_made_up_for_aft
     follower, channel = await started(rest, order="id", limit=3)
     rest.rows = rest.rows[:3]
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     rest.rows = [row(i) for i in (2, 3, 4)]
     channel.sink.on_changes([delete(1)])
     follower.pause()
-    await asyncio.sleep(0.1)
+    await turns()
     assert sorted(held(follower)) == [2, 3]
     follower.resume()
-    await settled(lambda: sorted(held(follower)) == [2, 3, 4])
+    await until(lambda: sorted(held(follower)) == [2, 3, 4])
     assert follower.status == "live"
     await follower.stop()
 
@@ -519,10 +520,10 @@ async def test_closing_while_it_is_not_connected_ends_everything() -> None:
     rest, channel = Down(), Channel()
     follower = TableFollower(channel, rest, "t")
     starting = asyncio.create_task(follower.start())
-    await settled(lambda: follower.error is not None)
+    await until(lambda: follower.error is not None)
     assert (follower.status, follower.error and follower.error.code) == ("connecting", "ConnectionLost")
     await follower.stop()
-    await asyncio.wait_for(starting, 1)
+    await within(starting)
     follower._tick()
     assert (follower.status, follower.error, len(rest.asked), follower._tasks) == ("closed", None, 1, {})
     follower.on_ready()
@@ -541,10 +542,10 @@ async def test_closing_while_it_is_described_subscribes_to_nothing() -> None:
     channel = Channel()
     follower = TableFollower(channel, Slow(), "t")
     starting = asyncio.create_task(follower.start())
-    await settled(lambda: follower._tasks)
+    await until(lambda: follower._tasks)
     await follower.stop()
     gate.set()
-    await asyncio.wait_for(starting, 1)
+    await within(starting)
     assert (channel.binding, channel.sink, follower.status, follower._timer) == (None, None, "closed", None)
 
 
@@ -562,8 +563,8 @@ async def test_comparisons_go_on_whatever_one_of_them_raises() -> None:
         rest, filter=Filter((Condition("id", "gte", "0"),)), verify_every=0.01, verify_rows=10
     )
     channel.sink.on_ready()
-    await follower.wait_live(1)
-    await settled(lambda: rest.asked.count("part") > 3)
+    await follower.wait_live()
+    await until(lambda: rest.asked.count("part") > 3)
     assert (follower.status, follower.error) == ("live", None)
     await follower.stop()
 
@@ -581,7 +582,7 @@ async def test_events_that_only_postgres_could_judge_are_kept() -> None:
         follower = TableFollower(channel, EmptySource(rest), "t", events=True, filter=text)
         await follower.start()
         channel.sink.on_ready()
-        await follower.wait_live(1)
+        await follower.wait_live()
         rows = [{"id": i, "p": p, "ip": f"10.0.0.{i}"} for i, p in enumerate(("low", "mid", "high"), 1)]
         channel.sink.on_changes([Change("INSERT", "public", "t", rest.info.columns, one) for one in rows])
         await follower.stop()
@@ -594,7 +595,7 @@ async def test_events_that_only_postgres_could_judge_are_kept() -> None:
 async def test_a_listener_that_pauses_the_table_does_not_confuse_it() -> None:
     follower, channel = await started(Rest([row(1)]))
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     follower.on_delta(lambda delta: follower.pause())
     channel.sink.on_changes([insert(2), update({"id": 5, "v": 1})])
     assert follower.paused
@@ -664,7 +665,7 @@ async def test_rows_of_a_frame_have_the_keys_that_changes_have(kind: str, given:
     follower = TableFollower(channel, source, "t")
     await follower.start()
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     changes = [Change("UPDATE", "public", "t", rest.info.columns, {"k": k, "v": 5}, {"k": k}) for k in sent]
     channel.sink.on_changes(changes)
     assert follower.store.df()["v"].tolist() == [5] * len(given)
@@ -677,7 +678,7 @@ async def test_a_frame_without_a_usable_key_says_so() -> None:
         follower = TableFollower(channel, FrameSource(rows, Rest()), "t")
         await follower.start()
         channel.sink.on_ready()
-        await settled(lambda follower=follower: follower.error)
+        await until(lambda follower=follower: follower.error)
         assert (follower.status, follower.error and follower.error.code) == ("error", "BadRows")
         await follower.stop()
 

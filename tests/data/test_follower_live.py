@@ -19,7 +19,8 @@ from rtwidgets.local.leases import read_status
 from rtwidgets.local.network import Network
 from rtwidgets.protocol.errors import RealtimeError
 
-from .live import rows_of, same, selected, table, until
+from ..waits import until
+from .live import rows_of, same, selected, table
 
 pytestmark = pytest.mark.pg
 
@@ -221,7 +222,7 @@ async def test_tables_that_cannot_be_followed_say_so(server: Local, client: Asyn
         async with table(server, name, client=client, live=False) as follower:
             assert (follower.status, follower.error and follower.error.code) == ("error", code)
             with pytest.raises(RealtimeError) as caught:
-                await follower.wait_live(1)
+                await follower.wait_live()
             assert caught.value.hint
 
 
@@ -322,8 +323,8 @@ async def test_postgres_goes_away_and_comes_back(server: Local, client: AsyncCli
                 return False
             return True
 
-        await until(write, 20)
-        await until(lambda: follower.status == "live", 20)
+        await until(write)
+        await until(lambda: follower.status == "live")
         server.sql("delete from kept where id = 2")
         await same(follower, server, "select * from kept")
 
@@ -411,7 +412,7 @@ async def test_a_second_table_over_the_same_rows_disturbs_the_first_in_nothing(
         first.on_status(lambda status, error: seen.append(status))
         second = TableFollower(channel, client.rest, "shared", filter="n=gt.0", verify_every=None)
         await second.start()
-        await second.wait_live(10)
+        await second.wait_live()
         server.sql("update shared set n = id - 3")
         await same(first, server, "select * from shared")
         await same(second, server, "select * from shared where n > 0")

@@ -13,7 +13,8 @@ from rtwidgets.client.client import AsyncClient
 from rtwidgets.local.handle import Local
 from rtwidgets.local.network import Network
 
-from .live import rows_of, same, table, until
+from ..waits import until
+from .live import rows_of, same, table
 
 pytestmark = pytest.mark.pg
 

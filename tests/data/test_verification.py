@@ -17,6 +17,7 @@ from rtwidgets.protocol import filters
 from rtwidgets.protocol.filter_eval import judge
 from rtwidgets.protocol.messages import Change, Column
 
+from ..waits import until
 from .test_follower import COLUMNS, Rest, delete, held, insert, row, started, update
 
 
@@ -32,21 +33,15 @@ class Filtering(Rest):
         yield Page(rows, len(rows))
 
 
-async def settle(condition: Any) -> None:
-    async with asyncio.timeout(3):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
-
-
 async def test_a_large_table_is_compared_a_part_at_a_time() -> None:
     rest = Filtering([row(i) for i in range(50)])
     follower, channel = await started(rest, verify_every=0.01, verify_rows=8)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     reads = len(rest.asked)
     rest.rows = [row(i, 7 if i == 20 else 0) for i in range(-3, 60) if i not in (0, 13, 49)]
-    await settle(lambda: held(follower) == {found["id"]: (found["v"], "open") for found in rest.rows})
-    assert follower.repaired == 1 + 3 + 13
+    await until(lambda: held(follower) == {found["id"]: (found["v"], "open") for found in rest.rows})
+    await until(lambda: follower.repaired == 1 + 3 + 13)
     assert follower.status == "live"
     assert len(rest.asked) - reads >= 7
     await follower.stop()
@@ -56,11 +51,10 @@ async def test_what_changes_while_a_part_is_read_stays() -> None:
     rest = Filtering([row(i) for i in range(20)])
     follower, channel = await started(rest, verify_every=0.01, verify_rows=10)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     rest.pause = asyncio.Event()
     reads = len(rest.asked)
-    await settle(lambda: len(rest.asked) > reads)
-    await asyncio.sleep(0.005)
+    await until(lambda: len(rest.asked) > reads)
     # The rows have been read, and their answer is on its way.
     moved = Change("UPDATE", "public", "t", COLUMNS, row(-5), {"id": 4})
     channel.sink.on_changes([update(row(2, 9)), delete(3), moved, insert(-1)])
@@ -68,7 +62,8 @@ async def test_what_changes_while_a_part_is_read_stays() -> None:
     want = {found["id"]: (found["v"], "open") for found in rest.rows}
     assert held(follower) == want
     rest.pause.set()
-    await asyncio.sleep(0.1)
+    reads = len(rest.asked)
+    await until(lambda: len(rest.asked) >= reads + 2)  # so that part was compared
     assert held(follower) == want
     assert follower.repaired == 0
     await follower.stop()
@@ -104,16 +99,16 @@ async def test_a_burst_is_compared_after_it(monkeypatch: pytest.MonkeyPatch, cha
     rest = Rest([row(1000)])
     follower, channel = await started(rest, verify_every=300.0)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     reads = len(rest.asked)
     rest.rows = [row(i) for i in range(changes + 1)]  # one more than the server told of, and one less
     for i in range(changes):
         channel.sink.on_changes([insert(i, lsn=i + 1 if numbered else None)])
-    await asyncio.sleep(0.15)
     if changes > 100 and not numbered:
-        await settle(lambda: held(follower) == {found["id"]: (0, "open") for found in rest.rows})
-        assert follower.repaired == 2
+        await until(lambda: held(follower) == {found["id"]: (0, "open") for found in rest.rows})
+        await until(lambda: follower.repaired == 2)
     else:  # few enough, or from a server that leaves none out
+        await asyncio.sleep(0.15)
         assert len(rest.asked) == reads
     await follower.stop()
 
@@ -123,8 +118,8 @@ async def test_a_key_that_has_no_order_of_its_own_is_compared_as_a_whole() -> No
     rest.info = TableInfo([*COLUMNS, Column("k", "text")], ("k",), True)
     follower, channel = await started(rest, verify_every=0.01, verify_rows=8)
     channel.sink.on_ready()
-    await follower.wait_live(1)
+    await follower.wait_live()
     rest.rows = rest.rows[5:]
-    await settle(lambda: (len(follower.store), follower.repaired) == (25, 5))
+    await until(lambda: (len(follower.store), follower.repaired) == (25, 5))
     assert (len(follower.store), follower.repaired) == (25, 5)
     await follower.stop()

@@ -26,7 +26,8 @@ from rtwidgets.protocol.backoff import Backoff
 from rtwidgets.protocol.messages import Change
 
 from ..data.conftest import server as server
-from ..data.live import rows_of, selected, table, until
+from ..data.live import rows_of, selected, table
+from ..waits import until
 
 pytestmark = [pytest.mark.pg, pytest.mark.slow]
 
@@ -134,7 +135,7 @@ async def test_joins(server: Local, client: AsyncClient, writers: list[Writer]) 
             async with table(server, "joined", client=client, live=False) as follower:
                 audits.append(audit := Auditor(follower))
                 await follower.channel.subscribe()  # type: ignore[attr-defined]
-                await follower.wait_live(20)
+                await follower.wait_live()
                 await until(lambda: audit.count > 20)
                 assert audit.faults == []
                 no_ghosts(follower, f"join {number}")
@@ -151,7 +152,7 @@ async def test_reconnects(server: Local, client: AsyncClient, writers: list[Writ
     async with table(server, "joined", client=client, live=False) as follower:
         audit = Auditor(follower)
         await follower.channel.subscribe()  # type: ignore[attr-defined]
-        await follower.wait_live(20)
+        await follower.wait_live()
         rng = random.Random(1)
         for number in range(JOINS):
             assert client._socket is not None

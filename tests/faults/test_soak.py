@@ -147,7 +147,7 @@ def test_a_long_time_of_writes_and_faults(server: Local) -> None:
     )
     tables: dict[str, Any] = {name: rt.LiveTable("soaked", **options) for name, (options, _) in TABLES.items()}
     for table in tables.values():
-        table.wait_live(20)
+        table.wait_live()
     groups = tables["all"].group_by("m").agg(**SPEC)
     held: list[tuple[pd.DataFrame, pd.DataFrame]] = []
     faults: list[str] = []

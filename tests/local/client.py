@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import time
@@ -12,6 +11,8 @@ import psycopg
 import websockets
 
 from rtwidgets.local.server import RealtimeServer
+
+from ..waits import received
 
 USER = "11111111-1111-1111-1111-111111111111"
 
@@ -32,22 +33,21 @@ async def ask(ws: Any, topic: str, event: str, payload: Any) -> Any:
     ref = base64.b16encode(str(time.monotonic_ns()).encode()).decode()[-12:]
     await ws.send(json.dumps(["1" if topic != "phoenix" else None, ref, topic, event, payload]))
     while True:
-        frame = json.loads(await asyncio.wait_for(ws.recv(), 10))
+        frame = await received(ws)
         if frame[1] == ref and frame[3] == "phx_reply":
             return frame[4]
 
 
-async def change(ws: Any, timeout: float = 5) -> Any:
+async def change(ws: Any) -> Any:
     """The payload of the next row change; `system` messages before it are skipped."""
-    async with asyncio.timeout(timeout):
-        while (frame := json.loads(await ws.recv()))[3] != "postgres_changes":
-            assert frame[3] == "system", frame
-        return frame[4]
+    while (frame := await received(ws))[3] != "postgres_changes":
+        assert frame[3] == "system", frame
+    return frame[4]
 
 
-async def system(ws: Any, timeout: float = 5) -> Any:
+async def system(ws: Any) -> Any:
     """The payload of the next message, which is a `system` one."""
-    frame = json.loads(await asyncio.wait_for(ws.recv(), timeout))
+    frame = await received(ws)
     assert frame[3] == "system", frame
     return frame[4]
 
@@ -55,6 +55,6 @@ async def system(ws: Any, timeout: float = 5) -> Any:
 async def subscribed(ws: Any, *params: dict[str, str]) -> list[int]:
     """Joins with these subscriptions; returns their ids."""
     reply = await ask(ws, "realtime:t", "phx_join", {"config": {"postgres_changes": list(params)}})
-    frame = json.loads(await asyncio.wait_for(ws.recv(), 10))
+    frame = await received(ws)
     assert frame[4]["message"] == "Subscribed to PostgreSQL", frame
     return [entry["id"] for entry in reply["response"]["postgres_changes"]]

@@ -14,7 +14,8 @@ from rtwidgets.local.auth import mint
 from rtwidgets.local.postgres import Postgres
 from rtwidgets.local.server import RealtimeServer
 
-from .processes import running_in, until
+from ..waits import wait_until
+from .processes import running_in
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough-for-hs256"
 
@@ -36,7 +37,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="rtw")).resolve()
     monkeypatch.setenv("RTWIDGETS_HOME", str(folder))
     yield folder
-    until(lambda: running_in(folder) == [])
+    wait_until(lambda: running_in(folder) == [])
     shutil.rmtree(folder)
 
 

@@ -25,7 +25,8 @@ from websockets.sync.client import connect
 from rtwidgets.demo.flights import KEEP, Feed
 from rtwidgets.demo.notebooks import copy
 
-from .processes import running_in, until
+from ..waits import wait_until
+from .processes import running_in
 
 NOON = dt.datetime(2013, 1, 1, 12, 0)
 
@@ -103,16 +104,16 @@ def test_the_demo_starts_and_an_interrupt_leaves_nothing() -> None:
             env={**os.environ, "RTWIDGETS_HOME": str(folder)},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
         )
         assert (second.returncode, second.stderr.partition(":")[0]) == (1, "DemoRuns"), second
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(40) == 0
+        assert demo.wait(60) == 0
     finally:
         demo.kill()
         demo.wait()
         demo.stdout.close()
-    until(lambda: running_in(folder) == [])
+    wait_until(lambda: running_in(folder) == [])
     shutil.rmtree(folder)
 
 
@@ -198,7 +199,7 @@ def test_a_killed_demo_leaves_nothing() -> None:
         demo.wait()
         demo.stdout.close()
     began = time.monotonic()
-    until(lambda: not belongs_to(folder), 60)
+    wait_until(lambda: not belongs_to(folder), 60)
     print(f"all gone after {time.monotonic() - began:.1f} s")
     assert [path for path in sockets if path.exists()] == []
     assert [path for path in shared if Path(path).exists()] == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shutil
@@ -28,7 +27,7 @@ from rtwidgets.local.postgres import Postgres
 from rtwidgets.local.server import RealtimeServer
 from rtwidgets.protocol.errors import RealtimeError
 
-from .processes import until
+from ..waits import wait_until, within
 
 pytestmark = pytest.mark.pg
 
@@ -271,7 +270,7 @@ def test_sql_while_postgres_is_away(home: Path) -> None:
                 return server.sql("select 1") is not None
             return False
 
-        until(back)
+        wait_until(back)
     finally:
         server.stop()
 
@@ -320,7 +319,7 @@ async def test_a_postgres_of_ones_own_that_goes_away_and_comes_back(tmp_path: Pa
             assert (await http.get(f"{server.url}/health")).json()["streaming"] is False
         postgres.start()
         assert [page.rows async for page in client.rest.select("kept")] == [[]]
-        await asyncio.wait_for(server.stream.streaming.wait(), 10)
+        await within(server.stream.streaming.wait())
         await client.close()
     finally:
         await server.stop()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Iterator
 
 import psycopg
@@ -13,6 +11,7 @@ from psycopg import sql
 from rtwidgets.local.server import RealtimeServer
 from rtwidgets.protocol.filters import Condition, Filter
 
+from ..waits import received
 from .client import connected, subscribed
 
 pytestmark = pytest.mark.pg
@@ -90,7 +89,7 @@ async def test_each_change_goes_to_whom_postgres_would_give_it(server: RealtimeS
             for number, value in enumerate([*values, None]):
                 await connection.execute("insert into compared values (%s, %s)", (number, value))
             for number in range(len(values) + 1):
-                payload = json.loads(await asyncio.wait_for(ws.recv(), 10))[4]
+                payload = (await received(ws))[4]
                 assert payload["data"]["record"]["id"] == number
                 told = set(payload["ids"])
                 for (condition, meaning), own in zip(asked, ids, strict=False):

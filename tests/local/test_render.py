@@ -17,6 +17,7 @@ from rtwidgets.local.pool import SETTINGS, Pool, with_settings
 from rtwidgets.local.render import TYPES_QUERY, CastConverter, Types
 from rtwidgets.local.server import RealtimeServer
 
+from ..waits import within
 from .client import connected, sql, subscribed
 from .test_rest import get
 
@@ -272,7 +273,7 @@ async def test_a_change_and_a_snapshot_have_one_value(server: RealtimeServer, pg
             live: dict[str, Any] = {}
             for v in (1, 2):
                 # What an update left as it was, it may leave out.
-                live |= exact(await asyncio.wait_for(ws.recv(), 10))[4]["data"]["record"]
+                live |= exact(await within(ws.recv()))[4]["data"]["record"]
                 (fresh,) = exact((await get(server, "typed")).text)
                 for column, name in columns.items():
                     if name == "bytea":

@@ -19,6 +19,7 @@ from rtwidgets.local.auth import mint
 from rtwidgets.local.limits import Limits
 from rtwidgets.local.server import RealtimeServer
 
+from ..waits import PATIENCE, received
 from .client import USER, change, connected, sql, subscribed
 from .conftest import SECRET
 
@@ -307,7 +308,7 @@ async def test_describe_does_not_wait_for_a_lock_on_another_table(server: Realti
     )
     async with await psycopg.AsyncConnection.connect(pg) as connection:
         await connection.execute("lock table locked_one in access exclusive mode")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert (await described(server, "free_one"))["published"]
         await connection.rollback()
 
@@ -450,7 +451,7 @@ async def test_an_answer_that_is_not_read_is_cut_off(
     for _, writer in lines:
         writer.write(request)
     # As many of them as the server has connections to Postgres; and yet others are served.
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         assert len((await get(people, "people")).json()) == 3
     async with asyncio.timeout(60):
         while caplog.text.count("is cut off") < len(lines):  # noqa: ASYNC110
@@ -482,7 +483,7 @@ async def test_what_changes_do_not_carry_is_no_column_of_a_live_table(server: Re
     async with connected(server) as ws:
         await subscribed(ws, {"event": "*", "schema": "public"})
         await sql(pg, "insert into made values (1, 5)", "insert into part values (1, 2, 3)")
-        records = [(await change(ws, 10))["data"]["record"] for _ in range(2)]
+        records = [(await change(ws))["data"]["record"] for _ in range(2)]
     assert records == [{"id": 1, "a": 5} | ({"s": 10} if new else {}), {"id": 1, "a": 2}]
     assert told == {"made": list(records[0]), "part": list(records[1])}
 
@@ -524,7 +525,7 @@ async def test_a_snapshot_and_the_stream_join_without_a_gap_or_a_repetition(serv
             snapshots.append(({row["id"] for row in answer.json()}, *position))
         done.set()
         written = sum(await asyncio.gather(*writers))
-        stream = [json.loads(await asyncio.wait_for(ws.recv(), 10))[4]["data"] for _ in range(written)]
+        stream = [(await received(ws))[4]["data"] for _ in range(written)]
     for rows, lsn, snapshot in snapshots:
         before = {data["record"]["id"] for data in stream if in_snapshot(data, lsn, snapshot)}
         assert rows == before

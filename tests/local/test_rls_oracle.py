@@ -20,6 +20,7 @@ from rtwidgets.local.auth import mint
 from rtwidgets.local.postgres import Postgres
 from rtwidgets.local.server import RealtimeServer
 
+from ..waits import received
 from .client import ask, connected
 from .conftest import SECRET
 
@@ -253,9 +254,9 @@ class World:
 
     async def received(self, ws: Any, at_least: int) -> list[Any]:
         """The changes that came: all of a commit are written at once, so a heartbeat's reply comes behind them."""
-        found = [json.loads(await asyncio.wait_for(ws.recv(), 10)) for _ in range(at_least)]
+        found = [await received(ws) for _ in range(at_least)]
         await ws.send(json.dumps([None, "beat", "phoenix", "heartbeat", {}]))
-        while (frame := json.loads(await asyncio.wait_for(ws.recv(), 10)))[1] != "beat":
+        while (frame := await received(ws))[1] != "beat":
             found.append(frame)
         told = [frame[4]["data"] for frame in found]
         return [(data["type"], data.get("record"), data.get("old_record"), data["errors"]) for data in told]

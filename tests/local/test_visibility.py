@@ -12,6 +12,7 @@ import pytest
 from rtwidgets.local.auth import mint
 from rtwidgets.local.server import RealtimeServer
 
+from ..waits import received
 from .client import ask, change, connected, sql, subscribed, system
 from .conftest import SECRET
 
@@ -74,10 +75,10 @@ async def test_who_is_let_in_and_resumes_gets_no_version_of_before(server: Realt
                 await change(owner)
             await sql(pg, *then)
             await ask(ws, "realtime:t", "phx_join", {"config": {**config, "resume": {"lsn": since}}})
-            frames: list[Any] = [json.loads(await asyncio.wait_for(ws.recv(), 5))]
+            frames: list[Any] = [await received(ws)]
             await sql(pg, "insert into held values (2, 'last')")
             while '"last"' not in json.dumps(frames):
-                frames.append(json.loads(await asyncio.wait_for(ws.recv(), 5)))
+                frames.append(await received(ws))
             assert "SECRET" not in json.dumps(frames)
             # It has what stands, or knows that it has to read.
             resumed = frames[0][4].get("resumed", False)
@@ -102,7 +103,7 @@ async def test_who_is_let_in_meanwhile_gets_no_version_of_before(server: Realtim
         frames: list[Any] = []
         await sql(pg, "insert into held values (2, 'last')")
         while '"last"' not in json.dumps(frames):
-            frames.append(json.loads(await asyncio.wait_for(ws.recv(), 5)))
+            frames.append(await received(ws))
         assert "SECRET" not in json.dumps(frames)
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from nbclient.exceptions import CellExecutionError
 import rtwidgets as rt
 from rtwidgets.demo.flights import Feed
 from rtwidgets.demo.notebooks import NOTEBOOKS
+
+from ..waits import PATIENCE
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NAMES = sorted(path.name for path in FOLDER.glob("*.ipynb"))
@@ -54,7 +57,7 @@ def running(name: str) -> Iterator[NotebookClient]:
 
 def ask(client: NotebookClient, source: str) -> None:
     """Runs one more cell in the notebook's kernel. Raises CellExecutionError."""
-    until = "import time\ndef until(condition, seconds=20):\n    end = time.monotonic() + seconds\n"
+    until = "import time\ndef until(condition, seconds=60):\n    end = time.monotonic() + seconds\n"
     until += "    while not condition():\n        assert time.monotonic() < end, 'in vain'\n        time.sleep(0.02)\n"
     cell = nbformat.v4.new_code_cell(until + source)
     client.nb.cells.append(cell)
@@ -63,7 +66,8 @@ def ask(client: NotebookClient, source: str) -> None:
 
 def between_cells(client: NotebookClient, condition: str) -> None:
     """Waits for what only comes about while no cell runs."""
-    for _ in range(50):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         with contextlib.suppress(CellExecutionError):
             ask(client, f"assert {condition}")
             return
@@ -86,8 +90,8 @@ CLAIMS = {
     # What a notebook shows but does not assert, since that would only distract; asked in its kernel afterwards. First
     # of all: who has run all cells must find the widgets alive that the text speaks of.
     "support_chat.ipynb": ALIVE.format(names="online, chat")
-    + "assert room.status == 'joined' and me in online.state",
-    "guest.ipynb": ALIVE.format(names="online, chat") + "assert 'ben' in online.state",
+    + "until(lambda: room.status == 'joined' and me in online.state)",
+    "guest.ipynb": ALIVE.format(names="online, chat") + "until(lambda: 'ben' in online.state)",
     "cursors.ipynb": ALIVE.format(names="cursors, online, chat")
     + """
 was = cursors.df.set_index("key")[["x", "y"]]
@@ -103,13 +107,14 @@ panel.channel.subscribe().send("by hand", {"text": "hello"})
 until(lambda: "realtime:lesson-by-hand" in set(inspector.df["topic"]) or "lesson-by-hand" in set(inspector.df["topic"]))
 """,
     "what_goes_wrong.ipynb": ALIVE.format(names="pumps, valves, for_nobody, for_ana")
-    + "assert connection.status == 'connected' and rt.default_client() is local.client",
+    + "until(lambda: connection.status == 'connected')\nassert rt.default_client() is local.client",
     "policies.ipynb": ALIVE.format(names="*tables.values()")
-    + "assert [len(table.df) for table in tables.values()] == [2, 1, 3]",
+    + "until(lambda: [len(table.df) for table in tables.values()] == [2, 1, 3])",
     "connect_to_supabase.ipynb": ALIVE.format(names="payments, hers"),
     "flight_board.ipynb": ALIVE.format(names="flights, online, chat, airports, delays")
     + """
-assert flights.count > 100 and len(delays.df) > 3 and delays.error == ""
+until(lambda: flights.count > 100 and len(delays.df) > 3)
+assert delays.error == ""
 revision = flights.revision
 until(lambda: flights.revision > revision)  # it moves by itself
 
@@ -125,10 +130,10 @@ crossed = flights.when(lambda df: (df["id"] == -1).any(), lambda df: None)
 local.sql("insert into flights select -1, 'ZZ', 1, 'JFK', 'SFO', max(sched_dep), 'scheduled' from flights")
 until(lambda: crossed.fired == 1)
 local.sql("update flights set dep_delay = 1 where id = -1")
-time.sleep(0.5)
-assert crossed.fired == 1
+until(lambda: flights.df.set_index("id")["dep_delay"].get(-1) == 1)
 local.sql("delete from flights where id = -1")
 until(lambda: not crossed.is_true)
+assert crossed.fired == 1
 crossed.cancel(), alert.cancel()
 
 # The slider: to the left the board as it was first, to the right it follows.

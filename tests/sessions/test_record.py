@@ -15,7 +15,7 @@ import pytest
 import rtwidgets as rt
 from rtwidgets.sessions.recording import read
 
-from .test_replay import until
+from ..waits import wait_until
 
 pytestmark = pytest.mark.pg
 
@@ -72,12 +72,12 @@ def test_what_was_recorded_beside_writers_plays_to_what_the_table_was(orders: rt
     table = rt.LiveTable("orders").wait_live()
     try:
         with rt.record("orders", tmp_path / "orders.jsonl") as recorder:
-            until(lambda: recorder.count > 100)
+            wait_until(lambda: recorder.count > 100)
             stop.set()
             writer.join()
             orders.sql("update orders set item = 'the last' where id = 2499")
-            until(lambda: (table.df.set_index("id").item.get(2499)) == "the last")
-            until(lambda: '"the last"' in text(recorder))
+            wait_until(lambda: (table.df.set_index("id").item.get(2499)) == "the last")
+            wait_until(lambda: '"the last"' in text(recorder))
     finally:
         stop.set()
         writer.join()
@@ -86,8 +86,8 @@ def test_what_was_recorded_beside_writers_plays_to_what_the_table_was(orders: rt
     with rt.replay(recorder.path, speed=float("inf"), paused=True) as player:
         played = rt.LiveTable("orders").wait_live()
         assert len(played.df) >= 2_400
-        player.play().wait(30)
-        until(lambda: same(played.df, before))
+        player.play().wait()
+        wait_until(lambda: same(played.df, before))
         played.close()
     # And from whatever moment one starts to watch.
     with rt.replay(recorder.path, paused=True) as player:
@@ -112,12 +112,12 @@ def test_a_channel_with_what_is_said_from_here_and_who_is_there(orders: rt.Local
         chat.send("hello")
         there.subscribe()
         there.track({"team": "sales"})
-        until(lambda: online.count == 2)
+        wait_until(lambda: online.count == 2)
         there.send("message", {"sender": "ben", "text": "my key is " + orders.service_key})
         there.send("raw", b"\x00\x01")
-        until(lambda: recorder.count >= 4)
+        wait_until(lambda: recorder.count >= 4)
         there.unsubscribe()
-        until(lambda: online.count == 1)
+        wait_until(lambda: online.count == 1)
     other.close()
     recording = read(recorder.path)
     assert recording.topics == ["lobby"]
@@ -131,12 +131,12 @@ def test_a_channel_with_what_is_said_from_here_and_who_is_there(orders: rt.Local
         assert list(here.state) == ["ana"]
         counts: list[int] = []
         here.on_join(lambda key, metas: counts.append(1))
-        player.play().wait(10)
-        until(lambda: len(again.messages) == 3)
+        player.play().wait()
+        wait_until(lambda: len(again.messages) == 3)
         assert [m if isinstance(m, bytes) else m["text"] for m in again.messages] == [
             *("hello", "my key is <redacted>", b"\x00\x01"),
         ]
-        until(lambda: len(counts) == 1 and list(here.state) == ["ana"])
+        wait_until(lambda: len(counts) == 1 and list(here.state) == ["ana"])
         again.close()
         here.close()
 
@@ -146,14 +146,14 @@ def test_an_interruption_is_in_the_file_and_what_follows_it_too(orders: rt.Local
         orders.network.cut()
         orders.sql("delete from orders where id > 10")
         orders.network.restore()
-        until(lambda: '"gap"' in text(recorder) and text(recorder).count('"live"') == 2, 30)
+        wait_until(lambda: '"gap"' in text(recorder) and text(recorder).count('"live"') == 2)
     kinds = [entry.kind for entry in read(recorder.path).entries]
     assert kinds.index("gap") < len(kinds) - 1 - kinds[::-1].index("snapshot")
     with rt.replay(recorder.path, paused=True) as player:
         table = rt.LiveTable("orders").wait_live()
         assert len(table.df) == 2500
         player.seek(player.duration)
-        until(lambda: len(table.df) == 10)
+        wait_until(lambda: len(table.df) == 10)
         table.close()
 
 

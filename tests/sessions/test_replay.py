@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import os
 import time
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ import pytest
 import rtwidgets as rt
 from rtwidgets.protocol.codec import dumps
 from rtwidgets.sessions.recording import Writer, read
+
+from ..waits import wait_until
 
 COLUMNS = [["id", "int8"], ["item", "text"], ["amount", "numeric"], ["at", "timestamptz"]]
 ORDERS = {"schema": "public", "table": "orders"}
@@ -62,13 +63,6 @@ def session(tmp_path: Path) -> Path:
     return written(tmp_path / "session.jsonl", SESSION)
 
 
-def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
-
-
 def ids(table: rt.LiveTable) -> list[int]:
     return sorted(table.df["id"].tolist()) if "id" in table.df else []
 
@@ -83,8 +77,8 @@ def test_a_table_a_feed_and_a_presence_see_it_as_if_it_were_live(session: Path) 
         assert ids(orders) == [1, 2]
         assert online.count == 1
         assert player.status == "paused"
-        player.play().wait(20)
-        until(lambda: ids(orders) == [1, 3] and len(chat.messages) == 2 and list(online.state) == ["bob"])
+        player.play().wait()
+        wait_until(lambda: ids(orders) == [1, 3] and len(chat.messages) == 2 and list(online.state) == ["bob"])
         row = orders.df.set_index("id").loc[1]
         assert (row["item"], row["amount"]) == ("apples", 7)
         assert chat.messages == [{"sender": "ana", "text": "hello"}, b"\x00\x01\xff"]
@@ -102,18 +96,18 @@ def test_time_goes_from_the_first_join_at_the_speed_that_was_asked_for(session: 
         orders = rt.LiveTable("orders")
         began = time.monotonic()
         orders.wait_live()
-        player.wait(20)
+        player.wait()
         assert time.monotonic() - began >= 0.4
-        until(lambda: ids(orders) == [1, 3])
+        wait_until(lambda: ids(orders) == [1, 3])
         orders.close()
 
 
 def test_a_seek_after_a_pause_at_the_end_stays_paused(session: Path) -> None:
     with rt.replay(session, speed=float("inf")) as player:
         orders = rt.LiveTable("orders").wait_live()
-        player.wait(20)
+        player.wait()
         player.pause().seek(0)
-        until(lambda: len(orders.df) == 2)
+        wait_until(lambda: len(orders.df) == 2)
         assert (player.status, player.position) == ("paused", 0)
 
 
@@ -123,23 +117,23 @@ def test_pause_and_seek_both_ways(session: Path) -> None:
         orders = rt.LiveTable("orders").wait_live()
         online = rt.Presence("lobby").wait_live()
         player.seek(4.5)
-        until(lambda: ids(orders) == [1, 2, 3] and list(online.state) == ["bob"])
+        wait_until(lambda: ids(orders) == [1, 2, 3] and list(online.state) == ["bob"])
         player.seek(10)
-        until(lambda: ids(orders) == [1, 3])
+        wait_until(lambda: ids(orders) == [1, 3])
         batches: list[rt.ChangeBatch] = []
         orders.on_change(batches.append)
         player.seek(0)
-        until(lambda: ids(orders) == [1, 2] and list(online.state) == ["ana"])
+        wait_until(lambda: ids(orders) == [1, 2] and list(online.state) == ["ana"])
         # `df` shows a change before callbacks get it, so that the first batch may be that of the seek before.
-        until(lambda: bool(batches) and [row["id"] for row in batches[-1].inserted] == [2])
+        wait_until(lambda: bool(batches) and [row["id"] for row in batches[-1].inserted] == [2])
         assert [row["id"] for row in batches[-1].deleted] == [3]
         player.seek(99)
         assert player.position == 10
         player.play()
-        until(lambda: player.status == "finished")
+        wait_until(lambda: player.status == "finished")
         player.speed = 0.05  # the rows of the first second can be seen for twenty
         player.play()
-        until(lambda: player.position < 5 and ids(orders) == [1, 2])
+        wait_until(lambda: player.position < 5 and ids(orders) == [1, 2])
         player.pause()
         at = player.position
         time.sleep(0.05)
@@ -196,11 +190,11 @@ def test_who_watches_may_talk_and_be_present_too(session: Path) -> None:
         me.wait_live()
         assert set(me.state) == {"ana", "me"}
         chat.send("is anybody here?")
-        until(lambda: chat.messages == [{"text": "is anybody here?"}])
+        wait_until(lambda: chat.messages == [{"text": "is anybody here?"}])
         me.untrack()
-        until(lambda: set(me.state) == {"ana"})
+        wait_until(lambda: set(me.state) == {"ana"})
         player.seek(5)
-        until(lambda: set(me.state) == {"bob"})
+        wait_until(lambda: set(me.state) == {"bob"})
         me.close()
         chat.close()
 
@@ -217,17 +211,17 @@ def test_a_gap_in_the_recording_shows_as_one(tmp_path: Path) -> None:
         orders = rt.LiveTable("orders").wait_live()
         player.speed = 20
         player.play()
-        until(lambda: orders.status == "stale")
+        wait_until(lambda: orders.status == "stale")
         assert ids(orders) == [1, 2]
         player.seek(61)
-        until(lambda: orders.status == "live" and ids(orders) == [9])
+        wait_until(lambda: orders.status == "live" and ids(orders) == [9])
         orders.close()
 
 
 def test_what_is_not_in_it_is_said(session: Path) -> None:
     with rt.replay(session) as player:
         other = rt.LiveTable("customers")
-        until(lambda: other.status == "error")
+        wait_until(lambda: other.status == "error")
         assert "public.customers is not in this recording, which has public.orders" in other.error
         assert player.tables == [("public", "orders")]
         assert player.topics == ["lobby"]
@@ -259,7 +253,7 @@ def test_a_cell_may_run_again(session: Path) -> None:
     table = rt.LiveTable("orders").wait_live()
     second = rt.replay(session, paused=True)
     assert first.status == "closed"
-    until(lambda: table.status != "live")
+    wait_until(lambda: table.status != "live")
     again = rt.LiveTable("orders").wait_live()
     assert ids(again) == [1, 2]
     for widget in (table, again):
@@ -272,7 +266,7 @@ def test_in_a_loop_it_begins_again(tmp_path: Path) -> None:
     lines = [{"at": 0.05, "kind": "broadcast", "topic": "lobby", "event": "tick", "payload": {}}]
     with rt.replay(written(tmp_path / "tick.jsonl", lines), loop=True) as player:
         ticks = rt.BroadcastFeed("lobby")
-        until(lambda: len(ticks.messages) >= 3)
+        wait_until(lambda: len(ticks.messages) >= 3)
         with pytest.raises(rt.RealtimeError, match="loop"):
             player.wait()
         ticks.close()

@@ -25,6 +25,8 @@ from rtwidgets.tools.report import Finding
 from tests.local.client import sql
 from tests.local.conftest import SECRET
 
+from ..waits import PATIENCE
+
 pytestmark = pytest.mark.pg
 
 
@@ -195,7 +197,7 @@ async def test_a_local_stream_that_waits_for_a_transaction_names_it(
         assert f"pid {connection.info.backend_pid} idle in transaction" in last.detail
         assert f"pg_terminate_backend({connection.info.backend_pid})" in last.fix
         await connection.rollback()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (await findings(project, "open_one"))[-1].status != "ok":  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     await sql(pg, "drop table open_one")
@@ -304,7 +306,7 @@ def test_wrong_arguments_are_refused_in_one_line() -> None:
         (("tail", "x", "--url", "nonsense", "--key", "k"), "looks like https://PROJECT.supabase.co"),
     ):
         process = rtwidgets(*arguments)
-        out, said = process.communicate(timeout=40)
+        out, said = process.communicate(timeout=60)
         assert process.returncode in (1, 2)
         assert words in out + said
         assert "Traceback" not in said
@@ -335,7 +337,7 @@ def rtwidgets(*arguments: str) -> subprocess.Popen[str]:
 
 def test_the_commands(running: Local) -> None:
     doctor = rtwidgets("doctor", "orders", "--name", "t", "--json")
-    said, _ = doctor.communicate(timeout=40)
+    said, _ = doctor.communicate(timeout=60)
     assert doctor.returncode == 1
     assert json.loads(said)[-1]["fix"].startswith('create table "public"."orders"')
 
@@ -362,13 +364,13 @@ def test_the_commands(running: Local) -> None:
     assert [(line["event"], line.get("base64")) for line in lines] == [("e", None), ("b", "AP8=")]
 
     nothing = rtwidgets("tail", "orders", "--name", "t", "--filter", "nonsense")
-    _, said = nothing.communicate(timeout=40)
+    _, said = nothing.communicate(timeout=60)
     assert nothing.returncode == 1
     assert said.strip().splitlines()[-1].startswith("InvalidFilter: ")
     said = said.strip().splitlines()
     assert len(said) == 1, "once, not in a log as well"
     nobody = rtwidgets("tail", "orders", "--name", "elsewhere")
-    _, said = nobody.communicate(timeout=40)
+    _, said = nobody.communicate(timeout=60)
     assert nobody.returncode == 1
     assert said.startswith("NotConfigured: ")
 
@@ -388,7 +390,7 @@ def test_a_tail_ends_quietly_when_nobody_reads_on(running: Local) -> None:
         assert json.loads(process.stdout.readline())["record"] == {"id": 1}
         process.stdout.close()
         running.sql("insert into heads values (2)")
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
         assert process.stderr.read() == ""
     finally:
         process.kill()
@@ -408,7 +410,7 @@ def follow(command: list[str], ready: str, act: object, count: int) -> list[dict
         act()  # type: ignore[operator]
         lines = [json.loads(process.stdout.readline()) for _ in range(count)]
         process.terminate()
-        assert process.wait(20) == 130
+        assert process.wait(PATIENCE) == 130
         assert "Traceback" not in process.stderr.read()
         return lines
     finally:

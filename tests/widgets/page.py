@@ -82,7 +82,7 @@ class Page:
         return self.shown.rows
 
 
-def until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
+def wait_until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
     """Waits until the condition holds; fails with it after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():

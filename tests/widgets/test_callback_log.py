@@ -11,7 +11,8 @@ import pytest
 import rtwidgets as rt
 from rtwidgets.widgets.callback_log import LINES, CallbackLog
 
-from .page import Page, until
+from ..waits import wait_until
+from .page import Page
 
 
 def test_prints_are_kept_by_callback(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,22 +59,22 @@ def test_silence_is_no_entry_and_the_log_is_bounded() -> None:
 
 @pytest.mark.pg
 def test_a_tables_callbacks_print_into_its_log_and_its_status_line(orders: Any) -> None:
-    table = rt.LiveTable("orders", order="id").wait_live(10)
+    table = rt.LiveTable("orders", order="id").wait_live()
     page = Page(table)
     table.on_change(lambda batch: print("changed", len(batch.updated)))
     table.when(lambda df: df["amount"].max() > 100, lambda df: print("over"))
     orders.sql("update orders set amount = 200 where id = 1")
-    until(lambda: {"changed 1\n", "over\n"} <= set(table.callback_log.df["text"]))
-    until(lambda: "printed" in page.state["note"])
+    wait_until(lambda: {"changed 1\n", "over\n"} <= set(table.callback_log.df["text"]))
+    wait_until(lambda: "printed" in page.state["note"])
     table.close()
 
 
 @pytest.mark.pg
 def test_a_callback_that_raises_is_in_the_log(orders: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "rtwidgets")
-    table = rt.LiveTable("orders").wait_live(10)
+    table = rt.LiveTable("orders").wait_live()
     table.on_change(lambda batch: 1 / 0)
     orders.sql("update orders set amount = 200 where id = 1")
-    until(lambda: "ZeroDivisionError" in repr(table.callback_log))
+    wait_until(lambda: "ZeroDivisionError" in repr(table.callback_log))
     assert isinstance(table.callback_log.df, pd.DataFrame)
     table.close()

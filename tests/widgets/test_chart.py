@@ -16,7 +16,8 @@ import rtwidgets as rt
 from rtwidgets.widgets import chart_data as pictures
 from rtwidgets.widgets.chart_data import ChartData, Spec, check, draw, step
 
-from .page import Page, until
+from ..waits import wait_until
+from .page import Page
 
 
 def spec(**more: Any) -> Spec:
@@ -177,10 +178,10 @@ def numbers(page: Page) -> tuple[list[float], list[float]]:
 def test_a_frame_that_stays_is_drawn_too() -> None:
     chart = rt.LiveChart(frame(), "t", "v", kind="area")
     page = Page(chart)
-    until(lambda: len(numbers(page)[1]) == 100)
+    wait_until(lambda: len(numbers(page)[1]) == 100)
     assert page.state["status"] == "live"
     assert chart.df["v"].tolist() == list(range(100))
-    until(lambda: chart.count == 100)
+    wait_until(lambda: chart.count == 100)
     chart.close()
 
 
@@ -196,19 +197,19 @@ def test_unknown_arguments_and_sources_are_refused() -> None:
 def test_what_is_drawn_can_be_changed() -> None:
     chart = rt.LiveChart(frame(), "t", "v")
     page = Page(chart)
-    until(lambda: len(numbers(page)[1]) == 100)
+    wait_until(lambda: len(numbers(page)[1]) == 100)
     chart.by, chart.kind, chart.window = "g", "scatter", 10
-    until(lambda: page.state["kind"] == "scatter" and len(numbers(page)[1]) == 10)
+    wait_until(lambda: page.state["kind"] == "scatter" and len(numbers(page)[1]) == 10)
     assert [name for name, _ in page.state["series"]] == ["north", "south"]
     with pytest.raises(traitlets.TraitError, match="kind is one of"):
         chart.kind = "pie"
     assert chart.kind == "scatter"
     chart.y = "nope"
-    until(lambda: "no column 'nope'" in chart.error)
+    wait_until(lambda: "no column 'nope'" in chart.error)
     assert "columns are t, v, g, i" in chart.error
     assert len(numbers(page)[1]) == 10, "the last good picture stays"
     chart.y = "v"
-    until(lambda: chart.error == "")
+    wait_until(lambda: chart.error == "")
     chart.close()
 
 
@@ -216,7 +217,7 @@ def test_names_are_escaped_in_a_saved_notebook() -> None:
     evil = "<script>hit()</script>"
     data = pd.DataFrame({evil: [evil], "v": [1.0]})
     chart = rt.LiveChart(data, evil, "v", by=evil, kind="bar")
-    until(lambda: chart.count == 1)
+    wait_until(lambda: chart.count == 1)
     assert "<script>" not in chart._html()
     assert "&lt;script&gt;" in chart._html()
     chart.close()
@@ -230,19 +231,19 @@ def test_a_table_is_followed_row_by_row(orders: Any) -> None:
     table = rt.LiveTable("orders", order="id").wait_live()
     chart = rt.LiveChart(table, "id", "amount")
     page = Page(chart)
-    until(lambda: numbers(page)[0] == [1, 2, 3])
+    wait_until(lambda: numbers(page)[0] == [1, 2, 3])
     whole = sum(sent.get("points", {}).get("whole", False) for sent in page.frames)
     orders.sql("insert into orders values (4, 'figs', 9, true)")
     orders.sql("update orders set amount = 77 where id = 1")
-    until(lambda: numbers(page)[1][:1] == [77] and numbers(page)[1][-1:] == [9])
+    wait_until(lambda: numbers(page)[1][:1] == [77] and numbers(page)[1][-1:] == [9])
     assert sum(sent.get("points", {}).get("whole", False) for sent in page.frames) == whole, "only what is new is sent"
     orders.sql("delete from orders where id = 1")
-    until(lambda: numbers(page)[0] == [2, 3, 4])
+    wait_until(lambda: numbers(page)[0] == [2, 3, 4])
     assert chart.df["id"].tolist() == [2, 3, 4]
     seen: list[int] = []
     chart.observe(lambda change: seen.append(change["new"]), "revision")
     orders.sql("update orders set amount = 1 where id = 4")
-    until(lambda: seen)
+    wait_until(lambda: seen)
     chart.close()
     table.close()
 
@@ -253,10 +254,10 @@ def test_groups_of_a_table_are_bars(orders: Any) -> None:
     groups = table.group_by("paid").agg(total=("amount", "sum"))
     chart = rt.LiveChart(groups, x="paid", y="total", kind="bar")
     page = Page(chart)
-    until(lambda: numbers(page)[1] == [4, 2.5])
+    wait_until(lambda: numbers(page)[1] == [4, 2.5])
     assert page.state["categories"] == ["False", "True"]
     orders.sql("insert into orders values (9, 'figs', 1.5, true)")
-    until(lambda: numbers(page)[1] == [4, 4])
+    wait_until(lambda: numbers(page)[1] == [4, 4])
     chart.close()
     table.close()
 
@@ -268,11 +269,11 @@ def test_a_feed_is_drawn_once_it_has_messages(local: Any) -> None:
     feed = rt.BroadcastFeed(room, "tick").wait_live()
     chart = rt.LiveChart(feed, "received_at", "price", by="symbol", window="5min")
     page = Page(chart)
-    until(lambda: page.state)
+    wait_until(lambda: page.state)
     assert chart.error == ""
     for n in range(5):
         feed.send({"price": n, "symbol": "ab"[n % 2]})
-    until(lambda: numbers(page)[1] == [0, 1, 2, 3, 4])
+    wait_until(lambda: numbers(page)[1] == [0, 1, 2, 3, 4])
     assert [name for name, _ in page.state["series"]] == ["a", "b"]
     chart.close()
     client.close()
@@ -283,9 +284,9 @@ def test_a_closed_source_leaves_the_picture_and_a_closed_chart_leaves_nothing(or
     table = rt.LiveTable("orders", order="id").wait_live()
     chart = rt.LiveChart(table, "id", "amount")
     page = Page(chart)
-    until(lambda: numbers(page)[0] == [1, 2, 3])
+    wait_until(lambda: numbers(page)[0] == [1, 2, 3])
     table.close()
-    until(lambda: page.state["status"] == "closed")
+    wait_until(lambda: page.state["status"] == "closed")
     assert numbers(page)[0] == [1, 2, 3]
     assert chart.df["id"].tolist() == [1, 2, 3]
     chart.close()
@@ -297,7 +298,7 @@ def test_a_closed_source_leaves_the_picture_and_a_closed_chart_leaves_nothing(or
 
 
 def points(chart: rt.LiveChart) -> pd.DataFrame:
-    until(lambda: chart.ready)
+    wait_until(lambda: chart.ready)
     return chart.df
 
 
@@ -348,26 +349,26 @@ def test_ordered_categories_stand_in_their_order() -> None:
     size = pd.Categorical(["high", "low", "mid"], categories=["low", "mid", "high"], ordered=True)
     frame = pd.DataFrame({"size": size, "v": [3, 1, 2]})
     chart = rt.LiveChart(frame, "size", "v", kind="bar")
-    until(lambda: chart.ready)
+    wait_until(lambda: chart.ready)
     assert chart._picture.categories == ["low", "mid", "high"]
     assert points(chart)["v"].tolist() == [1, 2, 3]
     by = rt.LiveChart(frame.assign(x=[1, 2, 3]), "x", "v", by="size")
-    until(lambda: by.ready)
+    wait_until(lambda: by.ready)
     assert [name for name, _ in by._picture.series] == ["low", "mid", "high"]
 
 
 def test_long_names_stay_apart() -> None:
     names = ["x" * 300 + "a", "x" * 300 + "b", "y" * 150 + "1" + "z" * 150, "y" * 150 + "2" + "z" * 150]
     chart = rt.LiveChart(pd.DataFrame({"name": names, "v": range(4)}), "name", "v", kind="bar")
-    until(lambda: chart.ready)
+    wait_until(lambda: chart.ready)
     assert len(set(chart._picture.categories)) == 4
 
 
 def test_columns_that_are_missing_or_twice_are_named() -> None:
     twice = pd.DataFrame([[1, 2, 3]], columns=["x", "v", "v"])
     chart = rt.LiveChart(twice, "x", "v")
-    until(lambda: "2 columns are called 'v'" in chart.error)
+    wait_until(lambda: "2 columns are called 'v'" in chart.error)
     grouped = pd.DataFrame({"region": ["a", "b"], "v": [1, 2]}).groupby("region").sum()
     assert points(rt.LiveChart(grouped, "region", "v", kind="bar"))["region"].tolist() == ["a", "b"]
     missing = rt.LiveChart(grouped, "bo", "v")
-    until(lambda: "the columns are v; the index is region" in missing.error.lower())
+    wait_until(lambda: "the columns are v; the index is region" in missing.error.lower())

@@ -11,7 +11,8 @@ import pytest
 import rtwidgets as rt
 from rtwidgets.client.thread import io_loop
 
-from .page import Page, until
+from ..waits import wait_until
+from .page import Page
 
 pytestmark = pytest.mark.pg
 EVIL = "<img src=x onerror=alert(1)>"
@@ -27,10 +28,10 @@ def client(local: Any) -> Iterator[rt.Client]:
 def test_it_says_how_the_connection_is(client: Any) -> None:
     shown = rt.ConnectionStatus(client)
     page = Page(shown)
-    until(lambda: page.state.get("status") == "closed")
+    wait_until(lambda: page.state.get("status") == "closed")
     room = rt.Channel(f"{EVIL}-{uuid.uuid4().hex[:6]}", client=client).subscribe()
-    until(lambda: page.state["channels"] == [[room.topic, "joined", 0, ""]])
-    until(lambda: shown.status == "connected" and shown.round_trip_ms is not None)
+    wait_until(lambda: page.state["channels"] == [[room.topic, "joined", 0, ""]])
+    wait_until(lambda: shown.status == "connected" and shown.round_trip_ms is not None)
     assert page.state["trip"] == pytest.approx(shown.round_trip_ms, abs=0.1)
     assert any("ago" in sent for sent in page.frames)
     assert shown.last_frame_at is not None
@@ -39,7 +40,7 @@ def test_it_says_how_the_connection_is(client: Any) -> None:
     seen: list[int] = []
     shown.observe(lambda change: seen.append(change["new"]), "revision")
     room.unsubscribe()
-    until(lambda: seen and shown.count == 0)
+    wait_until(lambda: seen and shown.count == 0)
     shown.close()
 
 
@@ -47,11 +48,11 @@ def test_a_lost_line_is_told_and_counted(client: Any) -> None:
     shown = rt.ConnectionStatus(client)
     page = Page(shown)
     room = rt.Channel(f"room-{uuid.uuid4().hex[:6]}", client=client).subscribe()
-    until(lambda: shown.status == "connected")
+    wait_until(lambda: shown.status == "connected")
     io_loop().call_soon_threadsafe(client.aio._socket.abort)
-    until(lambda: shown.reconnects == 1)
-    until(lambda: page.state["channels"] == [[room.topic, "joined", 1, ""]])
-    until(lambda: page.state["error"] == "")
+    wait_until(lambda: shown.reconnects == 1)
+    wait_until(lambda: page.state["channels"] == [[room.topic, "joined", 1, ""]])
+    wait_until(lambda: page.state["error"] == "")
     assert "check the network" in shown.last_error.lower()
     assert page.state["failed"] is not None
     shown.close()
@@ -64,8 +65,8 @@ def test_a_key_that_is_refused_says_what_to_do_and_shows_no_key(local: Any) -> N
     page = Page(shown)
     with pytest.raises(rt.RealtimeError):
         client.connect_socket()
-    until(lambda: shown.status == "error")
-    until(lambda: page.state["error"])
+    wait_until(lambda: shown.status == "error")
+    wait_until(lambda: page.state["error"])
     assert "key" in page.state["error"].lower()
     assert wrong not in repr(page.frames) + repr(shown) + shown._html() + repr(shown.get_state())
     shown.close()

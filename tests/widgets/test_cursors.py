@@ -9,7 +9,8 @@ import pytest
 
 import rtwidgets as rt
 
-from .page import Page, until
+from ..waits import wait_until
+from .page import Page
 
 pytestmark = pytest.mark.pg
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.pg
 @pytest.fixture
 def boards(local: Any) -> Any:
     made = [rt.Cursors(rt.Channel("board", client=local.connect()), key=key) for key in ("ana", "bob")]
-    until(lambda: [board.count for board in made] == [2, 2])
+    wait_until(lambda: [board.count for board in made] == [2, 2])
     yield made
     for board in made:
         board.close()
@@ -26,23 +27,23 @@ def boards(local: Any) -> Any:
 def test_a_pointer_crosses(boards: Any) -> None:
     ana, bob = boards
     page = Page(bob)
-    until(lambda: page.state.get("count") == 2)
+    wait_until(lambda: page.state.get("count") == 2)
     ana.move(0.25, 0.5)
-    until(lambda: any(["ana", 0.25, 0.5] in frame.get("moved", []) for frame in page.frames))
+    wait_until(lambda: any(["ana", 0.25, 0.5] in frame.get("moved", []) for frame in page.frames))
     assert ana.position == (0.25, 0.5)
     assert bob.position is None
     assert bob.df[["key", "name", "x", "y"]].to_dict("records") == [{"key": "ana", "name": "ana", "x": 0.25, "y": 0.5}]
     page.say("move", x=0.1, y=0.9)
-    until(lambda: "bob" in set(ana.df["key"]))
+    wait_until(lambda: "bob" in set(ana.df["key"]))
 
 
 def test_a_pointer_put_before_the_channel_is_joined_is_told_then_and_to_who_comes_later(local: Any) -> None:
     ana = rt.Cursors(rt.Channel("early", client=local.connect()), key="ana")
     ana.move(0.3, 0.4)
     bob = rt.Cursors(rt.Channel("early", client=local.connect()), key="bob")
-    until(lambda: bob.df["key"].tolist() == ["ana"])
+    wait_until(lambda: bob.df["key"].tolist() == ["ana"])
     late = rt.Cursors(rt.Channel("early", client=local.connect()), key="cem")
-    until(lambda: late.df[["key", "x", "y"]].to_dict("records") == [{"key": "ana", "x": 0.3, "y": 0.4}])
+    wait_until(lambda: late.df[["key", "x", "y"]].to_dict("records") == [{"key": "ana", "x": 0.3, "y": 0.4}])
     for board in (ana, bob, late):
         board.close()
 
@@ -56,19 +57,19 @@ def test_at_most_thirty_a_second_and_the_last_place_counts(boards: Any) -> None:
         ana.move(number / 300, 0)
         time.sleep(0.002)
     took = time.monotonic() - began
-    until(lambda: (heard and bob.df["x"].tolist() == [299 / 300]) or bob.df["x"].round(3).tolist() == [0.997])
+    wait_until(lambda: (heard and bob.df["x"].tolist() == [299 / 300]) or bob.df["x"].round(3).tolist() == [0.997])
     assert len(heard) <= took * 30 + 2
 
 
 def test_a_pointer_goes_with_its_owner(boards: Any) -> None:
     ana, bob = boards
     ana.move(0.5, 0.5)
-    until(lambda: len(bob.df) == 1)
+    wait_until(lambda: len(bob.df) == 1)
     page = Page(bob)
-    until(lambda: page.frames)
+    wait_until(lambda: page.frames)
     ana.close()
-    until(lambda: bob.count == 1 and len(bob.df) == 0)
-    until(lambda: any(frame.get("gone") == ["ana"] for frame in page.frames))
+    wait_until(lambda: bob.count == 1 and len(bob.df) == 0)
+    wait_until(lambda: any(frame.get("gone") == ["ana"] for frame in page.frames))
     assert ana.status == "closed"
 
 
@@ -80,7 +81,7 @@ def test_what_is_no_place_is_refused_or_passed_over(boards: Any) -> None:
         ana.channel.send("cursor", payload)
     Page(ana).say("move", x="0", y=[])
     ana.move(1, 1)
-    until(lambda: bob.df["key"].tolist() == ["ana"])
+    wait_until(lambda: bob.df["key"].tolist() == ["ana"])
 
 
 def test_it_shares_the_key_of_the_channel(local: Any) -> None:
@@ -88,7 +89,7 @@ def test_it_shares_the_key_of_the_channel(local: Any) -> None:
     online = rt.Presence(room, key="cleo", state={"name": "Cleo"}).wait_live()
     board = rt.Cursors(room)
     assert board.key == "cleo"
-    until(lambda: board.count == 1)
+    wait_until(lambda: board.count == 1)
     assert online.df["name"].tolist() == ["Cleo"], "the state that was tracked stays"
     board.close()
     online.close()

@@ -13,7 +13,8 @@ from rtwidgets.widgets.grid import Grid
 from rtwidgets.widgets.grid_window import GridWindow
 from rtwidgets.widgets.tick import tick
 
-from .page import Page, until
+from ..waits import wait_until
+from .page import Page
 
 
 class Rows(Grid):
@@ -57,19 +58,19 @@ def test_one_view_that_fails_does_not_stop_the_others(
 
     monkeypatch.setattr(GridWindow, "frame", fail_at_seven)
     broken, well = Page(grid, start=7), Page(grid, start=0)
-    until(lambda: well.keys == list(range(10)))
+    wait_until(lambda: well.keys == list(range(10)))
     for n in (1, 2):
         grid.store.upsert([{"id": 8, "n": n}])
         tick.mark(grid)
-        until(lambda n=n: well.rows[8]["n"] == n)
+        wait_until(lambda n=n: well.rows[8]["n"] == n)
     assert broken.keys == []
     assert caplog.text.count("could not make a frame") == 1, "logged once, not at each tick"
     broken.say("wants", wants={"start": 8})
-    until(lambda: broken.rows and broken.rows[0] == {"id": 8, "n": 2})
+    wait_until(lambda: broken.rows and broken.rows[0] == {"id": 8, "n": 2})
 
 
 @pytest.mark.parametrize("odd", [None, 5, "x", [], {"view": 3}, {"view": "v"}, {"view": "v", "kind": 3}])
 def test_a_message_that_is_none_is_ignored(grid: Rows, odd: Any) -> None:
     grid._receive(grid, odd, [])
     page = Page(grid)
-    until(lambda: page.keys == list(range(10)))
+    wait_until(lambda: page.keys == list(range(10)))

@@ -10,7 +10,8 @@ import pytest
 
 import rtwidgets as rt
 
-from .page import Page, until
+from ..waits import wait_until
+from .page import Page
 
 pytestmark = pytest.mark.pg
 
@@ -25,10 +26,10 @@ def test_every_frame_both_ways_in_words(local: Any, orders: Any, tmp_path: Path)
     room.subscribe()
     room.track({"team": "support"})
     room.send("hello", {"text": "<b>hi</b>", "token": "sb_secret_abcdefgh"})
-    until(lambda: any("Subscribed to PostgreSQL" in text for text in inspector.df["meaning"]))
+    wait_until(lambda: any("Subscribed to PostgreSQL" in text for text in inspector.df["meaning"]))
     orders.sql("update orders set amount = 7 where id = 1")
-    until(lambda: any("updated in public.orders" in text for text in inspector.df["meaning"]))
-    until(lambda: any("broadcast 'hello' on" in text for text in inspector.df["meaning"]))
+    wait_until(lambda: any("updated in public.orders" in text for text in inspector.df["meaning"]))
+    wait_until(lambda: any("broadcast 'hello' on" in text for text in inspector.df["meaning"]))
     frame = inspector.df
     said = frame["meaning"].tolist()
     first = said.index("asks to join inspected, with changes of public.orders, presence")
@@ -36,7 +37,7 @@ def test_every_frame_both_ways_in_words(local: Any, orders: Any, tmp_path: Path)
     assert "inspected: accepted, 1 subscription" in said[first:]
     assert any("broadcast 'hello' on inspected" in text for text in said)
     assert frame["at"].is_monotonic_increasing
-    until(lambda: sum(len(f.get("lines", [])) for f in page.frames) >= len(said))
+    wait_until(lambda: sum(len(f.get("lines", [])) for f in page.frames) >= len(said))
     path = tmp_path / "frames.jsonl"
     assert inspector.export(path) == inspector.count or path.stat().st_size
     everything = path.read_text() + json.dumps(page.frames) + frame.to_csv() + inspector._html()
@@ -56,24 +57,24 @@ def test_a_channels_frames_only_a_bounded_number_and_pause(local: Any) -> None:
     other.send("m", {"n": -1})
     for number in range(30):
         room.send("m", {"n": number})
-    until(lambda: inspector.revision >= 30)
+    wait_until(lambda: inspector.revision >= 30)
     assert inspector.count == 10
     page.say("read", start=0, stop=10**6, back=True, filter='"n": 27')
-    until(lambda: any(f.get("pages") for f in page.frames))
+    wait_until(lambda: any(f.get("pages") for f in page.frames))
     (older,) = next(f["pages"] for f in page.frames if f.get("pages"))
     assert ["27" in line["frame"] for _, line in older["lines"]] == [True]
     assert set(inspector.df["topic"]) == {"realtime:one"}
-    until(lambda: page.state.get("count") == inspector.revision >= 30)
+    wait_until(lambda: page.state.get("count") == inspector.revision >= 30)
     page.say("pause")
-    until(lambda: inspector.paused)
+    wait_until(lambda: inspector.paused)
     room.send("m", {"n": 99})
-    until(lambda: page.state["waiting"] >= 1)
+    wait_until(lambda: page.state["waiting"] >= 1)
     page.say("resume")
-    until(lambda: any('"n": 99' in line["text"] for f in page.frames for line in f.get("lines", [])))
+    wait_until(lambda: any('"n": 99' in line["text"] for f in page.frames for line in f.get("lines", [])))
     page.say("export")
-    until(lambda: any("file" in frame for frame in page.frames))
+    wait_until(lambda: any("file" in frame for frame in page.frames))
     inspector.clear()
-    until(lambda: inspector.count == 0)
+    wait_until(lambda: inspector.count == 0)
     with pytest.raises(TypeError, match="a client or a channel"):
         rt.Inspector("lobby")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="1 or more"):
@@ -91,23 +92,23 @@ def test_buttons_call_the_channel_and_say_what_became_of_it(local: Any) -> None:
     heard = rt.BroadcastFeed(other, "message").wait_live()
     online = rt.Presence(other).wait_live()
     page = Page(panel)
-    until(lambda: page.state.get("status") == "closed")
+    wait_until(lambda: page.state.get("status") == "closed")
     page.say("subscribe", number=1)
-    until(lambda: answers(page).get(1) == "" and panel.status == "joined")
+    wait_until(lambda: answers(page).get(1) == "" and panel.status == "joined")
     page.say("track", json='{"team": "support"}', number=2)
-    until(lambda: online.count == 1 and online.df["team"].tolist() == ["support"])
+    wait_until(lambda: online.count == 1 and online.df["team"].tolist() == ["support"])
     page.say("broadcast", event="message", json='{"text": "from a button"}', number=3)
-    until(lambda: heard.messages == [{"text": "from a button"}])
+    wait_until(lambda: heard.messages == [{"text": "from a button"}])
     page.say("broadcast", event="message", json="{text}", number=4)
-    until(lambda: "not JSON" in answers(page).get(4, ""))
+    wait_until(lambda: "not JSON" in answers(page).get(4, ""))
     page.say("broadcast", event=" ", json="{}", number=5)
-    until(lambda: "event" in answers(page).get(5, ""))
+    wait_until(lambda: "event" in answers(page).get(5, ""))
     page.say("track", json="[1]", number=6)
-    until(lambda: "JSON objects" in answers(page).get(6, ""))
+    wait_until(lambda: "JSON objects" in answers(page).get(6, ""))
     page.say("untrack", number=7)
-    until(lambda: online.count == 0)
+    wait_until(lambda: online.count == 0)
     page.say("unsubscribe", number=8)
-    until(lambda: panel.status == "closed" and room.status == "closed")
+    wait_until(lambda: panel.status == "closed" and room.status == "closed")
     assert answers(page)[3] == answers(page)[8] == ""
     panel.close()
 

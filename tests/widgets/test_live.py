@@ -12,7 +12,7 @@ from jupyter_client.manager import start_new_kernel
 
 import rtwidgets as rt
 
-from .page import until
+from ..waits import wait_until
 
 
 class Source(traitlets.HasTraits):
@@ -43,7 +43,7 @@ def test_it_runs_at_once_and_again() -> None:
     assert total.value == 1.0
     assert total.__doc__ == "The sum."
     source.add(2.0)
-    until(lambda: total.value == 3.0)
+    wait_until(lambda: total.value == 3.0)
     assert total._outputs.outputs[0]["data"]["text/plain"] == "3.0"
     total.close()
     source.add(4.0)
@@ -61,7 +61,7 @@ def test_changes_that_come_closer_are_one_run() -> None:
 
     for n in range(200):
         source.add(n)
-    until(lambda: count.value == 201)
+    wait_until(lambda: count.value == 201)
     assert len(runs) <= 4
 
 
@@ -75,14 +75,14 @@ def test_what_raises_shows_and_the_last_good_value_stays() -> None:
         return len(rows)
 
     source.add(1)
-    until(lambda: risky.error)
+    wait_until(lambda: risky.error)
     assert risky.value == 1
     assert "KeyError" in risky.error
     assert "line" in risky.error
     assert "&lt;b&gt;" in risky._line.value
     assert "<b>" not in risky._line.value
     source.add(1)
-    until(lambda: risky.value == 3)
+    wait_until(lambda: risky.value == 3)
     assert risky.error == ""
     assert risky._line.value == ""
 
@@ -99,7 +99,7 @@ def test_a_view_is_a_source_itself() -> None:
         return float(rows.amount.sum())
 
     source.add(4)
-    until(lambda: total.value == 10.0)
+    wait_until(lambda: total.value == 10.0)
 
 
 def test_it_waits_for_a_source_that_has_not_been_read() -> None:
@@ -113,7 +113,7 @@ def test_it_waits_for_a_source_that_has_not_been_read() -> None:
     assert total.revision == 0
     source.ready = True
     source.add(1)
-    until(lambda: total.value == 2.0)
+    wait_until(lambda: total.value == 2.0)
 
 
 def test_prints_and_frames_show() -> None:

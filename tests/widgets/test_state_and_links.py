@@ -14,7 +14,8 @@ import traitlets
 
 import rtwidgets as rt
 
-from .page import Page, until
+from ..waits import wait_until
+from .page import Page
 
 pytestmark = pytest.mark.pg
 
@@ -31,7 +32,7 @@ ARRANGED = {
 
 @pytest.fixture
 def table(orders: Any) -> Any:
-    made = rt.LiveTable("orders", order="id").wait_live(10)
+    made = rt.LiveTable("orders", order="id").wait_live()
     yield made
     made.close()
 
@@ -40,12 +41,12 @@ def test_a_grid_is_set_up_as_it_was(table: Any, orders: Any) -> None:
     page = Page(table)
     page.say("layout", layout=ARRANGED)
     page.say("select", keys=[1, 3])
-    until(lambda: table.selected == [1, 3])
+    wait_until(lambda: table.selected == [1, 3])
     kept = json.loads(json.dumps(table.state()))
     assert kept == {"arrangement": ARRANGED, "selected": [1, 3]}
     kept["arrangement"]["order"].append("changed here only")
     assert table.arrangement == ARRANGED
-    other = rt.LiveTable("orders", order="id").wait_live(10)
+    other = rt.LiveTable("orders", order="id").wait_live()
     other.restore(table.state())
     assert other.arrangement == ARRANGED
     assert other.selected_df["id"].tolist() == [1, 3]
@@ -59,7 +60,7 @@ def test_a_page_that_could_not_speak_yet_gets_its_rows_as_arranged(table: Any) -
     sent: list[Any] = []
     table._post = sent.append
     table._repr_mimebundle_()
-    until(lambda: any("keys" in frame for frame in sent))
+    wait_until(lambda: any("keys" in frame for frame in sent))
     assert next(frame["keys"] for frame in sent if "keys" in frame) == [2, 1]
 
 
@@ -113,13 +114,13 @@ def test_rows_are_counted_elsewhere_too(table: Any, orders: Any) -> None:
     two = traitlets.dlink((table, "status"), (text, "value"), transform=str.upper)
     assert (number.value, text.value) == (3, "LIVE")
     orders.sql("insert into orders values (9, 'figs', 1, true)")
-    until(lambda: number.value == 4)
+    wait_until(lambda: number.value == 4)
     one.unlink()
     orders.sql("insert into orders values (10, 'dates', 1, true)")
-    until(lambda: table.count == 5)
+    wait_until(lambda: table.count == 5)
     assert number.value == 4
     two.unlink()
-    second = rt.LiveTable("orders", order="id").wait_live(10)
+    second = rt.LiveTable("orders", order="id").wait_live()
     both = traitlets.link((table, "selected"), (second, "selected"))
     second.selected = [9]
     assert table.selected == [9]
@@ -142,7 +143,7 @@ def test_it_stands_in_boxes(table: Any) -> None:
 def test_what_is_closed_is_freed_with_its_rows(orders: Any) -> None:
     def used() -> list[weakref.ref[Any]]:
         room = rt.Channel("freed")
-        table = rt.LiveTable("orders").wait_live(10)
+        table = rt.LiveTable("orders").wait_live()
         made = [
             table,
             table.group_by("paid").agg(n=("id", "count")),
@@ -167,7 +168,7 @@ def test_what_is_closed_is_freed_with_its_rows(orders: Any) -> None:
         gc.collect()
         return all(ref() is None for ref in refs)
 
-    until(freed)
+    wait_until(freed)
 
 
 def test_keys_may_be_selected_as_the_frame_shows_them(local: Any) -> None:
@@ -177,7 +178,7 @@ def test_keys_may_be_selected_as_the_frame_shows_them(local: Any) -> None:
         " from generate_series(1, 3) n"
     )
     local.publish("moments")
-    moments = rt.LiveTable("moments", client=local.client, order="at desc").wait_live(10)
+    moments = rt.LiveTable("moments", client=local.client, order="at desc").wait_live()
     try:
         moments.selected = moments.df["at"].tolist()[:2]
         assert sorted(moments.selected_df["n"]) == [2, 3]
@@ -190,7 +191,7 @@ def test_keys_may_be_selected_as_the_frame_shows_them(local: Any) -> None:
 
 
 def test_who_takes_a_table_for_its_frame_is_shown_the_way(orders: Any) -> None:
-    table = rt.LiveTable("orders").wait_live(10)
+    table = rt.LiveTable("orders").wait_live()
     for wrong, says in ((lambda: table.head(), r"\.df\.head"), (lambda: table.groupby("paid"), r"\.df\.groupby")):
         with pytest.raises(AttributeError, match=says):
             wrong()

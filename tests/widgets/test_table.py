@@ -15,14 +15,15 @@ from rtwidgets.data.store import Store
 from rtwidgets.data.view_filter import ViewFilter
 from rtwidgets.widgets.grid import Grid
 
-from .page import Page, until
+from ..waits import wait_until
+from .page import Page
 
 pytestmark = pytest.mark.pg
 
 
 @pytest.fixture
 def table(orders: Any) -> Any:
-    made = rt.LiveTable("orders", order="id").wait_live(10)
+    made = rt.LiveTable("orders", order="id").wait_live()
     yield made
     made.close()
 
@@ -36,74 +37,74 @@ def test_it_is_a_dataframe_and_a_number(table: Any) -> None:
 
 def test_a_page_follows_inserts_updates_and_deletes(table: Any, orders: Any) -> None:
     page = Page(table)
-    until(lambda: len(page.rows) == 3)
+    wait_until(lambda: len(page.rows) == 3)
     assert page.rows[0] == {"id": 1, "item": "apples", "amount": 2.5, "paid": True}
     assert page.state["total"] == 3
     orders.sql("update orders set amount = 9 where id = 2")
-    until(lambda: page.rows[1]["amount"] == 9)
+    wait_until(lambda: page.rows[1]["amount"] == 9)
     assert any(f.get("patch") == [("amount", [(1, 9.0)])] for f in page.frames), "one cell changed: one cell travels"
     orders.sql("insert into orders values (0, 'plums', 1, true)")
-    until(lambda: page.keys == [0, 1, 2, 3])
+    wait_until(lambda: page.keys == [0, 1, 2, 3])
     orders.sql("delete from orders where id = 1")
-    until(lambda: page.keys == [0, 2, 3])
+    wait_until(lambda: page.keys == [0, 2, 3])
 
 
 def test_a_page_hears_which_rows_went_and_of_none_that_only_moved(table: Any, orders: Any) -> None:
     orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 59) n")
-    until(lambda: len(table.df) == 53)
+    wait_until(lambda: len(table.df) == 53)
     page = Page(table, start=0, stop=10)
-    until(lambda: page.keys == [1, 2, 3, *range(10, 17)])
+    wait_until(lambda: page.keys == [1, 2, 3, *range(10, 17)])
     orders.sql("insert into orders values (0, 'plums', 1, true)")  # moves 16 out of the window
-    until(lambda: page.keys == [0, 1, 2, 3, *range(10, 16)])
+    wait_until(lambda: page.keys == [0, 1, 2, 3, *range(10, 16)])
     page.say("wants", wants={"start": 5, "stop": 15})
-    until(lambda: page.keys[0] == 11)
+    wait_until(lambda: page.keys[0] == 11)
     page.say("wants", wants={"start": 0, "stop": 10, "sort": [["id", True]]})
-    until(lambda: page.keys[0] == 59)
+    wait_until(lambda: page.keys[0] == 59)
     page.say("wants", wants={"start": 0, "stop": 10, "filters": {"amount": "<15"}})
-    until(lambda: page.keys == [0, 1, 2, *range(10, 15)])
+    wait_until(lambda: page.keys == [0, 1, 2, *range(10, 15)])
     assert not any("gone" in frame for frame in page.frames), "only the view has moved, or looks at other rows"
     orders.sql("update orders set amount = 99 where id = 11")
-    until(lambda: 11 not in page.keys)
+    wait_until(lambda: 11 not in page.keys)
     orders.sql("delete from orders where id in (12, 40)")  # 40 is not seen
-    until(lambda: 12 not in page.keys)
+    wait_until(lambda: 12 not in page.keys)
     assert [frame["gone"] for frame in page.frames if "gone" in frame] == [[11], [12]]
     page.say("wants", wants={"start": 0, "stop": 10})
-    until(lambda: page.keys == [0, 1, 2, 3, 10, 11, 13, 14, 15, 16])
+    wait_until(lambda: page.keys == [0, 1, 2, 3, 10, 11, 13, 14, 15, 16])
     # Gone and back at once, and one that goes while another comes in its place.
     orders.sql("begin; delete from orders where id = 10; insert into orders values (10, 'back', 1, true); commit")
-    until(lambda: "back" in {row["item"] for row in page.rows})
+    wait_until(lambda: "back" in {row["item"] for row in page.rows})
     assert len([frame for frame in page.frames if "gone" in frame]) == 2
     orders.sql("update orders set id = 12 where id = 11")
-    until(lambda: page.keys == [0, 1, 2, 3, 10, 12, 13, 14, 15, 16])
+    wait_until(lambda: page.keys == [0, 1, 2, 3, 10, 12, 13, 14, 15, 16])
     assert page.frames[-1]["gone"] == [11]
 
 
 def test_what_changes_outside_of_the_window_does_not_travel(table: Any, orders: Any) -> None:
     orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 500) n")
-    until(lambda: len(table.df) == 494)
+    wait_until(lambda: len(table.df) == 494)
     page = Page(table, start=0, stop=20)
-    until(lambda: len(page.rows) == 20)
+    wait_until(lambda: len(page.rows) == 20)
     sent = len(page.frames)
     orders.sql("update orders set item = 'elsewhere' where id = 400")
-    until(lambda: "elsewhere" in set(table.df["item"].dropna()))
+    wait_until(lambda: "elsewhere" in set(table.df["item"].dropna()))
     time.sleep(0.2)
     assert not any("patch" in f or "columns" in f for f in page.frames[sent:])
     page.say("wants", wants={"start": 390, "stop": 420, "sort": [["id", False]]})
-    until(lambda: any(row["item"] == "elsewhere" for row in page.rows))
+    wait_until(lambda: any(row["item"] == "elsewhere" for row in page.rows))
 
 
 def test_a_page_sorts_for_itself(table: Any) -> None:
     up, down = Page(table), Page(table, sort=[["id", True]])
-    until(lambda: up.keys == [1, 2, 3] and down.keys == [3, 2, 1])
+    wait_until(lambda: up.keys == [1, 2, 3] and down.keys == [3, 2, 1])
     down.say("wants", wants={"sort": [["no such column", True]]})
-    until(lambda: down.keys == [1, 2, 3])
+    wait_until(lambda: down.keys == [1, 2, 3])
 
 
 def test_a_window_is_never_larger_than_a_page_can_want(table: Any, orders: Any) -> None:
     orders.sql("insert into orders select n, 'x', n, true from generate_series(10, 900) n")
-    until(lambda: len(table.df) == 894)
+    wait_until(lambda: len(table.df) == 894)
     page = Page(table, start=0, stop=10**9)
-    until(lambda: page.rows)
+    wait_until(lambda: page.rows)
     assert len(page.rows) == 400
 
 
@@ -115,7 +116,7 @@ def test_counting_changes_does_not_build_them(table: Any, orders: Any, monkeypat
     sizes: list[int] = []
     table.on_delta(lambda delta: sizes.append(delta.size))
     orders.sql("update orders set item = 'plums' where id < 3")
-    until(lambda: sum(sizes) == 2 and table._rate.changed_at is not None)
+    wait_until(lambda: sum(sizes) == 2 and table._rate.changed_at is not None)
     assert table._rate._count + table._rate.per_second >= 2
     assert built == []
 
@@ -127,13 +128,13 @@ def test_observers_and_batches(table: Any, orders: Any) -> None:
     unregister = table.on_change(batches.append)
     orders.sql("update orders set paid = true where id = 2")
     orders.sql("insert into orders values (9, 'figs', 3, false)")
-    until(lambda: {"revision", "count"} <= set(seen))
+    wait_until(lambda: {"revision", "count"} <= set(seen))
     updated = [entry for batch in batches for entry in batch.updated]
     assert updated == [(2, {"paid": False}, {"paid": True})]
     assert [row["item"] for batch in batches for row in batch.inserted] == ["figs"]
     unregister()
     orders.sql("delete from orders where id = 9")
-    until(lambda: table.count == 3)
+    wait_until(lambda: table.count == 3)
     assert not any(batch.deleted for batch in batches)
 
 
@@ -145,7 +146,7 @@ def test_what_an_observer_raises_stops_nothing(table: Any, orders: Any, caplog: 
     frames: list[Any] = []
     table.observe(frames.append, "df")
     orders.sql("update orders set amount = 9 where id = 2")
-    until(lambda: batches and frames and page.rows and page.rows[1]["amount"] == 9)
+    wait_until(lambda: batches and frames and page.rows and page.rows[1]["amount"] == 9)
     assert caplog.text.count("ZeroDivisionError") >= 2
     assert table.status == "live"
 
@@ -154,23 +155,23 @@ def test_observing_df_gives_the_frame(table: Any, orders: Any) -> None:
     frames: list[Any] = []
     table.observe(lambda change: frames.append(change.new), "df")
     orders.sql("delete from orders where id = 3")
-    until(lambda: frames and len(frames[-1]) == 2)
+    wait_until(lambda: frames and len(frames[-1]) == 2)
 
 
 def test_paused_it_counts_what_waits(table: Any, orders: Any) -> None:
     page = Page(table)
     table.pause()
     orders.sql("update orders set item = 'later' where id = 1")
-    until(lambda: page.state.get("waiting") == 1)
+    wait_until(lambda: page.state.get("waiting") == 1)
     assert table.df["item"][0] == "apples"
     page.say("resume")
-    until(lambda: page.rows and page.rows[0]["item"] == "later")
+    wait_until(lambda: page.rows and page.rows[0]["item"] == "later")
     assert table.paused is False
 
 
 def test_it_moves_while_the_main_thread_sleeps(table: Any, orders: Any) -> None:
     page = Page(table)
-    until(lambda: len(page.rows) == 3)
+    wait_until(lambda: len(page.rows) == 3)
 
     def work() -> None:
         for n in range(5):
@@ -179,8 +180,7 @@ def test_it_moves_while_the_main_thread_sleeps(table: Any, orders: Any) -> None:
 
     worker = threading.Thread(target=work)
     worker.start()
-    time.sleep(1)
-    assert page.rows[0]["item"] == "tick 4"
+    wait_until(lambda: page.rows[0]["item"] == "tick 4")  # which sleeps here
     worker.join()
 
 
@@ -201,30 +201,30 @@ def test_what_cannot_be_followed_says_what_to_do(orders: Any, name: str, prepare
         orders.sql(prepare)
     table = rt.LiveTable(name)
     page = Page(table)
-    until(lambda: table.status == "error")
+    wait_until(lambda: table.status == "error")
     assert name in table.error
     assert says in table.error.lower()
     assert "\n" not in table.error
-    until(lambda: page.state.get("error") == table.error)
+    wait_until(lambda: page.state.get("error") == table.error)
     with pytest.raises(rt.RealtimeError):
-        table.wait_live(5)
+        table.wait_live()
     table.close()
 
 
 def test_closing_one_of_two_leaves_the_other_live(orders: Any) -> None:
-    one, other = rt.LiveTable("orders").wait_live(10), rt.LiveTable("orders").wait_live(10)
+    one, other = rt.LiveTable("orders").wait_live(), rt.LiveTable("orders").wait_live()
     assert one.channel is other.channel
     one.close()
     assert one.status == "closed"
     assert len(one.df) == 3, "what was there stays readable"
     orders.sql("insert into orders values (77, 'kiwis', 1, true)")
-    until(lambda: other.count == 4)
+    wait_until(lambda: other.count == 4)
     other.close()
 
 
 def test_no_secret_is_in_any_synced_trait(table: Any, orders: Any) -> None:
     page = Page(table)
-    until(lambda: page.frames)
+    wait_until(lambda: page.frames)
     text = repr(table.get_state()) + repr(page.frames) + repr(table) + str(table._repr_mimebundle_())
     for secret in (orders.anon_key, orders.service_key, orders.dsn, orders._server.state.jwt_secret):
         assert secret not in text
@@ -247,23 +247,23 @@ def test_wrong_options_say_so_at_once(orders: Any) -> None:
 
 def test_a_page_searches_filters_and_follows_the_tail(table: Any, orders: Any) -> None:
     orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 500) n")
-    until(lambda: len(table.df) == 494)
+    wait_until(lambda: len(table.df) == 494)
     page = Page(table, start=0, stop=20, search='"ITEM 49"')
-    until(lambda: page.keys == [49, *range(490, 500)])
+    wait_until(lambda: page.keys == [49, *range(490, 500)])
     assert (page.state["shown"], page.state["total"], page.state["note"]) == (11, 494, "")
     orders.sql("update orders set item = 'gone' where id = 49")
-    until(lambda: page.keys == [*range(490, 500)])
+    wait_until(lambda: page.keys == [*range(490, 500)])
     assert page.state["shown"] == 10
     assert abs(page.state["changed"] - time.time() * 1000) < 60_000
     page.say("wants", wants={"start": 0, "stop": 20, "search": "", "filters": {"amount": ">=495", "paid": "=true"}})
-    until(lambda: page.keys == [*range(495, 501)])
+    wait_until(lambda: page.keys == [*range(495, 501)])
     page.say("wants", wants={"start": 0, "stop": 5, "search": "", "filters": {"amount": "more"}, "tail": True})
-    until(lambda: page.state["shown"] == 0)
+    wait_until(lambda: page.state["shown"] == 0)
     page.say("wants", wants={"start": 0, "stop": 5, "filters": {"amount": ">more"}, "tail": True})
-    until(lambda: page.keys == [*range(496, 501)])
+    wait_until(lambda: page.keys == [*range(496, 501)])
     assert "amount" in page.state["note"]
     orders.sql("insert into orders values (501, 'last', 1, true)")
-    until(lambda: page.keys == [*range(497, 502)])
+    wait_until(lambda: page.keys == [*range(497, 502)])
 
 
 def test_rows_that_a_thread_has_just_taken_up_count_as_not_looked_at(
@@ -271,7 +271,7 @@ def test_rows_that_a_thread_has_just_taken_up_count_as_not_looked_at(
 ) -> None:
     """A frame built in that moment holds no row that matches: it must not be taken for the answer."""
     orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 3008) n")
-    until(lambda: table.count == 3002)
+    wait_until(lambda: table.count == 3002)
     taken_up, shown = threading.Event(), threading.Event()
     grow, test, look, window = ViewFilter._grow, ViewFilter._test, Grid._filter_later, Store.window
 
@@ -301,14 +301,14 @@ def test_rows_that_a_thread_has_just_taken_up_count_as_not_looked_at(
     monkeypatch.setattr(Grid, "_filter_later", look_until_taken_up)
     monkeypatch.setattr(Store, "window", slow_window)
     page = Page(table, start=0, stop=20, search='"item 299"')
-    until(lambda: page.state.get("shown") == 11)
+    wait_until(lambda: page.state.get("shown") == 11)
 
 
 def test_a_page_gets_what_it_shows_as_csv(table: Any, orders: Any) -> None:
     page = Page(table, start=0, stop=20, sort=[["id", True]], filters={"amount": ">2"})
-    until(lambda: page.rows)
+    wait_until(lambda: page.rows)
     page.say("csv", columns=["item", "id", "no such column"])
-    until(lambda: any("csv" in frame for frame in page.frames))
+    wait_until(lambda: any("csv" in frame for frame in page.frames))
     answer = next(frame["csv"] for frame in page.frames if "csv" in frame)
     assert answer["name"] == "orders.csv"
     assert answer["text"].splitlines()[0] == "item,id"
@@ -317,34 +317,31 @@ def test_a_page_gets_what_it_shows_as_csv(table: Any, orders: Any) -> None:
 
 def test_what_is_read_stays_while_rows_come_above(table: Any, orders: Any) -> None:
     orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(1001, 1500) n")
-    until(lambda: len(table.df) == 503)
+    wait_until(lambda: len(table.df) == 503)
     page = Page(table, start=200, stop=220, anchor=[205, 1203])
-    until(lambda: page.keys and page.keys[0] == 1198)
+    wait_until(lambda: page.keys and page.keys[0] == 1198)
     orders.sql("insert into orders select n, 'above', n, true from generate_series(101, 160) n")
-    until(lambda: len(table.df) == 563)
-    time.sleep(0.3)
+    wait_until(lambda: page.state["count"] == 563)
     assert page.keys == list(range(1198, 1218))
     assert page.frames[-1].get("start", 260) == 260
     orders.sql("delete from orders where id in (1203, 1204) or id between 101 and 110")
-    until(lambda: len(table.df) == 551)
-    time.sleep(0.3)
+    wait_until(lambda: page.state["count"] == 551)
     assert page.keys[:8] == [1196, 1197, 1198, 1199, 1200, 1201, 1202, 1205], "the rows after it hold the place"
     up = Page(table, start=3, stop=9, sort=[["amount", True]], anchor=[4, 1496])
-    until(lambda: up.keys == [1497, 1496, 1495, 1494, 1493, 1492])
+    wait_until(lambda: up.keys == [1497, 1496, 1495, 1494, 1493, 1492])
     orders.sql("insert into orders values (2000, 'most', 99999, true)")
-    until(lambda: len(table.df) == 552)
-    time.sleep(0.3)
+    wait_until(lambda: up.state["count"] == 552)
     assert up.keys == [1497, 1496, 1495, 1494, 1493, 1492]
 
 
 def test_a_client_that_was_closed_takes_its_tables_along(orders: Any) -> None:
     """Not "stale, heals itself": nothing comes from there any more."""
     other = orders.connect()
-    table = rt.LiveTable("orders", client=other).wait_live(10)
+    table = rt.LiveTable("orders", client=other).wait_live()
     page = Page(table)
-    until(lambda: len(page.rows) == 3)
+    wait_until(lambda: len(page.rows) == 3)
     other.close()
-    until(lambda: table.status == "closed" and page.state["status"] == "closed")
+    wait_until(lambda: table.status == "closed" and page.state["status"] == "closed")
     assert "make this anew" in table.error
     assert len(table.df) == 3, "what it had stays"
     table.close()
@@ -360,7 +357,8 @@ def test_verify_finds_what_no_change_told(orders: Any) -> None:
     )
     table = rt.LiveTable("orders").wait_live()
     orders.sql("delete from shown where id > 1")
-    time.sleep(0.1)
+    orders.sql("update orders set item = 'plums' where id = 1")
+    wait_until(lambda: "plums" in set(table.df["item"].dropna()))
     assert len(table.df) == 3, "nobody is told of a row that a policy reads"
     assert table.verify().count == 1
     assert len(table.df) == 1
@@ -369,15 +367,15 @@ def test_verify_finds_what_no_change_told(orders: Any) -> None:
 
 
 def answer(page: Page, name: str) -> Any:
-    until(lambda: any(name in frame for frame in page.frames))
+    wait_until(lambda: any(name in frame for frame in page.frames))
     return [frame[name] for frame in page.frames if name in frame][-1]
 
 
 def test_a_page_selects_rows_that_it_has_not_loaded(table: Any, orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     orders.sql("insert into orders select n, 'item ' || n, n, true from generate_series(10, 500) n")
-    until(lambda: table.count == 494)
+    wait_until(lambda: table.count == 494)
     page = Page(table, start=0, stop=20, sort=[["id", True]], filters={"amount": ">=100"})
-    until(lambda: page.keys)
+    wait_until(lambda: page.keys)
     page.say("select range", range=[105, 102])
     assert answer(page, "selected") == {"count": 4}
     assert table.selected == [105, 104, 103, 102], "as the view is sorted"
@@ -398,9 +396,9 @@ def test_a_page_selects_rows_that_it_has_not_loaded(table: Any, orders: Any, mon
 
 def test_a_page_reads_whole_rows(table: Any, orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     orders.sql("insert into orders values (0, repeat('x', 5000), 1, true)")
-    until(lambda: table.count == 4)
+    wait_until(lambda: table.count == 4)
     page = Page(table)
-    until(lambda: page.keys == [0, 1, 2, 3])
+    wait_until(lambda: page.keys == [0, 1, 2, 3])
     assert len(page.rows[0]["item"]) == 1000
     page.say("rows", number=1, keys=[0], columns=["item"])
     assert answer(page, "rows") == {"number": 1, "columns": [("item", ["x" * 5000])]}
@@ -422,7 +420,7 @@ def test_json_is_json_in_csv(local: Any) -> None:
     local.sql("create table docs (id int primary key, doc jsonb, tags text[])")
     local.sql("""insert into docs values (1, '{"a": null, "b": "ü"}', '{x,y}'), (2, null, null)""")
     local.publish("docs")
-    docs = rt.LiveTable("docs", client=local.client, order="id").wait_live(10)
+    docs = rt.LiveTable("docs", client=local.client, order="id").wait_live()
     try:
         page = Page(docs)
         page.say("csv", columns=["doc", "tags"])
@@ -439,16 +437,16 @@ def test_a_row_with_an_odd_text_key_goes_without_harm(local: Any, name: str) -> 
     local.sql("create table named (name text primary key, n int)")
     local.sql("insert into named values (%s, 1), ('other', 2)", name)
     local.publish("named")
-    named = rt.LiveTable("named", client=local.client).wait_live(10)
+    named = rt.LiveTable("named", client=local.client).wait_live()
     try:
         page = Page(named)
-        until(lambda: len(page.keys) == 2)
+        wait_until(lambda: len(page.keys) == 2)
         page.say("select", keys=[name])
         local.sql("delete from named where name = %s", name)
-        until(lambda: page.keys == ["other"])
+        wait_until(lambda: page.keys == ["other"])
         assert named.selected_df.empty
         local.sql("update named set n = 3")
-        until(lambda: page.rows[0]["n"] == 3)
+        wait_until(lambda: page.rows[0]["n"] == 3)
     finally:
         named.close()
         local.sql("drop table named")

@@ -14,7 +14,7 @@ from rtwidgets.client.thread import call, io_loop
 from rtwidgets.protocol.errors import RealtimeError
 from rtwidgets.protocol.messages import Column
 
-from .page import until
+from ..waits import wait_until
 
 
 @pytest.fixture
@@ -51,12 +51,12 @@ def test_closing_tables_that_cannot_connect_ends_everything(client: rt.Client, m
 
     monkeypatch.setattr(client.aio.rest, "describe", describe)
     tables = [rt.LiveTable(f"t{number}", client=client) for number in range(5)]
-    until(lambda: all(table.error for table in tables))
+    wait_until(lambda: all(table.error for table in tables))
     assert {table.status for table in tables} == {"connecting"}
     before = len(asked)
     for table in tables:
         table.close()
-    until(lambda: all(map(is_over, tables)))
+    wait_until(lambda: all(map(is_over, tables)))
     call(lambda: [table.follower._tick() for table in tables])
     assert all(map(is_over, tables)), "nothing turns a closed table back into one that connects"
     assert len(asked) == before
@@ -77,10 +77,10 @@ def test_closing_a_table_that_is_being_described_subscribes_to_nothing(
 
     monkeypatch.setattr(client.aio.rest, "describe", describe)
     table = rt.LiveTable("t", client=client)
-    until(describing.is_set)
+    wait_until(describing.is_set)
     table.close()
     call(gate.set)
-    until(lambda: is_over(table))
+    wait_until(lambda: is_over(table))
     sinks: Any = table.channel.aio._sinks
     assert not sinks
     assert table.channel.status == "closed"
