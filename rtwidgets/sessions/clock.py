@@ -1,4 +1,4 @@
-"""The time of a session that is played: paused, running at a speed, or at its end. It knows no clock of its own."""
+"""The position of a replay over time: waiting, running at a speed, paused or finished. Time is an argument."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import enum
 
 
 class PlayState(enum.Enum):
-    """How time goes."""
+    """Whether the position moves."""
 
     WAITING = "waiting"
-    """Until somebody joins."""
+    """For the first join."""
     PLAYING = "playing"
     PAUSED = "paused"
     FINISHED = "finished"
 
 
 class PlayClock:
-    """`now` is always the time of one and the same clock, in seconds."""
+    """`now` is the time of one monotonic clock, in seconds."""
 
     def __init__(self, speed: float, *, paused: bool) -> None:
         self.speed = speed
@@ -26,7 +26,7 @@ class PlayClock:
 
     @property
     def running(self) -> bool:
-        """Whether time goes on."""
+        """Whether the position moves."""
         return self.state is PlayState.PLAYING
 
     def reached(self, now: float) -> float:
@@ -36,19 +36,19 @@ class PlayClock:
         return self._position + (now - self._since) * self.speed
 
     def set_speed(self, speed: float, now: float, position: float) -> None:
-        """Goes on from a position, at another speed."""
+        """Continues from a position, at another speed."""
         self.move(position, now)
         self.speed = speed
 
     def set_state(self, state: PlayState, now: float, position: float) -> None:
-        """Stops or goes on, at a position."""
+        """Changes the state at a position."""
         self.move(position, now)
         self.state = state
 
     def move(self, position: float, now: float) -> None:
-        """Is at that position now."""
+        """Sets the position."""
         self._position, self._since = position, now
 
     def wait_for(self, at: float, now: float) -> float:
-        """Seconds until that position is reached; 0 or less where it is."""
+        """Seconds until that position is reached; 0 or less once it was."""
         return 0.0 if self.speed == float("inf") else (at - self.reached(now)) / self.speed

@@ -1,4 +1,4 @@
-"""`replay()`: a recorded session, played to the widgets as if it happened now."""
+"""`replay()`: plays a recorded session to widgets and channels as if it happened now."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from .server import SessionServer
 T = TypeVar("T")
 
 _open: dict[Path, Replay] = {}
-"""Kept here, since widgets follow a replay also where nobody keeps what `replay` returned."""
+"""The open replays, by file. They stay open although no variable refers to them: widgets follow them."""
 
 
 def replay(path: str | Path, speed: float = 1.0, *, paused: bool = False, loop: bool = False) -> Replay:
-    """Plays a recorded session, and makes it the default of everything that needs a client.
+    """Plays a recorded session, without server, network or Postgres, and makes its client the default client.
 
-    It needs no server, no network and no Postgres. Time begins when the first channel or table is joined.
+    Playback starts when the first channel or table has joined.
 
     Args:
-        path: what `record()` wrote.
-        speed: seconds of the session in one second; 2 is twice as fast, `float("inf")` all of it at once.
-        paused: whether time stands until `.play()`.
-        loop: whether it begins again at its end.
+        path: a file that `record()` wrote.
+        speed: seconds of the session per second; 2 is twice as fast, `float("inf")` plays everything at once.
+        paused: whether playback waits for `.play()`.
+        loop: whether it starts again at the end.
 
-    A replay of the same file that is still open is closed first, so that running a cell again is safe.
+    An open replay of the same file is closed first, so re-running a cell is safe.
 
-    Raises RealtimeError for what is no session, ValueError for a speed that is not above 0, OSError.
+    Raises RealtimeError for a file that is not a session, ValueError for a speed that is not above 0, OSError.
     """
     recording, where = read(path), Path(path).resolve()
-    wanted = _checked(speed)
+    speed = _checked(speed)
     before = _open.get(where)
     if before is not None:
         before.close()
-    made = _open[where] = Replay(recording, path=where, speed=wanted, paused=paused, loop=loop)
+    made = _open[where] = Replay(recording, path=where, speed=speed, paused=paused, loop=loop)
     return made
 
 
@@ -55,12 +55,12 @@ def _checked(speed: float) -> float:
 class Replay:
     """A session that is being played. Made by `replay()`; also a context manager that closes it.
 
-    Tables know of no other time than now: after `seek` they are read again, and show what differs. Messages are heard
-    when their moment is played; `seek` neither sends those between nor takes any back.
+    After `seek`, tables are read again and show the rows of that moment. Broadcasts are sent when their moment is
+    played: `seek` skips those in between, and removes none that were received.
     """
 
     client: Client
-    """Connected to the session: what widgets and channels use while it is the default."""
+    """The client of the session, and the default client while the replay is open."""
 
     def __init__(self, recording: Recording, *, path: Path, speed: float, paused: bool, loop: bool) -> None:
         self.path = path
@@ -82,71 +82,74 @@ class Replay:
         return f"<Replay {self.path.name}: {self.position:.1f} of {self.duration:.1f} s, {self.speed:g} times, {state}>"
 
     def _repr_html_(self) -> str:
-        holds = [*(".".join(name) for name in self.tables), *self.topics]
+        contents = ", ".join([*(".".join(name) for name in self.tables), *self.topics])
         return (
             f"<p><b>{html.escape(self.path.name)}</b>: {self.position:.1f} of {self.duration:.1f} s, "
-            f"{self.status}; holds {html.escape(', '.join(holds)) or 'nothing'}</p>"
+            f"{self.status}; {html.escape(contents) or 'empty'}</p>"
         )
 
-    # --- what it is
+    # --- the recording
 
     @property
     def tables(self) -> list[tuple[str, str]]:
-        """The tables in it, as (schema, name)."""
+        """The recorded tables, as (schema, name)."""
         return list(self.recording.tables)
 
     @property
     def topics(self) -> list[str]:
-        """The topics in it."""
+        """The recorded topics."""
         return list(self.recording.topics)
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Length of the session in seconds."""
         return self.recording.duration
 
     @property
     def position(self) -> float:
-        """Seconds from the start of the session to what is played now."""
-        return self._there(lambda: self._player.position)
+        """Seconds from the start of the session to the current moment."""
+        return self._call(lambda: self._player.position)
 
     @property
     def status(self) -> str:
-        """`"waiting"` (for somebody to join), `"playing"`, `"paused"`, `"finished"` or `"closed"`."""
+        """`"waiting"` (for the first join), `"playing"`, `"paused"`, `"finished"` or `"closed"`."""
         return "closed" if self._closed else self._player.status
 
-    # --- how it goes
+    # --- playback
 
     @property
     def speed(self) -> float:
-        """Seconds of the session in one second; may be set at any time."""
+        """Seconds of the session per second; can be set at any time."""
         return self._player.speed
 
     @speed.setter
     def speed(self, speed: float) -> None:
-        wanted = _checked(speed)
-        self._there(lambda: self._player.set_speed(wanted))
+        speed = _checked(speed)
+        self._call(lambda: self._player.set_speed(speed))
 
     def play(self) -> Replay:
-        """Goes on; from the beginning where it has ended."""
+        """Starts or continues; from the beginning if it has finished."""
         if self._player.finished.is_set():
             self.seek(0.0)
-        self._there(self._player.play)
+        self._call(self._player.play)
         return self
 
     def pause(self) -> Replay:
-        """Time stands until `play()`."""
-        self._there(self._player.pause)
+        """Stops until `play()`."""
+        self._call(self._player.pause)
         return self
 
     def seek(self, seconds: float) -> Replay:
-        """Goes to that many seconds from the session's start."""
+        """Moves to that many seconds from the start of the session."""
         run(self._player.seek(seconds), 60)
         return self
 
     def wait(self, timeout: float = 60.0) -> Replay:
-        """Waits until the end has been played. Raises TimeoutError after `timeout` seconds, RealtimeError where it
-        would never come: it is paused, starts anew at its end, or nobody has joined."""
+        """Waits until the end has been played.
+
+        Raises TimeoutError after `timeout` seconds, RealtimeError if the end will not come: the replay is paused, plays
+        in a loop, or nothing has joined.
+        """
         if self.status in ("paused", "waiting") or self._player.loop:
             raise RealtimeError(
                 f"the replay will not end: it is {'played in a loop' if self._player.loop else self.status}",
@@ -162,7 +165,7 @@ class Replay:
         return self
 
     def close(self) -> None:
-        """Ends the replay and its client; what was the default client before is it again. Safe to call twice."""
+        """Ends the replay, closes its client, and restores the previous default client. Safe to call twice."""
         if self._closed:
             return
         self._closed = True
@@ -183,7 +186,7 @@ class Replay:
         self.close()
 
     @staticmethod
-    def _there(fn: Callable[[], T]) -> T:
+    def _call(fn: Callable[[], T]) -> T:
         if on_io_thread():
             return fn()
 

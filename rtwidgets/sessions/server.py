@@ -1,4 +1,4 @@
-"""Plays a session to whoever connects, as a server on this machine: any client of Supabase is the same one as ever."""
+"""The realtime server of a replay, on this machine: it plays a session to any Supabase client that connects."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .session_state import Metas, SessionState, compared, query_of
 from .table_reads import json_response, read_rows
 
 TURN = 200
-"""Entries played before others get their turn."""
+"""Entries played before other tasks run."""
 MAX_FRAME = 8 * 1024 * 1024
 _SOCKET = "/realtime/v1/websocket"
 
 
 class SessionServer:
-    """Lives on one event loop, which alone may call it."""
+    """Belongs to one event loop; call it from there only."""
 
     def __init__(self, recording: Recording, *, speed: float, loop: bool, paused: bool) -> None:
         self.recording = recording
@@ -44,7 +44,7 @@ class SessionServer:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listens on a free port of this machine, and plays when somebody has joined."""
+        """Listens on a free port of the loopback interface; playback starts with the first join."""
         self._server = await serve(
             self._serve,
             "127.0.0.1",
@@ -57,7 +57,7 @@ class SessionServer:
         self._task = asyncio.create_task(self._play())
 
     async def stop(self) -> None:
-        """Ends every connection."""
+        """Stops playing and closes every connection."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -67,40 +67,40 @@ class SessionServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL to connect to."""
         assert self._server is not None
         return f"http://127.0.0.1:{next(iter(self._server.sockets)).getsockname()[1]}"
 
-    # --- how time goes
+    # --- playback
 
     @property
     def status(self) -> str:
-        """`"waiting"` (for somebody to join), `"playing"`, `"paused"` or `"finished"`."""
+        """`"waiting"` (for the first join), `"playing"`, `"paused"` or `"finished"`."""
         return self._clock.state.value
 
     @property
     def position(self) -> float:
         """Seconds into the session."""
-        # Where playing is behind, the position is that of what is played, not of the clock.
+        # If playback is late, the position is that of the next entry, not of the clock.
         reached, upcoming = self._clock.reached(_now()), self._state.upcoming
         return min(reached, self.recording.duration if upcoming is None else max(upcoming.at, 0.0))
 
     @property
     def speed(self) -> float:
-        """Seconds of the session in one second."""
+        """Seconds of the session per second."""
         return self._clock.speed
 
     def set_speed(self, speed: float) -> None:
-        """Goes on at another speed."""
+        """Continues at another speed."""
         self._clock.set_speed(speed, _now(), self.position)
         self._woken.set()
 
     def pause(self) -> None:
-        """Stops time, at the end too: a seek from there does not start it."""
+        """Stops playback, at the end too: a seek from there does not start it."""
         self._set_state(PlayState.PAUSED)
 
     def play(self) -> None:
-        """Lets time go on."""
+        """Starts or continues."""
         if self._clock.state is not PlayState.FINISHED:
             self._set_state(PlayState.PLAYING)
 
@@ -117,8 +117,8 @@ class SessionServer:
         self._woken.set()
 
     async def seek(self, to: float) -> None:
-        """Goes to another moment: tables are to be read again, presence changes by what differs; broadcasts between are
-        neither sent nor taken back."""
+        """Moves to another moment: clients are told to read their tables again and get the difference in presence;
+        broadcasts in between are skipped."""
         to = min(max(to, 0.0), self.recording.duration)
         before = {topic: {key: dict(metas) for key, metas in one.items()} for topic, one in self._presence().items()}
         if to < self.position:
@@ -170,7 +170,7 @@ class SessionServer:
             if done % TURN == 0:
                 await asyncio.sleep(0)
 
-    # --- what happens in the session
+    # --- sending
 
     async def _send(self, entry: Entry) -> None:
         data = entry.data
@@ -198,11 +198,11 @@ class SessionServer:
             "schema": data.get("schema", "public"),
             "table": data["table"],
             "type": data.get("type"),
-            # Of now: how late a table is, is what it says of the line, and that is not years.
+            # Now, since clients compute their lag from it.
             "commit_timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "columns": [{"name": name, "type": kind} for name, kind in table.columns],
             "errors": data.get("errors"),
-            # What a snapshot already has is not applied once more, see `table_reads`.
+            # The position of the entry: clients skip what their snapshot contains, see `table_reads`.
             "lsn": self._state.index,
             **{name: data[name] for name in ("record", "old_record") if name in data},
         }
@@ -222,7 +222,7 @@ class SessionServer:
     def _request(self, connection: ServerConnection, request: Request) -> Response | None:
         path, query = query_of(request.path)
         given = request.headers.get("apikey") or dict(query).get("apikey") or ""
-        # Any page in a browser may knock at this port: only who was given the key is let in.
+        # Any web page can try this port: only a client with the key is accepted.
         if not secrets.compare_digest(given.encode(), self.key.encode()):
             return json_response(http.HTTPStatus.UNAUTHORIZED, {"error": "API key is missing"})
         if path == _SOCKET:
