@@ -231,22 +231,36 @@ class Postgres:
         """Ends a server that an earlier owner left behind: two in one folder would destroy it."""
         try:
             pid = int((self.data_dir / "postmaster.pid").read_text().split()[0])
-            command = subprocess.run(
-                ["ps", "-ww", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False
-            )
+            found = subprocess.run(
+                ["ps", "-ww", "-p", str(pid), "-o", "stat=", "-o", "command="],
+                capture_output=True,
+                text=True,
+                check=False,
+            ).stdout
         except (OSError, ValueError, IndexError):
             return
-        if str(self.data_dir) not in command.stdout:
+        if found.startswith("Z"):
+            # It has ended, and its parent has not noticed yet: until then Postgres takes it for one that runs.
+            _wait_gone(pid)
+            return
+        if str(self.data_dir) not in found:
             return  # the number is another program's by now; Postgres itself removes the file
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             try:
                 os.kill(pid, number)
             except ProcessLookupError:
                 return
-            deadline = time.monotonic() + 10
-            while time.monotonic() < deadline:
-                time.sleep(0.05)
-                try:
-                    os.kill(pid, 0)
-                except ProcessLookupError:
-                    return
+            if _wait_gone(pid):
+                return
+
+
+def _wait_gone(pid: int, timeout: float = 10.0) -> bool:
+    """Whether there is no such process any more, at the latest after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False

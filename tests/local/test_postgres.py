@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -52,6 +53,17 @@ def test_it_streams_keeps_its_tables_and_leaves_nothing_behind(tmp_path: Path) -
             assert connection.execute("select count(*) from kept").fetchone() == (0,)
     finally:
         postgres.stop()
+
+
+def test_one_that_has_ended_but_still_has_its_number_is_waited_for(tmp_path: Path) -> None:
+    """Else the new one said that another was running in its folder."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    wait_until(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "postmaster.pid").write_text(f"{ended.pid}\n")
+    threading.Timer(0.3, ended.wait).start()
+    Postgres(tmp_path / "data")._end_orphan()
+    assert not psutil.pid_exists(ended.pid)
 
 
 def test_it_dies_with_its_owner(tmp_path: Path) -> None:
