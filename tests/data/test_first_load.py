@@ -14,7 +14,7 @@ from rtwidgets.data.delta import Delta
 from rtwidgets.data.follower import TableFollower
 from rtwidgets.protocol.errors import RealtimeError
 
-from .live import until
+from ..waits import until
 from .test_follower import Channel, Rest, insert, row
 
 
