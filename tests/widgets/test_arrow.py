@@ -11,7 +11,7 @@ import pytest
 
 import rtwidgets as rt
 
-from .page import until
+from ..waits import wait_until
 
 pytestmark = pytest.mark.pg
 
@@ -25,7 +25,7 @@ def test_a_table_and_its_groups_are_read_by_arrow_tools(orders: Any, tmp_path: P
     assert pa.table(table).equals(held)
     assert by_paid.arrow()["n"].to_pylist() == [1, 1]
     orders.sql("insert into orders values (4, 'plums', 1.25, true)")
-    until(lambda: table.count == 4)
+    wait_until(lambda: table.count == 4)
     assert by_paid.arrow().to_pydict()["n"] == by_paid.df["n"].tolist() == [1, 2]
     assert table.arrow()["item"].to_pylist() == [*held["item"].to_pylist(), "plums"]
     assert held.num_rows == 3
