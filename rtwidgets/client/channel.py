@@ -237,8 +237,7 @@ class AsyncChannel:
         return self._callbacks.add(kind, fn)
 
     def on_broadcast(self, event: str, fn: Callable[[Any], Any]) -> Unregister:
-        """Calls `fn(payload)` for broadcasts of the event (`*`: all; case does not matter); `on_event(Broadcast, fn)`
-        gets the event's name and meta too."""
+        """Calls `fn(payload)` for broadcasts of the event (`*`: all; case does not matter); see also `on_event`."""
         check_text("event", event)
         return self._callbacks.add(event.lower(), fn)
 
