@@ -28,6 +28,7 @@ if _TYPE_CHECKING:
     from .sessions.recorder import Recorder, record
     from .sessions.replay import Replay, replay
     from .tools.doctor import doctor
+    from .widgets.change_batch import ChangeBatch
     from .widgets.chart import LiveChart
     from .widgets.connection import ConnectionStatus
     from .widgets.cursors import Cursors

@@ -256,7 +256,10 @@ class Batch:
         self._updates.clear()
         self._reread.clear()
         self._unknown.clear()
-        self._parts = [Delta(0, reset=True)]
+        before = joined(self._parts) if self._parts else Delta(0)
+        came = set(before.inserted)
+        here = [key for key in self._rows.keys_at(self._rows.living()) if key not in came]
+        self._parts = [Delta(0, reset=True, cleared=[*before.cleared, *before.deleted, *here])]
         self._rows.clear()
         self.serial = 0
 

@@ -98,6 +98,8 @@ class Delta:
     deleted: list[Key] = field(default_factory=list[Any])
     reset: bool = False
     """Everything before was thrown away (load, TRUNCATE); `deleted` does not list those rows."""
+    cleared: list[Key] = field(default_factory=list[Any])
+    """The keys of the rows that a reset threw away, as far as they are from before this batch."""
     unknown: list[Key] = field(default_factory=list[Any])
     """Updates of rows that the table does not hold, with too few columns to insert: read them by key."""
     reread: list[Key] = field(default_factory=list[Any])
@@ -184,10 +186,12 @@ def joined(parts: Sequence[Delta]) -> Delta:
         return parts[0]
     inserted: dict[Key, None] = {}
     deleted: dict[Key, None] = {}
+    cleared: dict[Key, None] = {}
     total = Delta(0, parts=list(parts))
     for part in parts:
         if part.reset:
             total.reset = True
+            cleared |= deleted | {key: None for key in part.cleared if key not in inserted}
             for found in (inserted, deleted, total.inserted_blocks, total.updates, total.deleted_blocks):
                 found.clear()
         for key in part.deleted:
@@ -201,5 +205,5 @@ def joined(parts: Sequence[Delta]) -> Delta:
         total.deleted_blocks += part.deleted_blocks
         total.columns_changed = total.columns_changed or part.columns_changed
         total.revision = max(total.revision, part.revision)
-    total.inserted, total.deleted = list(inserted), list(deleted)
+    total.inserted, total.deleted, total.cleared = list(inserted), list(deleted), list(cleared)
     return total

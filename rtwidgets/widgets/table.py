@@ -13,7 +13,6 @@ import traitlets
 
 from ..client.callbacks import Unregister
 from ..client.connect import default_client
-from ..client.dispatch import dispatch
 from ..client.dsn import DsnSource
 from ..client.log import logger
 from ..client.notebook import Channel, Client
@@ -28,7 +27,7 @@ from ..data.snapshot import EmptySource, FrameSource
 from ..data.store import Store
 from ..protocol.errors import RealtimeError
 from ..protocol.filters import Filter
-from .change_batch import ChangeBatch
+from .change_batch import ChangeBatch, ChangeFeed, RowsOfNow
 from .checks import channel_of, check_bool, check_callback, check_count, check_positive, check_text, paragraph
 from .grid import Grid
 from .groups import Grouping
@@ -265,20 +264,18 @@ class LiveTable(Grid, RowSource):
                 f"To remember more changes, make the table with history= above {history.most:,}"
             ) from None
 
-    def on_change(self, fn: Callable[[ChangeBatch], Any]) -> Unregister:
+    def on_change(self, fn: Callable[[ChangeBatch], Any], *, initial: bool = False) -> Unregister:
         """Calls `fn(batch)` with each batch of changes, on the kernel's main thread, between cells.
 
-        Returns a function that unregisters.
+        With `initial`, the first batch has the rows of now, and every change after it follows: none is left out, and
+        none comes twice. Returns a function that unregisters.
         """
         check_callback(fn)
-        fn = self._callback(fn)
-
-        def deliver(delta: Delta) -> None:
-            if delta:
-                dispatch(fn, ChangeBatch(delta))
-
-        unregister = self.follower.on_delta(deliver)
+        feed = ChangeFeed(lambda: self.store, self._callback(fn), initial=check_bool(initial, "initial"))
+        unregister = self.follower.on_delta(feed.deliver)
         self._registered.append(unregister)
+        if initial:
+            post_to_io(feed.start, RowsOfNow(self.store))
         return unregister
 
     def on_delta(self, fn: Callable[[Delta], object]) -> Unregister:
