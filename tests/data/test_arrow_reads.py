@@ -22,6 +22,7 @@ from rtwidgets.data.store import Store
 from rtwidgets.local.handle import Local
 from rtwidgets.protocol.errors import RealtimeError
 
+from ..waits import until
 from . import live
 
 pytestmark = pytest.mark.pg
@@ -210,7 +211,7 @@ async def test_a_large_table_is_shown_while_it_comes_and_blocks_nobody(server: L
         assert any(0 < count < rows and status == "catching up" for count, status in seen)
         assert sorted(worked)[-1] < 0.02
         server.sql("update large set t = 'new' where id = 77; delete from large where id = 78")
-        await live.until(lambda: len(follower.store) == rows - 1)
+        await until(lambda: len(follower.store) == rows - 1)
         record = follower.store.row(77)
         assert record is not None
         assert record["t"] == "new"
@@ -233,7 +234,7 @@ async def test_a_read_that_is_given_up_leaves_nothing_behind(server: Local) -> N
         assert found is not None
         return int(found["n"].iloc[0])
 
-    await live.until(lambda: reading() == 0)
+    await until(lambda: reading() == 0)
     server.sql("drop table given")
 
 

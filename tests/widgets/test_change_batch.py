@@ -15,7 +15,7 @@ from rtwidgets.data.store import Store
 from rtwidgets.protocol.messages import Change, Column
 from rtwidgets.widgets.change_batch import ChangeBatch, ChangeFeed, RowsOfNow
 
-from .page import until
+from ..waits import wait_until
 
 COLUMNS = [Column("id", "int8"), Column("v", "text")]
 
@@ -101,14 +101,14 @@ def table(orders: Any) -> Iterator[Any]:
 def test_the_rows_of_now_and_every_change_after(table: Any, orders: Any) -> None:
     mirror = Mirror()
     unregister = table.on_change(mirror, initial=True)
-    until(lambda: mirror.rows == {1: "apples", 2: "<b>pears</b>", 3: None} or len(mirror.rows) == 3)
+    wait_until(lambda: mirror.rows == {1: "apples", 2: "<b>pears</b>", 3: None} or len(mirror.rows) == 3)
     pd.testing.assert_frame_equal(mirror.batches[0].upserts, table.df)
     assert mirror.batches[0].inserted[2] == {"id": 3, "item": None, "amount": None, "paid": None}
     orders.sql("insert into orders values (4, 'plums', 1, true); delete from orders where id = 1")
     orders.sql("update orders set item = 'kiwis' where id = 2; update orders set id = 33 where id = 3")
-    until(lambda: set(mirror.rows) == {2, 33, 4} and mirror.rows[2] == "kiwis")
+    wait_until(lambda: set(mirror.rows) == {2, 33, 4} and mirror.rows[2] == "kiwis")
     orders.sql("truncate orders; insert into orders values (7, 'new', 1, true)")
-    until(lambda: mirror.rows == {7: "new"}, 20)
+    wait_until(lambda: mirror.rows == {7: "new"}, 20)
     unregister()
     with pytest.raises(TypeError, match="initial"):
         table.on_change(mirror, initial="yes")
