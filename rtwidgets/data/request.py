@@ -129,8 +129,10 @@ def resolve(request: TableRequest, info: TableInfo) -> ResolvedTable:
     if limit is not None and sort:  # whole rows decide which are the first: rank every one of them
         named = {column for column, _ in sort}
         sort += tuple((column, False) for column in key if column not in named)
+    # JSON's null and no value are one thing on the wire, and two in Postgres' order.
     foreign = limit is not None and any(
-        column in info.collated or (column in kinds and not kinds[column].ordered) for column, _ in sort
+        column in info.collated or (column in kinds and (not kinds[column].ordered or kinds[column].name == "jsonb"))
+        for column, _ in sort
     )
     hex_keys = tuple(column for column in key if column in kinds and kinds[column].name == "bytes")
     columnar = bool(kinds) and not any(column in kinds and kinds[column].name in _AS_SENT for column in key)

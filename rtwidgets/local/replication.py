@@ -8,6 +8,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -42,14 +43,23 @@ where w.backend_type = 'walsender' and w.query ilike 'create_replication_slot%'
 """
 
 
-async def read_blockers(dsn: str) -> list[str]:
-    """Sessions whose transactions keep a replication slot from being made: `pid 12 idle in transaction for 5 s`.
+class Blocker(NamedTuple):
+    """A session whose transaction keeps a replication slot from being made."""
 
-    Raises psycopg.Error.
-    """
+    pid: int
+    state: str
+    seconds: float
+    """For which its transaction has been open."""
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} {self.state} for {self.seconds:.0f} s"
+
+
+async def read_blockers(dsn: str) -> list[Blocker]:
+    """What a replication slot that is being made waits for. Raises psycopg.Error."""
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=10) as connection:
         cursor = await connection.execute(_BLOCKERS)
-        return [f"pid {pid} {state} for {seconds:.0f} s" for pid, state, seconds in await cursor.fetchall()]
+        return [Blocker(*row) for row in await cursor.fetchall()]
 
 
 class Stream:
@@ -59,7 +69,8 @@ class Stream:
     next call; while it does not keep up, no more than a bound is read ahead. `on_start` gets the LSN from which on the
     stream has every commit, before the first batch of each connection. `on_lost` is called when changes begin to
     be missed, `on_back` when the stream is whole again after that. `on_blocked` gets the sessions whose open
-    transactions keep the stream from beginning, every few seconds as long as they do.
+    transactions keep the stream from beginning, every few seconds as long as they do, and an empty list once they do
+    not any more.
     """
 
     def __init__(
@@ -69,7 +80,7 @@ class Stream:
         on_start: Callable[[int], None],
         on_lost: Callable[[], None],
         on_back: Callable[[], None],
-        on_blocked: Callable[[list[str]], None],
+        on_blocked: Callable[[list[Blocker]], None],
     ) -> None:
         self._database = dsn
         self._dsn = with_settings(dsn, _SESSION, replication="database", application_name="rtwidgets stream")
@@ -158,6 +169,7 @@ class Stream:
             cursor = await connection.execute(create)  # waits for every transaction that writes now
         finally:
             watching.cancel()
+            self._on_blocked([])
         created = await cursor.fetchone()
         assert created is not None
         names = sql.Literal(",".join(f'"{name}"' for name in PUBLICATIONS))

@@ -17,6 +17,7 @@ from .groups import Groups, covering
 from .hub import Member
 from .pgoutput import Transaction
 from .pool import Pool
+from .replication import Blocker
 
 log = child(__name__)
 
@@ -70,6 +71,8 @@ class Subscriptions:
         """By tables that became others, the LSN of the last transaction that was sent before that was seen."""
         self._waiting: dict[Member, None] = {}
         """Those that subscribe once the stream has begun."""
+        self._informed: dict[Member, str] = {}
+        """What was sent to those that wait for the end of transactions."""
         self._unsettled: set[Name] = set()
         """Tables with open transactions from before they were published: what those wrote is not sent."""
         delivery.on_table = self._saw
@@ -127,14 +130,19 @@ class Subscriptions:
         finally:
             self._waiting.pop(member, None)
 
-    def blocked(self, blockers: list[str]) -> None:
-        """The stream does not begin before these sessions have ended their transactions: tells all who wait for it."""
-        text = f"ReplicationBlocked: the stream of changes waits for the end of transactions: {'; '.join(blockers)}"
-        log.info("%s", text)
-        for member in list(self._waiting):
-            member.system("postgres_changes", "error", text)
-        for group in self._groups:
-            group.system("error", text)
+    def blocked(self, blockers: list[Blocker]) -> None:
+        """The stream does not begin before these sessions have ended their transactions: tells all who wait for it,
+        once. Without sessions: it begins now.
+        """
+        sessions = "; ".join(f"pid {blocker.pid} {blocker.state}" for blocker in blockers)
+        text = f"ReplicationBlocked: the stream of changes waits for the end of transactions: {sessions}"
+        before, self._informed = self._informed, {}
+        if not blockers:
+            return
+        for member in [*self._waiting, *(member for group in self._groups for member in group.members)]:
+            self._informed[member] = text
+            if before.get(member) != text:
+                member.system("postgres_changes", "error", text)
 
     async def _enter(
         self, member: Member, bindings: tuple[Binding, ...], changed: Mapping[str, str] | None = None

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import secrets
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rtwidgets.protocol.errors import RealtimeError
@@ -15,6 +16,7 @@ from rtwidgets.tools.connection_checks import PATIENCE, ConnectionChecks, leave
 from rtwidgets.tools.report import Finding, StepFailed, elapsed, failed, quoted, skipped
 
 if TYPE_CHECKING:
+    from rtwidgets.local.replication import Blocker
     from rtwidgets.tools.catalogue import Entry
 
 
@@ -125,7 +127,7 @@ class TableChecks:
 
     async def _not_subscribed(self, error: RealtimeError | TimeoutError) -> StepFailed:
         """A server that opens its stream waits for every transaction that writes: then those are the cause."""
-        blockers: list[str] = []
+        blockers: Sequence[Blocker] = ()
         if self._dsn is not None and importlib.util.find_spec("psycopg") is not None:
             import psycopg
 
@@ -136,8 +138,8 @@ class TableChecks:
             except psycopg.Error:
                 pass
         if blockers:
-            detail = f"the stream of changes waits for the end of open transactions ({'; '.join(blockers)})"
-            pids = " ".join(f"select pg_terminate_backend({blocker.split()[1]});" for blocker in blockers)
+            detail = f"the stream of changes waits for the end of open transactions ({'; '.join(map(str, blockers))})"
+            pids = " ".join(f"select pg_terminate_backend({blocker.pid});" for blocker in blockers)
             return StepFailed("row changes", detail, f"Commit or roll back in those sessions, or end them: {pids}")
         return failed("row changes", error, self._connection.settings("Switch on Realtime"), PATIENCE)
 
