@@ -9,6 +9,7 @@ machine is everybody's. Then: what `.df` costs, what a row weighs, and groups ke
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib.util
 import multiprocessing
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from rtwidgets.data.groupby import GroupBy
 from rtwidgets.data.store import Store
@@ -116,6 +118,15 @@ def pandas(rows: list[Row]) -> Apply:
     return apply
 
 
+def in_arrow(rows: list[Row]) -> Apply:
+    """What the same rows take in an Arrow table, which nothing can be applied to."""
+    table = pa.table(
+        {"at": pd.to_datetime([row["at"] for row in rows])}
+        | {name: [row[name] for row in rows] for name in TYPES if name != "at"}
+    )
+    return table.equals  # type: ignore[return-value]
+
+
 def installed() -> dict[str, Callable[[list[Row]], Apply]]:
     others = {"perspective": perspective, "duckdb": duckdb, "polars": polars, "pandas": pandas}
     return {"ours": ours} | {name: make for name, make in others.items() if importlib.util.find_spec(name)}
@@ -188,8 +199,33 @@ def frames(rows: int) -> None:
         del held
         store.apply([Change("DELETE", "public", "t", wide, None, {"id": rows // 2 + turn})])
         found.setdefault("after a row in the middle went", []).append(ms(store.df))
+        some = [
+            Change("UPDATE", "public", "t", wide, {"id": random.randrange(rows), "c2": f"{turn} {i}"})
+            for i in range(100)
+        ]
+        store.apply(some)
+        found.setdefault("after 100 changes in 1 text column", []).append(ms(store.df))
     for name, values in found.items():
         print(f"{rows:>9,} rows of 10 columns, .df {name}: {middle(values):.2f} ms")
+
+
+def arrow(rows: int) -> None:
+    numbers = [Column("id", "int8")] + [Column(f"c{i}", kind) for i, kind in enumerate(("float8", "int4", "int8") * 3)]
+    cold: list[float] = []
+    changed: list[float] = []
+    store = Store(numbers, ["id"])
+    store.load([{"id": i} | {f"c{k}": i for k in range(9)} for i in range(rows)])
+    for turn in range(7):
+        store.apply(
+            [Change("UPDATE", "public", "t", numbers, {"id": i} | {f"c{k}": -turn for k in range(9)}) for i in (0, 9)]
+        )
+        cold.append(ms(store.arrow))
+        store.apply([Change("UPDATE", "public", "t", numbers, {"id": 7, "c0": turn + 0.5})])
+        changed.append(ms(store.arrow))
+    print(
+        f"{rows:>9,} rows of 10 columns of numbers, .arrow() after changes in all columns: {middle(cold):.2f} ms, "
+        f"in 1 column: {middle(changed):.2f} ms"
+    )
 
 
 def groups(rows: int) -> None:
@@ -211,15 +247,19 @@ def groups(rows: int) -> None:
 
 
 def weigh(name: str, rows: int, out: Any) -> None:
-    """Runs in a process of its own: what the table adds to it, with the rows that it was made of gone."""
+    """Runs in a process of its own: what the table adds to it, with the rows that it was made of gone, and without what
+    allocators keep for later."""
     import psutil
 
-    make, process = installed()[name], psutil.Process()
+    make, process = (installed() | {"Arrow": in_arrow})[name], psutil.Process()
     make([row(i) for i in range(100)])
     gc.collect()
     before = process.memory_info().rss
     held = make([row(i) for i in range(rows)])
     gc.collect()
+    pa.default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
     out.put((process.memory_info().rss - before) / rows)
     del held
 
@@ -227,7 +267,7 @@ def weigh(name: str, rows: int, out: Any) -> None:
 def memory(rows: int) -> None:
     context = multiprocessing.get_context("spawn")
     found: dict[str, float] = {}
-    for name in installed():
+    for name in [*installed(), "Arrow"]:
         out = context.Queue()
         process = context.Process(target=weigh, args=(name, rows, out))
         process.start()
@@ -241,6 +281,7 @@ def main() -> None:
     for rows in [int(text) for text in sys.argv[1:]] or [10_000, 100_000, 1_000_000]:
         applying(rows)
         frames(rows)
+        arrow(rows)
         groups(rows)
     memory(1_000_000)
 

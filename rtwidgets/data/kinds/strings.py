@@ -197,8 +197,10 @@ class TextArray:
 
     def _to_views(self) -> pa.Array:
         """An array of `string_view` over our own memory."""
-        nulls = self.nulls()
-        bitmap = pa.py_buffer(np.packbits(~nulls, bitorder="little")) if nulls.any() else None
+        bitmap = None
+        if not self.sizes.min(initial=1):  # else no text is null, nor empty
+            nulls = self.nulls()
+            bitmap = pa.py_buffer(np.packbits(~nulls, bitorder="little")) if nulls.any() else None
         views = pa.py_buffer(np.ascontiguousarray(self.views).view("uint8"))
         buffers = [pa.py_buffer(buffer) for buffer in self.heap.buffers]
         return pa.Array.from_buffers(pa.string_view(), len(self), [bitmap, views, *buffers])
