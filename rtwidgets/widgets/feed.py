@@ -20,6 +20,7 @@ from ..client.thread import run
 from ..data.broadcast_log import BroadcastLog
 from ..protocol.errors import RealtimeError
 from ..protocol.events import Broadcast
+from ..protocol.payloads import to_json
 from . import paging
 from .base import STATIC
 from .channel_widget import ChannelWidget
@@ -146,7 +147,9 @@ class BroadcastFeed(ChannelWidget):
             if len(self._own) > 2 * len(log) + 100:
                 self._own = {number for number in self._own if number >= log.total - len(log)}
             self._own.add(log.total)
-            log.append(event, payload)
+            # A copy, as the others have it: the caller may go on with theirs.
+            own = bytes(payload) if isinstance(payload, bytes | bytearray | memoryview) else to_json(payload, "payload")
+            log.append(event, own)
             tick.mark(self)
 
     # --- on the I/O thread

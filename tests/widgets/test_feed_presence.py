@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 import rtwidgets as rt
@@ -41,6 +42,19 @@ def test_a_talk_between_two(rooms: Any) -> None:
         ["message", "ana", "is it open?"],
         ["message", "bob", "yes"],
     ]
+
+
+def test_what_was_sent_stays_as_it_was_sent(rooms: Any) -> None:
+    ana, bob = rt.BroadcastFeed(rooms[0], "message"), rt.BroadcastFeed(rooms[1], "message")
+    wait_until(lambda: rooms[0].status == rooms[1].status == "joined")
+    payload = {"text": "a", "deep": [{"n": np.int64(1)}]}
+    ana.send(payload)
+    payload["text"], payload["deep"] = "changed", []
+    data = bytearray(b"ab")
+    ana.send(data)
+    data[0] = 0
+    wait_until(lambda: len(bob.messages) == 2)
+    assert ana.messages == bob.messages == [{"text": "a", "deep": [{"n": 1}]}, b"ab"]
 
 
 def test_the_box_sends_and_answers(rooms: Any) -> None:
