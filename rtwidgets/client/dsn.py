@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from ..protocol.codec import loads
@@ -41,11 +43,13 @@ class DsnSource:
 
     async def _connect(self) -> AsyncConnection[Any]:
         try:
-            import psycopg
+            await asyncio.to_thread(import_module, "psycopg")  # which takes long the first time
         except ModuleNotFoundError:
             raise RealtimeError(
                 "a DSN as the source needs psycopg", code="MissingPackage", hint='pip install "psycopg[binary]"'
             ) from None
+        import psycopg
+
         try:
             # No prepared statements: a pooler may not know them, and they outlive a change of the table.
             return await psycopg.AsyncConnection.connect(self._dsn, connect_timeout=10, prepare_threshold=None)

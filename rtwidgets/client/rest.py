@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -53,6 +54,13 @@ def _short(name: str) -> str:
     return type_name(schema.strip('"'), bare.strip('"')) if dot else _SHORT.get(plain, plain)
 
 
+def _new_http(options: Mapping[str, Any]) -> httpx.AsyncClient:
+    import anyio
+
+    anyio.run(anyio.sleep, 0)  # imports what httpx would with its first request
+    return httpx.AsyncClient(**options)
+
+
 class RestClient:
     """Reads tables of a project.
 
@@ -77,6 +85,7 @@ class RestClient:
         self._fresh = fresh
         self._timeout = timeout
         self._http: httpx.AsyncClient | None = None
+        self._opening = asyncio.Lock()
         self._direct = False
         self._page_size = PageSize()
         self._arrow = False
@@ -117,16 +126,19 @@ class RestClient:
             yield response, _what(method, path)
 
     async def _connections(self) -> httpx.AsyncClient:
-        direct, before = is_loopback(self._base), self._http
-        if before is not None and direct == self._direct:
-            return before
-        try:
-            self._http, self._direct = httpx.AsyncClient(timeout=self._timeout, trust_env=not direct), direct
-        except ImportError as error:  # a SOCKS proxy, for which httpx needs another package
-            raise make("ConnectionLost", str(error), hint="install socksio, or unset ALL_PROXY") from None
-        if before is not None:
-            await before.aclose()
-        return self._http
+        async with self._opening:
+            direct, before = is_loopback(self._base), self._http
+            if before is not None and direct == self._direct:
+                return before
+            options: dict[str, Any] = {"timeout": self._timeout, "trust_env": not direct}
+            try:
+                # Off the loop: the first one imports half of httpx, and reads certificates.
+                self._http, self._direct = await asyncio.to_thread(_new_http, options), direct
+            except ImportError as error:  # a SOCKS proxy, for which httpx needs another package
+                raise make("ConnectionLost", str(error), hint="install socksio, or unset ALL_PROXY") from None
+            if before is not None:
+                await before.aclose()
+            return self._http
 
     @asynccontextmanager
     async def _send(
@@ -177,7 +189,9 @@ class RestClient:
 
     async def _arrow_pages(self, read: TableRead) -> AsyncIterator[Page]:
         """All rows of one moment, in the batches of one answer."""
-        from .arrow_stream import MEDIA_TYPE, ArrowDecoder  # here, since it takes a while and few need it
+        # Here, since it takes a while and few need it; and off the loop.
+        await asyncio.to_thread(import_module, ".arrow_stream", __package__)
+        from .arrow_stream import MEDIA_TYPE, ArrowDecoder
 
         place = "" if read.limit is None else f"&limit={read.limit}"
         path = read.path(place, ordered=read.limit is not None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -348,3 +350,27 @@ async def test_a_name_that_http_cannot_carry_is_refused_with_the_way_out(table: 
         _ = [page async for page in client.select(table, schema=schema)]
     assert (caught.value.code, "source=" in caught.value.hint) == ("UnsupportedName", True)
     await client.close()
+
+
+def test_the_first_request_imports_nothing_large_on_the_loop() -> None:
+    """A heartbeat would wait for it, seconds on a slow disk."""
+    script = """
+import asyncio, sys, threading
+from rtwidgets.client.rest import RestClient
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is threading.main_thread():
+            print(name)
+sys.meta_path.insert(0, Finder())
+async def main():
+    async def token(): return None
+    try:
+        async for page in RestClient("http://127.0.0.1:1", "key", token).select("t"): pass
+    except Exception as error: print(type(error).__name__)
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    names = done.stdout.split()
+    assert names[-1] == "ConnectionLostError" or "Error" in names[-1]
+    large = ("httpcore", "h11", "certifi", "anyio._backends", "pyarrow", "psycopg")
+    assert [name for name in names if name.startswith(large)] == []
