@@ -17,7 +17,7 @@ from ..client.dsn import DsnSource
 from ..client.log import logger
 from ..client.notebook import Channel, Client
 from ..client.snapshot_source import SnapshotSource
-from ..client.thread import io_loop, run
+from ..client.thread import run
 from ..client.twin import made_before_fork
 from ..data.dataframes import records
 from ..data.delta import Delta
@@ -31,6 +31,7 @@ from .change_batch import ChangeBatch, ChangeFeed, RowsOfNow
 from .checks import channel_of, check_bool, check_callback, check_count, check_positive, check_text, paragraph
 from .grid import Grid
 from .groups import Grouping
+from .shared_follower import SharedFollower
 from .sources import RowSource
 from .threads import call_on_io, post_to_io
 from .tick import tick
@@ -42,6 +43,9 @@ RATE_OVER = 1.0
 
 class LiveTable(Grid, RowSource):
     """A table of the database, kept up to date: equal to what `SELECT` would have given this user a moment ago.
+
+    Tables with the same arguments in one process share their rows: a second one costs nothing, and each is closed by
+    itself. A pause is one of the rows, so it is theirs together.
 
     Args:
         table: its name.
@@ -132,38 +136,48 @@ class LiveTable(Grid, RowSource):
         self._rate = _Rate()
         self._problem: RealtimeError | None = None
         super().__init__()
-        self.follower: TableFollower = run(self._make_follower(_checked_source(source), options), 30)
+        self._last: pd.DataFrame | None = None
+        """The rows when it was closed, where others go on following them."""
+        self.follower: TableFollower
+        self._shared = run(self._share_follower(_checked_source(source), options), 30)
 
-    async def _make_follower(self, source: str | pd.DataFrame | None, options: dict[str, Any]) -> TableFollower:
-        events = isinstance(source, str) and source == "events"
-        rows: SnapshotSource = self.channel.client.aio.rest
-        if isinstance(source, pd.DataFrame):
-            rows = FrameSource(records(source), rows)
-        elif source is not None:
-            rows = EmptySource(rows) if events else DsnSource(source)
-        follower = TableFollower(self.channel.aio, rows, self.table, events=events, **options)
+    async def _share_follower(self, source: str | pd.DataFrame | None, options: dict[str, Any]) -> SharedFollower:
+        channel, events = self.channel.aio, isinstance(source, str) and source == "events"
+
+        def make() -> TableFollower:
+            rows: SnapshotSource = self.channel.client.aio.rest
+            if isinstance(source, pd.DataFrame):
+                rows = FrameSource(records(source), rows)
+            elif source is not None:
+                rows = EmptySource(rows) if events else DsnSource(source)
+            return TableFollower(channel, rows, self.table, events=events, **options)
+
+        # What begins at a moment of its own, or with rows of its own, is like no other.
+        alike = not events and not isinstance(source, pd.DataFrame)
+        key = (channel, self.table, source, str(options["filter"]), repr(options | {"filter": None})) if alike else None
+        shared = SharedFollower.of(key, channel, make)
+        follower = self.follower = shared.follower
         self._registered += [
             follower.on_delta(self._count),
             follower.on_status(lambda status, error: tick.mark(self)),
+            shared.progressed.add(lambda: tick.mark(self)),
+            shared.paused.add(self._note_paused),
         ]
-        follower.on_progress = lambda: tick.mark(self)
-        self.follower = follower
-        self._starting: asyncio.Task[None] = io_loop().create_task(self._start())
-        return follower
+        self._note_paused(follower.paused)
+        shared.starting.add_done_callback(self._note_started)
+        return shared
 
-    async def _start(self) -> None:
-        try:
-            await self.follower.start()
-            if not self._closed and self.follower.status != "error":
-                self._registered.append(self.channel.aio.retain())
-        except Exception as error:
-            logger.exception("%r could not start", self)
-            self._problem = RealtimeError(
-                f"{self.schema}.{self.table} could not be started ({type(error).__name__}: {error})",
-                code="StartFailed",
-                hint="check the table's and schema's names and the arguments; rt.doctor() tests each step",
-            )
-            tick.mark(self)
+    def _note_started(self, started: asyncio.Task[None]) -> None:
+        error = None if started.cancelled() else started.exception()
+        if error is None:
+            return
+        logger.error("%r could not start", self, exc_info=error)
+        self._problem = RealtimeError(
+            f"{self.schema}.{self.table} could not be started ({type(error).__name__}: {error})",
+            code="StartFailed",
+            hint="check the table's and schema's names and the arguments; rt.doctor() tests each step",
+        )
+        tick.mark(self)
 
     def __repr__(self) -> str:
         return f"<LiveTable {self.schema}.{self.table}: {len(self.follower.store)} rows, {self._status()}>"
@@ -186,7 +200,7 @@ class LiveTable(Grid, RowSource):
 
         A frame never changes after it was returned; reading it again while nothing changed costs nothing.
         """
-        return self.follower.store.df()
+        return self.follower.store.df() if self._last is None else self._last
 
     @property
     def ready(self) -> bool:
@@ -284,7 +298,8 @@ class LiveTable(Grid, RowSource):
         return self.follower.on_delta(fn)
 
     def pause(self) -> None:
-        """Keeps the rows as they are until `resume()`; changes wait."""
+        """Keeps the rows as they are until `resume()`; changes wait. So do those of other tables with the same
+        arguments, which are the same rows."""
         self._set_paused(True)
 
     def resume(self) -> None:
@@ -292,20 +307,24 @@ class LiveTable(Grid, RowSource):
         self._set_paused(False)
 
     def _set_paused(self, paused: bool) -> None:
-        post_to_io(self.follower.pause if paused else self.follower.resume)
-        self.set_trait("paused", paused)
-        self._emit()
+        post_to_io(self._shared.pause, paused)
+        self._note_paused(paused)
+
+    def _note_paused(self, paused: bool) -> None:
+        if paused != self.paused:
+            self.set_trait("paused", paused)
+            self._emit()
         tick.mark(self)
 
     # --- on the I/O thread
 
     def _release(self) -> None:
-        self._starting.cancel()
-        stopping = io_loop().create_task(self.follower.stop())
-        stopping.add_done_callback(_log_failure)
+        if not self._shared.alone:
+            self._last = self.follower.store.df()
+        self._shared.release()
 
     def _count(self, delta: Delta) -> None:
-        if not delta.reset:  # after a reset, when the rows changed is not known
+        if self.ready and not delta.reset:  # when the rows changed that are loaded is not known
             self._rate.add(delta.size)
         tick.mark(self)
 
@@ -406,8 +425,3 @@ def _progress(progress: tuple[int, int | None] | None) -> str:
         return ""
     read, total = progress
     return f"{read:,} rows read" if total is None else f"{read:,} of {total:,} rows read"
-
-
-def _log_failure(done: asyncio.Task[None]) -> None:
-    if not done.cancelled() and (error := done.exception()) is not None:
-        logger.error("a live table did not stop cleanly", exc_info=error)

@@ -38,7 +38,7 @@ def tasks_of(table: rt.LiveTable) -> list[str]:
 def is_over(table: rt.LiveTable) -> bool:
     """Whether the table is closed, runs nothing, and receives nothing."""
     follower = table.follower
-    idle = not follower._tasks and follower._timer is None and table._starting.done() and not tasks_of(table)
+    idle = not follower._tasks and follower._timer is None and table._shared.starting.done() and not tasks_of(table)
     return table.status == follower.status == "closed" and idle and table.channel.aio.idle
 
 
