@@ -425,7 +425,11 @@ async def test_no_secret_in_a_repr_or_a_log(server: FakeServer, caplog: pytest.L
         assert secret not in text
 
 
-@pytest.mark.parametrize("key", ["sb_secret_abcDEF123456789", "an-odd-key-of-a-proxy", jwt(1000)])
+@pytest.mark.parametrize(
+    "key",
+    ["sb_secret_abcDEF123456789", "an-odd-key-of-a-proxy", jwt(1000)],
+    ids=["a secret key", "an odd key", "a JWT"],
+)
 async def test_no_secret_in_any_log_of_ours(server: FakeServer, caplog: pytest.LogCaptureFixture, key: str) -> None:
     """Also not in what the libraries below log, everything switched on."""
     token, other = jwt(1500), jwt(2500)

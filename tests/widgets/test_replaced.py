@@ -58,7 +58,11 @@ def test_several_of_one_run_stay(cell: Any) -> None:
     assert not second.closed
 
 
-@pytest.mark.parametrize("hold", [lambda w: w, lambda w: [w], lambda w: {"k": (w,)}, lambda w: lambda: w], ids=str)
+@pytest.mark.parametrize(
+    "hold",
+    [lambda w: w, lambda w: [w], lambda w: {"k": (w,)}, lambda w: lambda: w],
+    ids=["itself", "a list", "a tuple in a dict", "a closure"],
+)
 def test_what_a_variable_holds_stays(cell: Any, hold: Any) -> None:
     first = cell(1)
     cell.namespace["kept"] = hold(first)
