@@ -57,7 +57,7 @@ architecture:
 	$(PY) tools/architecture.py check
 
 unit: .make/dev
-	$(PY) -m pytest -q -m "not pg and not browser and not slow" $(PYTEST_ARGS)
+	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal --ignore=tests/browser -m "not pg and not browser and not slow" $(PYTEST_ARGS)
 
 test: .make/dev  ## everything: check, real Postgres, real JupyterLab in real Chromium, coverage
 	@rm -f .coverage .coverage.*

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import nbformat
 import pytest
-from nbconvert.exporters import HTMLExporter
-from nbconvert.preprocessors import ExecutePreprocessor
 
 CELLS = (
     "import time\nimport pandas as pd\nimport rtwidgets as rt\nframe = pd.DataFrame({'x': [1, 2], 'v': [70001, 70002]})",
@@ -17,6 +14,11 @@ CELLS = (
 @pytest.mark.slow
 @pytest.mark.parametrize("state", [True, False], ids=["with widget state", "without widget state"])
 def test_the_export_has_the_rows(state: bool) -> None:
+    # Here, since they take a second, and the tests of `make check` do without.
+    import nbformat
+    from nbconvert.exporters import HTMLExporter
+    from nbconvert.preprocessors import ExecutePreprocessor
+
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
     ExecutePreprocessor(timeout=60, kernel_name="python3", store_widget_state=state).preprocess(notebook, {})
     assert ("widgets" in notebook.metadata) is state

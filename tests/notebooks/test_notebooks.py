@@ -10,17 +10,20 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
 import rtwidgets as rt
 from rtwidgets.demo.flights import Feed
 from rtwidgets.demo.notebooks import NOTEBOOKS
 
 from ..waits import PATIENCE
+
+if TYPE_CHECKING:
+    # Elsewhere only in functions, since they take a second, and the tests of `make check` do without.
+    import nbformat
+    from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NAMES = sorted(path.name for path in FOLDER.glob("*.ipynb"))
@@ -43,6 +46,9 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[rt.Local]:
 @contextlib.contextmanager
 def running(name: str) -> Iterator[NotebookClient]:
     """The notebook with a kernel of its own, after all of its cells have run. Raises CellExecutionError."""
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(FOLDER / name, as_version=4)
     folder = tempfile.mkdtemp(prefix="rtw")
     client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": folder}})
@@ -57,6 +63,8 @@ def running(name: str) -> Iterator[NotebookClient]:
 
 def ask(client: NotebookClient, source: str) -> None:
     """Runs one more cell in the notebook's kernel. Raises CellExecutionError."""
+    import nbformat
+
     until = "import time\ndef until(condition, seconds=60):\n    end = time.monotonic() + seconds\n"
     until += "    while not condition():\n        assert time.monotonic() < end, 'in vain'\n        time.sleep(0.02)\n"
     cell = nbformat.v4.new_code_cell(until + source)
@@ -66,6 +74,8 @@ def ask(client: NotebookClient, source: str) -> None:
 
 def between_cells(client: NotebookClient, condition: str) -> None:
     """Waits for what only comes about while no cell runs."""
+    from nbclient.exceptions import CellExecutionError
+
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         with contextlib.suppress(CellExecutionError):
@@ -216,6 +226,9 @@ def test_running_all_cells_twice_does_no_harm(local: rt.Local) -> None:
 @pytest.mark.slow
 def test_a_cell_that_fails_fails_the_test(local: rt.Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness itself: an assertion in a cell that does not hold is seen."""
+    import nbformat
+    from nbclient.exceptions import CellExecutionError
+
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("assert 1 == 2")])
     nbformat.write(notebook, tmp_path / "wrong.ipynb")
     monkeypatch.setattr(f"{__name__}.FOLDER", tmp_path)

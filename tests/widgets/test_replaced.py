@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ class Widget:
 
 
 @pytest.fixture
-def cell(monkeypatch: pytest.MonkeyPatch) -> Any:
+def cell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Runs "cells": `cell(run, name)` makes a widget in that run of the cell of that name."""
     namespace: dict[str, Any] = {}
     monkeypatch.setattr(replaced, "_origins", {})
@@ -40,7 +41,10 @@ def cell(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     run.namespace = namespace  # type: ignore[attr-defined]
     run.check = lambda name="a": close_replaced(replaced._origins[name])  # type: ignore[attr-defined]
-    return run
+    gc.collect()
+    gc.freeze()  # looking through all that other tests have left takes a second
+    yield run
+    gc.unfreeze()
 
 
 def test_what_no_variable_holds_any_more_is_closed(cell: Any) -> None:
