@@ -127,12 +127,14 @@ class DsnSource:
                 assert snapshot is not None
                 assert lsn is not None
                 at = (lsn[0], PgSnapshot.parse(snapshot[0]))
-                total = None if max_rows is None else await _count_over(connection, query, max_rows)
-                if total is not None:
-                    yield Page([], total, *at)
+                total = estimate = None
+                if arrow or max_rows is not None:
+                    estimate = await _estimate(connection, query)
+                    if max_rows is not None and estimate > max_rows // 2:  # it may be wrong by as much
+                        total = await _count(connection, query)
                 if arrow:
                     async for batch in CopyColumns(connection, query).batches():
-                        yield Page([], total, *at, batch)
+                        yield Page([], total, *at, batch, estimate)
                     return
                 copy = sql.SQL("copy (select row_to_json({0}) from ({1}) {0}) to stdout").format(_alias(names), query)
                 rows: list[Row] = []
@@ -141,24 +143,28 @@ class DsnSource:
                         row: Any = loads(text)
                         rows.append(row)
                         if len(rows) >= page_size:
-                            yield Page(rows, None, *at)
+                            yield Page(rows, total, *at)
                             rows = []
-                yield Page(rows, None, *at)
+                yield Page(rows, total, *at)
             except psycopg.Error as error:
                 raise _failed(schema, table, error) from None
 
 
-async def _count_over(connection: AsyncConnection[Any], query: sql.Composed, most: int) -> int | None:
-    """How many rows the query has, if the planner expects that it may be more than `most`; else None."""
+async def _estimate(connection: AsyncConnection[Any], query: sql.Composed) -> int:
+    """How many rows the planner expects of the query."""
     from psycopg import sql
 
     cursor = await connection.execute(sql.SQL("explain (format json) ") + query)
     plan = await cursor.fetchone()
-    if plan is None or 2 * plan[0][0]["Plan"]["Plan Rows"] <= most:  # it may be wrong by as much
-        return None
+    return 0 if plan is None else int(plan[0][0]["Plan"]["Plan Rows"])
+
+
+async def _count(connection: AsyncConnection[Any], query: sql.Composed) -> int:
+    from psycopg import sql
+
     cursor = await connection.execute(sql.SQL("select count(*) from ({}) t").format(query))
     count = await cursor.fetchone()
-    return None if count is None else int(count[0])
+    return 0 if count is None else int(count[0])
 
 
 def _failed(schema: str, table: str, error: psycopg.Error) -> RealtimeError:

@@ -21,9 +21,10 @@ ArrowBatch = Any
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Rows of one read: `rows`, or `batch` where columns were wanted and the source gives them. `total` is the count of
-    the whole result where the source gives it. `lsn` and `snapshot` say where in Postgres' log the rows stand; only our
-    local server and a DSN give them.
+    """Rows of one read: `rows`, or `batch` where columns were wanted and the source gives them.
+
+    `total` is the count of the whole result where the source gives it, `estimate` about how many rows that has. `lsn`
+    and `snapshot` say where in Postgres' log the rows stand; only our local server and a DSN give them.
     """
 
     rows: list[Row]
@@ -31,6 +32,7 @@ class Page(msgspec.Struct, frozen=True):
     lsn: int | None = None
     snapshot: PgSnapshot | None = None
     batch: ArrowBatch | None = None
+    estimate: int | None = None
 
     def __len__(self) -> int:
         return len(self.rows) if self.batch is None else self.batch.num_rows

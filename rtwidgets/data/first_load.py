@@ -15,6 +15,8 @@ MANY_ROWS = 5_000
 """Rows that take so long to load that it is done off the loop."""
 _AT_ONCE = 20_000
 """Rows that are loaded together, where they come in small pages."""
+_RESERVED_MOST = 10_000_000
+"""Rows for which room is made at once."""
 _WITHIN = 0.2
 """Seconds after which fewer are loaded."""
 
@@ -44,6 +46,8 @@ class FirstLoad:
         self.begun = False
         self.info: TableInfo | None = None
         """What the table is now, where it was described for this read."""
+        self.expected = 0
+        """How many rows there will be, about; 0 where that is not known."""
         self._store, self._lock, self._emit = store, lock, emit
         self._rows: list[Any] = []
         self._last = 0.0
@@ -95,5 +99,8 @@ class FirstLoad:
             return self._store.upsert(rows)
         info = self.info
         if info is None or not info.columns:
-            return self._store.load(rows)
-        return self._store.load(rows, info.columns, bases=info.bases, labels=info.labels)
+            delta = self._store.load(rows)
+        else:
+            delta = self._store.load(rows, info.columns, bases=info.bases, labels=info.labels)
+        self._store.reserve(min(max(self.expected - len(self._store), 0), _RESERVED_MOST))
+        return delta

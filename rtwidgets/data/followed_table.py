@@ -123,7 +123,8 @@ class FollowedTable:
         first = FirstLoad(self.store, self._loading, emit)
         first.info = info
 
-        async def put(rows: Rows) -> None:
+        async def put(rows: Rows, expected: int) -> None:
+            first.expected = expected
             if not first.begun and describe is None and self._differs(rows):
                 first.info = await self._describe()
             await first.put(rows)

@@ -188,7 +188,7 @@ class Rows:
         """Appends rows, none of whose keys is here. Columns that the block lacks are null."""
         self._moved()
         count = len(keys)
-        self._reserve(count)
+        self.reserve(count)
         first, last = self._end, self._end + count
         for name, column in self.columns.items():
             if name not in block:
@@ -333,7 +333,8 @@ class Rows:
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
-    def _reserve(self, count: int) -> None:
+    def reserve(self, count: int) -> None:
+        """Makes room for so many more rows. Memory that is not used yet is not touched."""
         if self._end + count > self._capacity:
             live = self._end - self._start
             self._capacity = max(2 * (live + count), _FIRST_CAPACITY)

@@ -78,12 +78,12 @@ class TableReader:
     async def read(
         self,
         progress: Progress,
-        put: Callable[[Rows], Awaitable[None]] | None = None,
+        put: Callable[[Rows, int], Awaitable[None]] | None = None,
         *,
         max_rows: int | None = None,
     ) -> Snapshot:
         """All rows of one moment. `progress(read, total)` is called after each page; `total` is None where it is not
-        known. With `put`, each page's rows go there. Where there are more than `max_rows`, that is an error.
+        known. With `put`, each page's rows go there, with about how many there are. More than `max_rows` are an error.
         """
         if self._limit is not None and max_rows is not None and self._limit <= max_rows:
             max_rows = None
@@ -93,6 +93,7 @@ class TableReader:
         rows: list[Any] = []
         position: SnapshotPosition | None = None
         total: int | None = None
+        expected: int | None = None
         count = 0
         first = True
         pages = self._select(
@@ -102,13 +103,14 @@ class TableReader:
             if first:
                 first, total = False, page.total
                 position = None if page.lsn is None else SnapshotPosition(page.lsn, page.snapshot)
+                expected = page.estimate if total is None else total
                 if total is not None:
                     self._check_count(total if self._limit is None else min(total, self._limit), max_rows)
             self._as_changes(page.rows)
             if put is None:
                 rows.extend(rows_of(page))
             elif len(page):
-                await put(rows_of(page))
+                await put(rows_of(page), expected or 0)
             count += len(page)
             self._check_count(count, max_rows, "more than ")
             progress(count, total)

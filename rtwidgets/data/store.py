@@ -387,6 +387,11 @@ class Store:
         else:
             batch.merge_block(ArrowRows(table, self.kinds, self.key))
 
+    def reserve(self, count: int) -> None:
+        """Makes room for so many more rows, so that a table that comes in parts is not moved while it grows."""
+        with self.lock:
+            self._rows.reserve(count)
+
     def remove(self, keys: Iterable[Key]) -> Delta:
         """Deletes rows by key; unknown keys are passed over."""
         with self.lock:
