@@ -180,8 +180,8 @@ async def test_a_subscription_to_no_table_begins_once_there_is_one(server: Realt
         "vacuum full shape",
         "alter table shape alter v type int using v + 1",
         "alter publication supabase_realtime set (publish = 'insert')",
-        "alter type made add attribute more int",
-        "alter type made rename attribute x to z",
+        "alter type shape_part add attribute more int",
+        "alter type shape_part rename attribute x to z",
         "alter type mood rename value 'sad' to 'blue'",
         "alter domain d rename to e",
         "create table heir () inherits (shape)",
@@ -193,8 +193,8 @@ async def test_what_the_log_does_not_say_is_told_to_those_who_name_the_table_and
 ) -> None:
     await sql(
         pg,
-        "drop type if exists made; drop domain if exists d, e; create type made as (x int, m mood[]);"
-        "create domain d as mood; alter table shape add m2 made[], add m3 d; grant select on shape to anon",
+        "drop type if exists shape_part; drop domain if exists d, e; create type shape_part as (x int, m mood[]);"
+        "create domain d as mood; alter table shape add m2 shape_part[], add m3 d; grant select on shape to anon",
     )
     async with connected(server) as ws:
         await subscribed(ws, by)
@@ -208,7 +208,7 @@ async def test_what_the_log_does_not_say_is_told_to_those_who_name_the_table_and
     await sql(
         pg,
         "alter publication supabase_realtime set (publish = 'insert, update, delete, truncate');"
-        "drop table shape cascade; drop type made; drop domain if exists d, e",
+        "drop table shape cascade; drop type shape_part; drop domain if exists d, e",
     )
 
 
@@ -244,15 +244,20 @@ async def test_who_was_away_while_a_table_became_another_does_not_resume(
 async def test_a_row_type_that_is_altered_while_rows_flow_is_rendered_anew(
     server: RealtimeServer, pg: str, shape: None
 ) -> None:
-    await sql(pg, "drop type if exists made cascade; create type made as (x int, y text); alter table shape add p made")
+    await sql(
+        pg,
+        "drop type if exists shape_part cascade; create type shape_part as (x int, y text);"
+        "alter table shape add p shape_part",
+    )
     async with connected(server) as ws:
         await subscribed(ws, ENTRY)
         await sql(pg, "insert into shape (id, p) values (8, row(1, 'a'))")
         assert (await change(ws))["data"]["record"]["p"] == {"x": 1, "y": "a"}
-        await sql(pg, "alter type made add attribute z int, drop attribute y")
+        await sql(pg, "alter type shape_part add attribute z int, drop attribute y")
         assert await told(ws) == CHANGED
         await sql(pg, "update shape set v = 9 where id = 8")
         assert (await change(ws))["data"]["record"]["p"] == {"x": 1, "z": None}
+    await sql(pg, "drop table shape; drop type shape_part")
 
 
 async def test_changes_of_the_table_before_go_to_nobody_who_follows_the_new_one(
