@@ -374,3 +374,82 @@ asyncio.run(main())
     assert names[-1] == "ConnectionLostError" or "Error" in names[-1]
     large = ("httpcore", "h11", "certifi", "anyio._backends", "pyarrow", "psycopg")
     assert [name for name in names if name.startswith(large)] == []
+
+
+class Pages:
+    """A PostgREST with a cap on rows, whose rows change while they are read."""
+
+    def __init__(self, keys: list[Any], cap: int) -> None:
+        self.keys, self.cap = sorted(keys), cap
+        self.asked: list[str] = []
+        self.at_once = self.most_at_once = 0
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.at_once -= 1
+        self.asked.append(str(request.url))
+        found = self.keys
+        for text in request.url.params.get_list("id"):
+            op, _, value = text.partition(".")
+            key = type(self.keys[0])(value)
+            found = [one for one in found if (one > key if op == "gt" else one <= key)]
+        start = int(request.url.params.get("offset", 0))
+        found = found[start : start + min(int(request.url.params["limit"]), self.cap)]
+        total = {"content-range": f"*/{len(self.keys)}"} if "prefer" in request.headers else {}
+        if len(self.asked) % 5 == 0:  # some go and some come
+            del self.keys[len(self.keys) * len(self.asked) // 97 % len(self.keys)]
+        return httpx.Response(206, json=[{"id": one} for one in found], headers=total)
+
+
+@pytest.mark.parametrize("text", [False, True])
+async def test_several_stretches_of_a_table_are_read_at_once(text: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtwidgets.client.rest_reads.STRETCH", 30)
+    keys = [f"k{n:05}" if text else n for n in range(0, 3000, 3)]
+    server = Pages(list(keys), 10)
+    pages = [page async for page in client_for(server).select("t", key=("id",))]
+    got = [row["id"] for page in pages for row in page.rows]
+    assert got == sorted(set(got))
+    assert set(server.keys) <= set(got) <= set(keys), "what was there all the time was read"
+    assert 2 < server.most_at_once <= 5
+    assert pages[0].total == len(keys)
+    probes = [url for url in server.asked if "offset=29" in url]
+    assert len(probes) < len(server.asked) / 3
+
+
+async def test_an_error_in_one_stretch_ends_the_others() -> None:
+    server = Pages(list(range(100_000)), 1000)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if len(server.asked) > 20:
+            return httpx.Response(503, json={"message": "down"})
+        return await server(request)
+
+    with pytest.raises(RealtimeError):
+        await rows_of(client_for(answer), key=("id",))
+    asked = len(server.asked)
+    await asyncio.sleep(0.05)
+    assert len(server.asked) == asked
+
+
+async def test_pages_that_repeat_end_whatever_repeats_them() -> None:
+    turn = 0
+
+    def alternate(request: httpx.Request) -> httpx.Response:
+        nonlocal turn
+        turn += 1
+        return httpx.Response(200, json=[{"id": turn % 2}, {"id": turn % 2 + 10}])
+
+    def deaf(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=[{"v": 1}, {"v": 2}])
+
+    def alike(request: httpx.Request) -> httpx.Response:
+        left = 5 - int(request.url.params.get("offset", 0))
+        return httpx.Response(200, json=[{"v": 1}] * min(max(left, 0), 2))
+
+    for answer, options in ((alternate, {"key": ["id"]}), (deaf, {})):
+        with pytest.raises(RealtimeError, match="again and again"):
+            await rows_of(client_for(answer), **options, page_size=2)
+    assert len(await rows_of(client_for(alike), page_size=2)) == 5, "rows may be alike where there is no key"
