@@ -250,10 +250,6 @@ class RestClient:
         self._described[schema].add(table)
         return _from_open_api(cast("dict[str, Any]", definition))
 
-    async def columns_of(self, table: str, schema: str = "public") -> list[Column]:
-        """The table's columns, in order."""
-        return (await self.describe(table, schema)).columns
-
     async def primary_key(self, table: str, schema: str = "public") -> tuple[str, ...]:
         """The table's primary key; empty where it has none."""
         return (await self.describe(table, schema)).key

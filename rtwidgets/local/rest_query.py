@@ -140,12 +140,6 @@ def parse(parameters: Iterable[tuple[str, str]], span: str = "") -> Query:
     return Query(selected, tuple(where), order, offset, limit)
 
 
-def unquote(text: str) -> str:
-    """The name or value in double quotes; any other text as it is."""
-    found = _QUOTED.fullmatch(text)
-    return _ESCAPE.sub(r"\1", found[1]) if found else text
-
-
 class _Text:
     """A text and how far it has been parsed. `what` names it in errors."""
 
