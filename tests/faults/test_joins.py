@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -93,22 +94,25 @@ class Auditor:
         store = follower.store
         load, resync, apply = store.load, store.resync, store.apply
 
-        def loaded(work: Any, rows: list[dict[str, Any]]) -> Any:
+        def loaded(work: Any, given: Any, *columns: Any, **described: Any) -> Any:
             self.reads += 1
+            rows: list[dict[str, Any]] = []
+            for part in given:  # rows as JSON carries them, or batches of columns
+                rows += [part] if isinstance(part, dict) else part.to_pylist()
             self.last = {row["w"]: row["v"] for row in rows if row["n"] < 0}
             for w, v in self.last.items():
                 held = sorted(row["n"] for row in rows if row["w"] == w and row["n"] > 0)
                 if held != list(range(max(v - WINDOW + 1, 1), v + 1)):
                     self.faults.append(f"the snapshot is torn: writer {w} at {v} has {held}")
-            return work(rows)
+            return work(given, *columns, **described)
 
         def applied(changes: list[Change]) -> Any:
             for change in changes:
                 self._look(change, store)
             return apply(changes)
 
-        store.load = lambda rows, **described: loaded(load, rows)  # type: ignore[method-assign,assignment]
-        store.resync = lambda rows, **described: loaded(resync, rows)  # type: ignore[method-assign,assignment,misc]
+        store.load = partial(loaded, load)  # type: ignore[method-assign]
+        store.resync = partial(loaded, resync)  # type: ignore[method-assign]
         store.apply = applied  # type: ignore[method-assign,assignment]
 
     def _look(self, change: Change, store: Any) -> None:
