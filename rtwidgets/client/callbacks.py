@@ -1,4 +1,4 @@
-"""Callbacks in order of registration, each with a function that takes it out again."""
+"""Callbacks in order of registration, each with a function that unregisters it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a person's callbacks: on the kernel's main thread between cells, outside a kernel where they are called.
+"""Runs user callbacks: on the kernel's main thread between cells, outside a kernel on the calling thread.
 
 In a kernel, callbacks wait in one queue in order. The kernel's loop runs them between cells, and so does
 `waiting.wait_for` while a cell waits on the main thread.

@@ -1,4 +1,4 @@
-"""The answers that a channel waits for, by the ref of what was sent; each comes, or is given up after its time."""
+"""The replies that a channel waits for, by ref, each until its timeout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state that a connection shows to the others of its channel: again after every rejoin, and never too often."""
+"""The tracked presence state of a channel: sent again after every rejoin, within the rate limit."""
 
 from __future__ import annotations
 

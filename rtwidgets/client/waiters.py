@@ -1,4 +1,4 @@
-"""Those who wait for one thing, such as a join: all are woken together, with an error or without."""
+"""Coroutines that wait for one thing, such as a join: all are woken together, with or without an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions to Postgres beside the stream, one a table at a time and each with a time limit: none holds up others."""
+"""Queries about row changes, run beside the stream: one a table at a time, each with a time limit."""
 
 from __future__ import annotations
 

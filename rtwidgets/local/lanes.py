@@ -1,4 +1,4 @@
-"""Lanes: what waits for a group until something is known, and what happens to a group that cannot be served in time."""
+"""Queues for groups whose changes wait for an answer, and for groups that cannot be served in time."""
 
 from __future__ import annotations
 

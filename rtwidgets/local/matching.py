@@ -1,4 +1,4 @@
-"""Whether a row of the log matches a filter: evaluated here where that is certain, else by Postgres.
+"""Filters on rows of the log: evaluated in this process where that is certain, else by Postgres.
 
 Supabase has Postgres compare each value, so an enum's labels have their order, `inet` its own, and a regular expression
 is read in Postgres' dialect. Whatever `protocol.filter_eval` cannot decide as surely is asked of Postgres, once for all

@@ -1,4 +1,4 @@
-"""Changes that go out together, and what must be known before they do."""
+"""Row changes that are sent together, with the queries that must be answered first."""
 
 from __future__ import annotations
 

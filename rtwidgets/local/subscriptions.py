@@ -1,4 +1,4 @@
-"""From a join's `postgres_changes` to a group that receives, and anew when a table has become another."""
+"""Subscribes joined channels to row changes, and again when a table was replaced or altered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong, by the protocol's own codes: whether trying again helps, and what a person does about it.
+"""Errors by the protocol's own codes: whether a retry can help, and a hint for the user.
 
 Sources: the operational codes and texts of Supabase Realtime v2.122.0, PostgREST's and Postgres' error codes.
 """

@@ -1,4 +1,4 @@
-"""Whether a row matches a filter, where that can be told for certain without Postgres; `None` where it cannot.
+"""Evaluates a filter on a row without Postgres; `None` where only Postgres can decide.
 
 A table reads its rows through Postgres and judges each change here. Where the two differed, rows would come and go as
 they are read or changed, so whatever only Postgres knows (how `inet` compares, what `today` means, a regular expression

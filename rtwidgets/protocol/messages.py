@@ -1,4 +1,4 @@
-"""The messages that travel, as plain typed structures: what every room agrees on.
+"""The messages on the wire, as typed structures that every room uses.
 
 Sources: the frames recorded from Supabase Realtime v2.122.0 (tests/conformance/transcripts) and the Phoenix channel
 protocol.

@@ -1,4 +1,4 @@
-"""What a person sends, as the JSON values that travel: a copy, checked, with the place of what cannot be sent."""
+"""Checks and copies a payload as JSON values; an error names the path of a value that cannot be sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names as SQL reads them, for the statements that errors propose."""
+"""Quotes names for the SQL that hints propose."""
 
 from __future__ import annotations
 

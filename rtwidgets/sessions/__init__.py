@@ -1,1 +1,1 @@
-"""A session as a file: what happened in tables and topics, kept to be played again."""
+"""Sessions as files: records what happens in tables and topics, and replays it."""

@@ -1,4 +1,4 @@
-"""Who watches a session: their conversations, what they subscribed to, and who of them is present."""
+"""The clients of a replay: their conversations, subscriptions and presence."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _UNLIMITED = SessionLimits(max_channels=10_000, presence_calls=10_000)
 
 
 class Binding:
-    """What one `postgres_changes` entry of a join asks for. Raises RealtimeError for a filter that cannot be read."""
+    """One `postgres_changes` entry of a join. Raises RealtimeError for a filter that cannot be parsed."""
 
     def __init__(self, number: int, asked: Mapping[str, Any]) -> None:
         self.number = number
@@ -48,11 +48,11 @@ class Binding:
         self._filter = filters.parse(str(asked.get("filter") or ""))
 
     def covers(self, schema: str, table: str) -> bool:
-        """Whether it is about that table."""
+        """Whether it includes that table."""
         return self.schema in ("*", schema) and self.table in ("*", table)
 
     def wants(self, change: Mapping[str, Any], types: Mapping[str, str]) -> bool:
-        """Whether a recorded change goes to it."""
+        """Whether a recorded change matches it."""
         if not self.covers(str(change.get("schema", "public")), str(change["table"])):
             return False
         kind = change.get("type")
@@ -71,7 +71,7 @@ class Listener:
         self._socket = socket
 
     async def send(self, message: Message) -> None:
-        """Sends a message; nothing where the client has gone, or its serializer has no form for it."""
+        """Sends a message, unless the client has gone or its serializer cannot encode it."""
         try:
             await self._socket.send(encode(message, self.vsn, side="server"))
         except (ConnectionClosed, FrameError):
@@ -79,10 +79,10 @@ class Listener:
 
 
 class Audience:
-    """Holds the conversations with those who watch.
+    """The conversations with all clients of a replay.
 
     Args:
-        state: of the session.
+        state: the state of the session.
         on_join: called when a channel has been joined.
     """
 
@@ -93,10 +93,10 @@ class Audience:
         self._bindings: dict[ServerChannel, list[Binding]] = {}
         self._presence: dict[str, PresenceTracker[ServerChannel]] = {}
 
-    # --- what sessions ask
+    # --- what a session requires of its host
 
     def verify(self, token: str, now: float) -> Identity:
-        """Anybody: who was given the key has been let in."""
+        """Accepts any token: the server has checked the key."""
         return Identity("", "", exp=float("inf"))
 
     def admit(self, channel: ServerChannel) -> list[dict[str, Any]]:
@@ -180,7 +180,7 @@ class Audience:
         else:
             await self.announce(channel)
 
-    # --- to those who watch
+    # --- sending
 
     def listeners(self, topic: str | None = None) -> Iterable[tuple[ServerChannel, Listener]]:
         """The channels of one topic (without `realtime:`), or all of them."""
@@ -203,13 +203,13 @@ class Audience:
         await self._members[channel].send(channel.system("postgres_changes", status, text))
 
     async def announce(self, channel: ServerChannel | None = None) -> None:
-        """Sends that changes follow: to one channel, or to all that follow a table."""
+        """Sends "Subscribed to PostgreSQL" to one channel, or to all that follow a table."""
         for one in [channel] if channel is not None else list(self._members):
             if self._bindings.get(one):
                 await self.system(one, "ok", "Subscribed to PostgreSQL")
 
     async def send_diff(self, topic: str, diff: Mapping[str, Any]) -> None:
-        """Sends who came and went."""
+        """Sends a `presence_diff` to the channels of a topic."""
         for channel, listener in self.listeners(topic):
             if channel.presence_enabled:
                 await listener.send(Message(PREFIX + topic, "presence_diff", diff))
@@ -222,7 +222,7 @@ class Audience:
             await self.send_diff(topic, self._tracker(topic).diff())
 
     def _presence_state(self, topic: str) -> dict[str, Any]:
-        """Those of the recording, and those who watch it."""
+        """The recorded users, and the clients that track a state."""
         found = {key: list(metas.values()) for key, metas in self._state.presence.get(topic, {}).items()}
         for key, entry in self._tracker(topic).state().items():
             found.setdefault(key, []).extend(entry["metas"])

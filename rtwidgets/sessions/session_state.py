@@ -1,4 +1,4 @@
-"""What a session holds at a moment: the rows of its tables, who is in its topics. No clock and no sockets."""
+"""A session at one moment, without I/O: the rows of its tables and the presence of its topics."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Metas = dict[str, dict[Any, Mapping[str, Any]]]
 """Key to metas by their `phx_ref`."""
 
 
-_HEARD = ("broadcast", "gap")
-"""What leaves no trace in a state."""
+_PASSING = ("broadcast", "gap")
+"""Kinds of entries that do not change the state."""
 
 
 class Table:
-    """A table as of a moment."""
+    """A table at one moment."""
 
     def __init__(self) -> None:
         self.columns: list[tuple[str, str]] = []
@@ -37,7 +37,7 @@ class Table:
         return dict(self.columns)
 
     def reset(self, columns: Sequence[Any], key: Sequence[str]) -> None:
-        """A snapshot begins: what was is forgotten."""
+        """Starts a snapshot: removes all rows."""
         self.columns = [(str(name), str(kind)) for name, kind in columns]
         self.key = tuple(key)
         self.rows = {}
@@ -48,7 +48,7 @@ class Table:
             self._put(dict(zip(names, values, strict=False)))
 
     def apply(self, change: Mapping[str, Any]) -> None:
-        """A row change. An UPDATE may lack columns that did not change: those stay."""
+        """Applies a row change. An UPDATE may omit unchanged columns: their values stay."""
         if change.get("columns"):
             self.columns = [(str(name), str(kind)) for name, kind in change["columns"]]
         kind, record, old = change.get("type"), change.get("record"), change.get("old_record")
@@ -103,7 +103,7 @@ class Table:
 
     @staticmethod
     def _sort(rows: list[Row], column: str, down: bool, first: bool, last: bool) -> None:
-        nulls_first = first or (down and not last)  # as Postgres does, where nothing is said
+        nulls_first = first or (down and not last)  # the default of Postgres
         try:
             rows.sort(key=lambda row: _rank(row.get(column)), reverse=down)
         except TypeError:  # values of several kinds, as in a json column
@@ -172,9 +172,9 @@ class SessionState:
             events = ("change", "broadcast", "gap")
             begins = next((at for at, entry in enumerate(recording.entries) if entry.kind in events), 0)
         before, after = recording.entries[:begins], recording.entries[begins:]
-        self._first = [entry for entry in before if entry.kind not in _HEARD]
+        self._first = [entry for entry in before if entry.kind not in _PASSING]
         """How the session begins: not played, else a table would be unknown until it is."""
-        self.entries = [entry for entry in before if entry.kind in _HEARD] + after
+        self.entries = [entry for entry in before if entry.kind in _PASSING] + after
         """What happens then, in order."""
         self.restart()
 
