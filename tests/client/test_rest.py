@@ -7,6 +7,7 @@ import gzip
 import json
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -453,3 +454,31 @@ async def test_pages_that_repeat_end_whatever_repeats_them() -> None:
         with pytest.raises(RealtimeError, match="again and again"):
             await rows_of(client_for(answer), **options, page_size=2)
     assert len(await rows_of(client_for(alike), page_size=2)) == 5, "rows may be alike where there is no key"
+
+
+@pytest.mark.parametrize("between", [",", ",\n ", ", \n "])
+async def test_a_long_page_is_decoded_in_parts(between: str) -> None:
+    value = ["a,\n {b", '{"x": 1},\n {"y": 2}', 1.5, None, {"n": [1, {"m": "\n"}]}]
+    rows = [{"id": n, "v": value[n % 5], "exact": "12345678901234567890"} for n in range(30_000)]
+    text = f"[{between.join(json.dumps(row) for row in rows)}]"
+    worked: list[float] = []
+
+    async def beat() -> None:
+        while True:
+            before = time.thread_time()
+            await asyncio.sleep(0)
+            worked.append(time.thread_time() - before)
+
+    client = client_for(lambda request: httpx.Response(200, content=text, headers={"content-range": "*/30000"}))
+    heart = asyncio.create_task(beat())
+    assert await rows_of(client, page_size=30_000) == rows
+    heart.cancel()
+    assert between == "," or sorted(worked)[-3] < 0.02  # the answer itself is made on this thread, too
+
+
+async def test_a_value_with_a_line_break_of_its_own_is_read_whole() -> None:
+    raw = '{"a": [1,\n {"b": 2}],\n "c": 3}'
+    text = "[" + ",\n ".join(f'{{"id": {n}, "v": {raw}}}' for n in range(9000)) + "]"
+    client = client_for(lambda request: httpx.Response(200, content=text, headers={"content-range": "*/9000"}))
+    got = await rows_of(client, page_size=9000)
+    assert got == [{"id": n, "v": {"a": [1, {"b": 2}], "c": 3}} for n in range(9000)]
