@@ -1,4 +1,4 @@
-"""Reads and writes the file of a session.
+"""Reads and writes the file of a session: JSON lines, the first of which is the header (broken here to fit).
 
     {"format": "rtwidgets session", "version": 1, "started_at": "2026-01-31T09:00:00.000Z", ...}
     {"at": 0, "kind": "snapshot", "schema": "public", "table": "orders",
