@@ -37,6 +37,7 @@ class TextKind(ColumnKind):
 
     storage = "text"
     in_arrow = True
+    shareable = False
 
     def __init__(
         self,
