@@ -319,3 +319,11 @@ def test_a_text_that_only_looks_like_a_number_stays_a_text(text: str) -> None:
     for name in ("n",):
         view_filter = ViewFilter(store, "", {name: f">{text}"})
         assert len(view_filter.problems) == (text != "٣")
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("values", [["Infinity", "-Infinity"], [1e308, 1e308], [None, "NaN", "Infinity", "-Infinity"]])
+def test_infinities_of_both_signs_and_large_sums_warn_of_nothing(values: list[Any]) -> None:
+    store = Store(FLOATS, ["id"])
+    store.load([{"id": i, "f": value, "n": value} for i, value in enumerate(values)])
+    assert store.window(0, 9)["columns"]["f"] == values

@@ -182,8 +182,7 @@ class FloatKind(ColumnKind):
 
     def parse(self, values: Sequence[Any]) -> Values:
         data = np.array(values, dtype="float64")
-        total = data.sum()
-        if total != total:  # some NaN, or infinities of both signs
+        if _may_have_nan(data):
             data[np.isnan(data)] = np.nan
             data[[value is None for value in values]] = _NULL_FLOAT
         return data, None
@@ -224,8 +223,7 @@ class FloatKind(ColumnKind):
                 values = values.cast(pa.string())
             values = values.cast(pa.float64())
         data = arrow.fixed(values, "float64")
-        total = data.sum()
-        if nulls is not None or total != total:
+        if nulls is not None or _may_have_nan(data):
             data = np.where(np.isnan(data), np.nan, data)
             data[nulls if nulls is not None else []] = _NULL_FLOAT
         return data, None
@@ -270,6 +268,13 @@ class FloatKind(ColumnKind):
             return found & ~self.nulls(data, mask)
 
         return test
+
+
+def _may_have_nan(data: Array) -> bool:
+    """Whether some value is NaN; true also where there are infinities of both signs."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = data.sum()
+    return bool(total != total)
 
 
 def _json_float(value: float | None) -> Any:
