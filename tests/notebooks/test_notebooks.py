@@ -140,7 +140,7 @@ crossed = flights.when(lambda df: (df["id"] == -1).any(), lambda df: None)
 local.sql("insert into flights select -1, 'ZZ', 1, 'JFK', 'SFO', max(sched_dep), 'scheduled' from flights")
 until(lambda: crossed.fired == 1)
 local.sql("update flights set dep_delay = 1 where id = -1")
-until(lambda: flights.df.set_index("id")["dep_delay"].get(-1) == 1)
+until(lambda: flights.df.set_index("id")["dep_delay"].fillna(0).get(-1) == 1)
 local.sql("delete from flights where id = -1")
 until(lambda: not crossed.is_true)
 assert crossed.fired == 1
