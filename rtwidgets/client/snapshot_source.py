@@ -52,6 +52,7 @@ class TableInfo(msgspec.Struct, frozen=True):
     None for all, or where it is not known. `verbs`: what the publication sends (`insert`, `update`, `delete`,
     `truncate`), None where it is not known. `inherited`: other tables inherit from it, whose rows SELECT gives too.
     `exact`: of numeric columns, by name, the type with its digits (`numeric(10,2)`), where they are known.
+    `persistence`: Postgres' relpersistence (`p` permanent, `u` unlogged, `t` temporary).
     """
 
     columns: list[Column]
@@ -68,6 +69,7 @@ class TableInfo(msgspec.Struct, frozen=True):
     verbs: frozenset[str] | None = None
     inherited: bool = False
     exact: dict[str, str] = {}
+    persistence: str = "p"
 
 
 @runtime_checkable
@@ -150,4 +152,5 @@ def table_info(found: Mapping[str, Any]) -> TableInfo:
         None if found.get("verbs") is None else frozenset(map(str, found["verbs"])),
         bool(found.get("inherited")),
         {str(one["name"]): str(one["exact"]) for one in given if one.get("exact")},
+        str(found.get("persistence") or "p"),
     )

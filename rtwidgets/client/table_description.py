@@ -59,7 +59,7 @@ with recursive c as (
   from chain join pg_catalog.pg_type t on t.oid = chain.oid and t.typbasetype = 0
   join pg_catalog.pg_namespace s on s.oid = t.typnamespace
 )
-select c.oid::int8, c.relkind::text, c.relrowsecurity, c.relreplident::text,
+select c.oid::int8, c.relkind::text, c.relpersistence::text, c.relrowsecurity, c.relreplident::text,
   (select pg_catalog.json_agg(pg_catalog.json_strip_nulls(pg_catalog.json_build_object(
      'name', a.attname, 'type', y.typname, 'type_oid', y.oid::int8, 'type_schema', ys.nspname,
      'base', case when b.oid <> y.oid then b.typname end, 'base_oid', case when b.oid <> y.oid then b.oid::int8 end,
@@ -100,20 +100,22 @@ TABLE = _DESCRIBE.format(
 def description_of(row: Sequence[Any]) -> dict[str, Any]:
     """The answer of `rtwidgets_describe`, from the row of `TABLE`.
 
-    Keys: `oid`; `kind` (`pg_class.relkind`); `columns`, each with `name`, the type's `type`, `type_oid` and
-    `type_schema`, `exact` (a numeric's type with its digits), those of the type under a domain (`base...`) and of an
-    array's elements (`element...`), an enum's `labels`, and `collated` where Postgres does not sort it by code point;
-    `key`, the primary key's columns; `identity` (`pg_class.relreplident`) and `identity_columns`; `published`, whether
-    changes come under this name; of the publication `member` (whether it lists the table, or one that it is a
-    partition of), `via_root`, `filter` (the table's row filter as SQL, or None) and `verbs`; `rls`;
-    `inherited`, whether other tables inherit from it.
+    Keys: `oid`; `kind` (`pg_class.relkind`); `persistence` (`pg_class.relpersistence`); `columns`, each with `name`,
+    the type's `type`, `type_oid` and `type_schema`, `exact` (a numeric's type with its digits), those of the type under
+    a domain (`base...`) and of an array's elements (`element...`), an enum's `labels`, and `collated` where Postgres
+    does not sort it by code point; `key`, the primary key's columns; `identity` (`pg_class.relreplident`) and
+    `identity_columns`; `published`, whether changes come under this name; of the publication `member` (whether it lists
+    the table, or one that it is a partition of), `via_root`, `filter` (the table's row filter as SQL, or None) and
+    `verbs`; `rls`; `inherited`, whether other tables inherit from it.
     """
     (
-        oid, kind, rls, identity, columns, key, identity_columns, published, member, via_root, filter, verbs, inherited,
+        oid, kind, persistence, rls, identity, columns, key, identity_columns, published, member, via_root, filter,
+        verbs, inherited,
     ) = row  # fmt: skip
     return {
         "oid": oid,
         "kind": kind,
+        "persistence": persistence,
         "columns": columns or [],
         "key": key,
         "identity": identity,

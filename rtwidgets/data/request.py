@@ -152,6 +152,14 @@ def _check_kind(request: TableRequest, info: TableInfo) -> None:
             code="NotATable",
             hint="follow the table that its rows come from, with filter= and columns=",
         )
+    if info.persistence != "p":
+        logged = f"`alter table {request.sql_name} set logged;`"
+        raise RealtimeError(
+            f"{request.name} is {'unlogged' if info.persistence == 'u' else 'temporary'}: Postgres does not log its "
+            "changes",
+            code="TableNotLogged",
+            hint=logged if info.persistence == "u" else "create it without `temporary`",
+        )
     if info.kind == "p" and info.published is False:
         set_root = "`alter publication supabase_realtime set (publish_via_partition_root = true);`"
         add = f"`alter publication supabase_realtime add table {request.sql_name};`"

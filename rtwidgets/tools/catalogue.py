@@ -26,6 +26,8 @@ class Entry(NamedTuple):
     wal_level: str
     kind: str
     """`pg_class.relkind`: `r` and `p` are tables, `v` and `m` views, `f` a foreign table."""
+    persistence: str
+    """`pg_class.relpersistence`: `p` permanent, `u` unlogged, `t` temporary."""
     identity: str
     """`pg_class.relreplident`: `d` the primary key, `f` the whole row, `i` an index, `n` nothing."""
     published: bool
@@ -65,10 +67,11 @@ async def read_entry(dsn: str, schema: str, table: str, role: str) -> Entry | No
             sql.Identifier(schema, table), sql.Literal(MOST)
         )
         counted = await (await connection.execute(count)).fetchone()
-        wal_level, kind, identity, published, member, filter, columns, left_out, secured, policies = row
+        wal_level, kind, persistence, identity, published, member, filter, columns, left_out, secured, policies = row
         return Entry(
             wal_level,
             kind,
+            persistence,
             identity,
             published,
             member,
@@ -126,6 +129,8 @@ def judge(found: Entry, name: str, role: str, seen: int) -> tuple[str, str]:
 
 
 def _check_publication(found: Entry, name: str) -> None:
+    if found.persistence == "u":
+        _fail(f"{name} is unlogged: Postgres does not log its changes", f"alter table {name} set logged;")
     if not found.published and found.member and found.kind == "p":
         _fail(
             f"{name} is partitioned, and its changes are sent under the names of its partitions",
@@ -154,7 +159,7 @@ def _fail(detail: str, fix: str) -> NoReturn:
 
 # `pg_has_role` counts a superuser as a member of everything: policies are for the roles that one was granted.
 _CATALOGUE = f"""
-select current_setting('wal_level'), c.relkind::text, c.relreplident::text,
+select current_setting('wal_level'), c.relkind::text, c.relpersistence::text, c.relreplident::text,
   coalesce(p.published, false), coalesce(p.member, false), pg_get_expr(p.filter, c.oid),
   case when p.columns is not null then (select array_agg(a.attname::text order by a.attnum) from pg_attribute a
     where a.attrelid = c.oid and a.attnum = any(p.columns)) end,

@@ -699,6 +699,8 @@ async def test_a_frame_without_a_usable_key_says_so() -> None:
         ),
         (TableInfo(COLUMNS, ("id",), False, kind="p"), {}, "TableNotPublished", "add table"),
         (TableInfo(COLUMNS, ("id",), False), {}, "TableNotPublished", "add table public.t"),
+        (TableInfo(COLUMNS, ("id",), False, persistence="u"), {}, "TableNotLogged", "table public.t set logged"),
+        (TableInfo(COLUMNS, ("id",), False, persistence="t"), {}, "TableNotLogged", "without `temporary`"),
     ],
 )
 def test_hints_fit_the_case(info: TableInfo, request_: dict[str, Any], code: str, hint: str) -> None:
@@ -706,5 +708,6 @@ def test_hints_fit_the_case(info: TableInfo, request_: dict[str, Any], code: str
         resolve(TableRequest("t", **request_), info)
     assert caught.value.code == code
     assert hint in caught.value.hint
-    assert ("add table" in caught.value.hint) is (info.published is False and not info.member and info.kind in "rp")
+    publishable = info.kind in "rp" and info.persistence == "p"
+    assert ("add table" in caught.value.hint) is (info.published is False and not info.member and publishable)
     assert resolve(TableRequest("t"), TableInfo(COLUMNS, ("id",), True, kind="p", member=True)).key == ("id",)

@@ -220,6 +220,17 @@ async def test_a_view_is_no_table(server: RealtimeServer, pg: str) -> None:
     await sql(pg, "drop view seen")
 
 
+async def test_an_unlogged_table_sends_nothing(server: RealtimeServer, pg: str) -> None:
+    await sql(pg, "create unlogged table quick (id int primary key); grant select on quick to anon")
+    last = (await findings(Project(server.url, server.anon_key, None, pg), "quick"))[-1]
+    assert last.status == "failed"
+    assert "is unlogged" in last.detail
+    await sql(pg, last.fix)
+    last = (await findings(Project(server.url, server.anon_key, None, pg), "quick"))[-1]
+    assert "add table" in last.fix
+    await sql(pg, "drop table quick")
+
+
 async def test_a_dsn_of_another_database(server: RealtimeServer, pg: str) -> None:
     await sql(pg, "drop table if exists mine; create table mine (id int primary key)")
     await sql(pg, "drop database if exists elsewhere")
