@@ -40,8 +40,11 @@ $(PY):
 demo: .make/demo  ## a live flight board in JupyterLab: real Postgres, real flights (ctrl-C stops all of it)
 	@$(BIN)/rtwidgets demo $(ARGS)
 
-check: .make/dev  ## lint, types, bundles, architecture page, unit tests: under a minute
-	@$(MAKE) --no-print-directory $(SYNC) -j2 unit bundle types lint architecture
+# What can run side by side, on two cores.
+PARALLEL = $(MAKE) --no-print-directory $(SYNC) -j2
+
+check: .make/dev  ## lint, types, architecture page, unit tests: about a minute
+	@$(PARALLEL) unit types lint architecture
 
 lint:
 	$(BIN)/ruff check .
@@ -59,9 +62,9 @@ architecture:
 unit: .make/dev
 	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal --ignore=tests/browser -m "not pg and not browser and not slow" $(PYTEST_ARGS)
 
-test: .make/dev  ## everything: check, real Postgres, real JupyterLab in real Chromium, coverage
+test: .make/dev  ## everything: check, the front end's tests and bundles, real Postgres, real JupyterLab in real Chromium, coverage
 	@rm -f .coverage .coverage.*
-	@$(MAKE) --no-print-directory check PYTEST_ARGS="--cov --cov-report="
+	@$(PARALLEL) unit bundle types lint architecture PYTEST_ARGS="--cov --cov-report="
 	$(PY) tools/browser.py
 	$(PY) -m pytest -m "pg or browser or slow" --cov --cov-append --cov-report=
 	$(PY) -m coverage report --fail-under=$(COVERAGE_FLOOR)
