@@ -157,7 +157,19 @@ class Delta:
 
     def inserted_rows(self) -> list[Row]:
         """The new rows as Python values (null as None), as they were when this batch was applied."""
-        return _kept(self.inserted_blocks, self.inserted)
+        if len(self.parts) < 2 or not self.updates:
+            return _kept(self.inserted_blocks, self.inserted)
+        found: dict[Key, Row] = {}
+        for part in self.parts:  # a row may come and change
+            if part.reset:
+                found.clear()
+            for key in part.deleted:
+                found.pop(key, None)
+            found.update(zip(part.inserted, part.inserted_rows(), strict=True))
+            for key, _, after in part.updated_rows():
+                if key in found:
+                    found[key].update(after)
+        return [found[key] for key in self.inserted]
 
     def deleted_rows(self) -> list[Row]:
         """The rows that went, as they were last."""

@@ -348,6 +348,7 @@ class Rows:
                 self._pos[slots[slots >= 0]] -= self._start
                 self._dead = {position - self._start for position in self._dead}
                 self.removed_before += self._start
+                self._arrival = None
             self._start, self._end = 0, live
         slots_needed = self.index.end + count
         if slots_needed > len(self._pos):

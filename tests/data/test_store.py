@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtwidgets.data.delta import joined
 from rtwidgets.data.store import Store
 from rtwidgets.protocol.messages import Change, Column
 
@@ -389,3 +390,29 @@ def test_a_frame_in_order_is_the_unordered_one_sorted(batches: list[list[Any]], 
         held.append((frame, snapshot(frame)))
     for frame, before in held:
         assert snapshot(frame) == before
+
+
+def test_room_that_is_made_later_moves_rows_and_keys_alike() -> None:
+    store = Store(COLUMNS[:2], ("id",))
+    store.load([{"id": i, "name": str(i)} for i in range(8)])
+    store.remove([0, 1])
+    store.df()
+    assert store.keys() == [2, 3, 4, 5, 6, 7]
+    store.reserve(1000)
+    assert store.keys() == [2, 3, 4, 5, 6, 7]
+
+
+def test_a_row_that_comes_and_changes_in_one_batch_is_reported_as_it_is() -> None:
+    columns = COLUMNS[:2]
+    store = Store(columns, ("id",))
+    store.load([{"id": 1, "name": "old"}])
+    renamed = change("UPDATE", {"id": 2, "name": "new"}, {"id": 1}, columns)
+    delta = store.apply([change("INSERT", {"id": 5, "name": "first"}, None, columns), renamed])
+    assert delta.deleted_rows() == [{"id": 1, "name": "old"}]
+    assert delta.inserted_rows() == [{"id": 5, "name": "first"}, {"id": 2, "name": "new"}]
+    deltas = [
+        store.apply([change("INSERT", {"id": 7, "name": "first"}, None, columns)]),
+        store.apply([change("UPDATE", {"id": 7, "name": "then"}, None, columns)]),
+    ]
+    assert joined(deltas).inserted_rows() == [{"id": 7, "name": "then"}]
+    assert deltas[0].inserted_rows() == [{"id": 7, "name": "first"}]
