@@ -7,10 +7,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from rtwidgets.data.column_kinds import kind_of
+from rtwidgets.data.kinds.strings import TextArray
 from rtwidgets.data.store import Store
 from rtwidgets.protocol.messages import Change, Column
 
@@ -209,3 +211,27 @@ def test_a_description_has_the_digits_beside_the_type() -> None:
     assert store.columns == columns
     assert store.resync([], columns, exact={"v": "numeric(8,3)"}).columns_changed
     assert store.arrow()["v"].type == pa.decimal128(8, 3)
+
+
+def test_a_null_whose_place_has_bytes_is_null() -> None:
+    uuids = Store([Column("id", "int4"), Column("v", "uuid")], ["id"])
+    uuids.load([{"id": 1, "v": None}, {"id": 2, "v": UID}])
+    texts = Store([Column("id", "int4"), Column("v", "text")], ["id"])
+    texts.load(uuids.arrow())
+    assert [(texts.row(key) or {})["v"] for key in (1, 2)] == [None, UID]
+
+
+def test_text_far_behind_in_its_buffer() -> None:
+    place = 2**31
+    data = np.zeros(place + 4096, dtype="uint8")  # memory that is not used is not touched
+    data[place : place + 40] = ord("x")
+    ends = np.array([place, place + 3, place + 40], dtype="int64")
+    array = pa.Array.from_buffers(pa.large_string(), 2, [None, pa.py_buffer(ends), pa.py_buffer(data)])
+    assert TextArray.from_arrow(array).tolist() == ["xxx", "x" * 37]
+
+
+def test_texts_that_are_written_to_keep_the_others() -> None:
+    values = [f"{LONG} {number}" for number in range(8)]
+    texts = TextArray.of([*values, None])
+    texts[np.array([5])] = TextArray.of([f"another {LONG}"])
+    assert texts.tolist() == [*values[:5], f"another {LONG}", *values[6:], None]

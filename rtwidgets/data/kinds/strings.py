@@ -24,6 +24,7 @@ _FEW = 6  # texts: calling pyarrow costs more than it saves
 _FIRST_BUFFER, _LARGEST_BUFFER = 1 << 12, 1 << 26
 _SLICE = 1 << 16  # texts converted at once: what they need meanwhile stays small
 _MOST = 1 << 30  # bytes in one buffer that is converted: offsets have 31 bits
+_FARTHEST = (1 << 31) - 1
 _SPARE = 1 << 16  # bytes: less is not worth a look
 
 
@@ -50,6 +51,10 @@ class Heap:
         self._used += count
         self.size += count
         return len(self.buffers) - 1, start
+
+    def close(self) -> None:
+        """Leaves the buffers that there are as they are: what comes goes into others."""
+        self._used = len(self.buffers[-1]) if self.buffers else 0
 
     def at(self, buffer: int, offset: int, size: int) -> bytes:
         """The bytes that stand there."""
@@ -103,6 +108,7 @@ class TextArray:
         _, views, *buffers = texts.buffers()
         heap.buffers = [np.frombuffer(buffer, dtype="uint8") for buffer in buffers]
         heap.size = sum(map(len, heap.buffers))
+        heap.close()
         made = np.frombuffer(views, dtype="V16")[texts.offset : texts.offset + len(texts)]
         return cls(_with_nulls(made, texts), heap)
 
@@ -118,7 +124,11 @@ class TextArray:
         if int(ends[-1]) - int(ends[0]) > _MOST and count > 1:
             half = count // 2
             return cls.joined([cls.from_arrow(texts[:half]), cls.from_arrow(texts[half:])])
+        if int(ends[-1]) > _FARTHEST:  # the cast refuses these offsets, however few the bytes between them
+            return cls.from_arrow(texts.take(pa.array(np.arange(count))))
         sizes = np.diff(ends)
+        if texts.null_count:  # the place of a null may have bytes
+            sizes[texts.is_null().to_numpy(zero_copy_only=False)] = 0
         # The cast has only to fill in sizes, first letters and short texts: where the long ones stand is said below.
         made = texts.cast(pa.string_view())
         views = np.frombuffer(made.buffers()[1], dtype="V16")[made.offset : made.offset + count]
