@@ -101,6 +101,6 @@ class FirstLoad:
         if info is None or not info.columns:
             delta = self._store.load(rows)
         else:
-            delta = self._store.load(rows, info.columns, bases=info.bases, labels=info.labels)
+            delta = self._store.load(rows, info.columns, bases=info.bases, labels=info.labels, exact=info.exact)
         self._store.reserve(min(max(self.expected - len(self._store), 0), _RESERVED_MOST))
         return delta

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -99,21 +100,22 @@ class TableReader:
         pages = self._select(
             self._filter, order=order, limit=self._limit, page_size=_PAGE, arrow=self._columnar, max_rows=max_rows
         )
-        async for page in pages:
-            if first:
-                first, total = False, page.total
-                position = None if page.lsn is None else SnapshotPosition(page.lsn, page.snapshot)
-                expected = page.estimate if total is None else total
-                if total is not None:
-                    self._check_count(total if self._limit is None else min(total, self._limit), max_rows)
-            self._as_changes(page.rows)
-            if put is None:
-                rows.extend(rows_of(page))
-            elif len(page):
-                await put(rows_of(page), expected or 0)
-            count += len(page)
-            self._check_count(count, max_rows, "more than ")
-            progress(count, total)
+        async with _closing(pages):
+            async for page in pages:
+                if first:
+                    first, total = False, page.total
+                    position = None if page.lsn is None else SnapshotPosition(page.lsn, page.snapshot)
+                    expected = page.estimate if total is None else total
+                    if total is not None:
+                        self._check_count(total if self._limit is None else min(total, self._limit), max_rows)
+                self._as_changes(page.rows)
+                if put is None:
+                    rows.extend(rows_of(page))
+                elif len(page):
+                    await put(rows_of(page), expected or 0)
+                count += len(page)
+                self._check_count(count, max_rows, "more than ")
+                progress(count, total)
         if self._limit is not None and not self._sort:
             rows = [row if isinstance(row, dict) else _reversed(row) for row in reversed(rows)]
         return Snapshot(rows, position, self._limit is not None and count >= self._limit)
@@ -196,6 +198,16 @@ class TableReader:
             for row in rows:
                 row[name] = str(row[name]).removeprefix("\\x")
         return rows
+
+
+@asynccontextmanager
+async def _closing(pages: AsyncIterator[Page]) -> AsyncGenerator[None]:
+    """Ends a read that is given up: an error that is kept keeps the generator in its traceback, and so a connection."""
+    try:
+        yield
+    finally:
+        if isinstance(pages, AsyncGenerator):
+            await pages.aclose()
 
 
 def _reversed(batch: ArrowBatch) -> ArrowBatch:

@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from rtwidgets.client.snapshot_source import Page
+from rtwidgets.client.snapshot_source import Page, TableInfo
 from rtwidgets.data.delta import Delta
 from rtwidgets.data.follower import TableFollower
 from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.messages import Column
 
 from ..waits import until
 from .test_follower import Channel, Rest, insert, row
@@ -123,3 +124,39 @@ async def test_a_limit_bounds_the_rows_too_and_a_table_may_grow() -> None:
     await follower.stop()
     with pytest.raises(ValueError, match="max_rows"):
         TableFollower(Channel(), source, "t", max_rows=0)
+
+
+async def test_a_table_that_is_described_anew_keeps_the_digits_of_its_columns() -> None:
+    source = Paged()
+    columns = [Column("id", "int8"), Column("n", "numeric")]
+    source.info = TableInfo(columns, ("id",), True, exact={"n": "numeric(10,2)"})
+    follower, _, _ = await started(source, numeric="decimal")
+    source.pages.put_nowait([{"id": 1, "n": "1.50"}])
+    await until(lambda: len(follower.store) == 1)
+    follower.on_table_changed(True)
+    await until(lambda: len(source.asked) == 2)
+    source.pages.put_nowait([{"id": 1, "n": "1.50"}, {"id": 2, "n": "2.50"}])
+    source.pages.put_nowait(None)
+    await follower.wait_live(5)
+    assert follower.store.arrow().schema.field("n").type == pa.decimal128(10, 2)
+    await follower.stop()
+
+
+async def test_a_read_that_is_given_up_is_ended_though_its_error_is_kept() -> None:
+    ended: list[bool] = []
+
+    class Open(Paged):
+        async def select(self, table: str, **options: Any) -> AsyncIterator[Page]:
+            try:
+                async for page in super().select(table, **options):
+                    yield page
+            finally:  # where a connection is closed
+                ended.append(True)
+
+    source = Open()
+    source.total = 4
+    follower, _, _ = await started(source, max_rows=3)
+    source.pages.put_nowait([row(1), row(2)])
+    await until(lambda: follower.status == "error")
+    assert (ended, follower.error is not None) == ([True], True)
+    await follower.stop()
