@@ -128,10 +128,10 @@ class Store:
         kinds, wanted = self.kinds, self.order if sort is None else sort
         return [name for name, _ in wanted if name in kinds and not kinds[name].ordered]
 
-    def keys(self) -> list[Key]:
-        """The keys in order of arrival."""
+    def keys(self, *, ordered: bool = False) -> list[Key]:
+        """The keys in order of arrival, or as the rows stand in `df()`."""
         with self.lock:
-            return self._rows.keys_at(self._rows.living())
+            return self._rows.keys_at(self._rows.sorted(self.order if ordered else ()))
 
     # -- the limit ----------------------------------------------------------------------------------------------------
 

@@ -71,26 +71,15 @@ class RowsOfNow(ChangeBatch):
 
     def __init__(self, store: Store) -> None:
         with store.lock:
-            frame, keys = store.df(), store.keys()
-            super().__init__(Delta(store.revision, inserted=keys), store)
+            frame, keys = store.df(), store.keys(ordered=True)
+            _, block = store.values(store.slots(ordered=True))
+            super().__init__(Delta(store.revision, inserted=keys, inserted_blocks=[(keys, block)]), store)
         self._frame = frame
-
-    @cached_property
-    def inserted(self) -> list[dict[str, Any]]:
-        """The rows."""
-        columns = {str(name): _python(self._frame[name]) for name in self._frame}
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     @cached_property
     def upserts(self) -> pd.DataFrame:
         """The rows, as `df` had them."""
         return self._frame
-
-
-def _python(values: Any) -> list[Any]:
-    found: list[Any] = values.astype(object).tolist()
-    nulls: list[bool] = values.isna().tolist()
-    return [None if null else value for value, null in zip(found, nulls, strict=True)]
 
 
 class ChangeFeed:

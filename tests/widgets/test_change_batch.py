@@ -90,6 +90,20 @@ def test_each_batch_alone_says_which_rows_are_gone() -> None:
     assert batch.upserts.to_dict("records") == [{"id": 1, "v": "again"}]
 
 
+def test_the_first_rows_have_the_values_of_later_ones() -> None:
+    columns = [Column("id", "int4"), Column("day", "date"), Column("at", "timestamptz"), Column("n", "numeric")]
+    rows = [
+        {"id": 1, "day": "2026-01-31", "at": "2026-01-31T12:00:00+00:00", "n": "NaN"},
+        {"id": 2, "day": None, "at": None, "n": None},
+        {"id": 3, "day": "2026-02-01", "at": None, "n": "1.50"},
+    ]
+    store = Store(columns, ["id"], numeric="decimal", order="id desc")
+    later = ChangeBatch(store.load(rows), store).inserted
+    first = RowsOfNow(store)
+    assert [row["id"] for row in first.inserted] == first.upserts["id"].to_list() == [3, 2, 1]
+    assert repr(first.inserted[::-1]) == repr(later)
+
+
 @pytest.fixture
 def table(orders: Any) -> Iterator[Any]:
     made = rt.LiveTable("orders").wait_live()
