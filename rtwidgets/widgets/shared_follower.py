@@ -40,12 +40,19 @@ class SharedFollower:
         something.
         """
         found = None if key is None else _shared.get(key)
-        if found is None or found.follower.status in ("error", "closed"):
+        if found is None or found.over:
             found = cls(make(), channel)
             if key is not None:
                 _shared[key] = found
         found._users += 1
         return found
+
+    @property
+    def over(self) -> bool:
+        """Whether the follower has ended, cannot go on or could not be started."""
+        starting = self.starting
+        failed = starting.done() and not starting.cancelled() and starting.exception() is not None
+        return failed or self.follower.status in ("error", "closed")
 
     @property
     def alone(self) -> bool:

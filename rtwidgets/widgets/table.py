@@ -225,6 +225,8 @@ class LiveTable(Grid, RowSource):
         Raises RealtimeError with a hint if it cannot be, TimeoutError after `timeout` seconds.
         """
         self._check_started()
+        if self._closed:  # others may go on with the follower
+            raise RealtimeError("the table was closed", code="Closed", hint="make a new one")
         run(self.follower.wait_live(timeout), timeout + 5)
         call_on_io(self._refresh)  # else `count` would be that of the last tick
         return self
@@ -234,12 +236,13 @@ class LiveTable(Grid, RowSource):
         returns the table.
 
         This finds what no change reports: rows that a policy hides from now on, a `TRUNCATE`, changes that the server
-        dropped. Does nothing while the table is not live, or paused. Raises RealtimeError if the table could not be
-        started or was made before a fork, TimeoutError after `timeout` seconds.
+        dropped. Does nothing while the table is not live, paused or closed. Raises RealtimeError if the table could not
+        be started or was made before a fork, TimeoutError after `timeout` seconds.
         """
         self._check_started()
-        run(self.follower.verify(), timeout)
-        call_on_io(self._refresh)
+        if not self._closed:
+            run(self.follower.verify(), timeout)
+            call_on_io(self._refresh)
         return self
 
     def _check_started(self) -> None:
@@ -286,16 +289,19 @@ class LiveTable(Grid, RowSource):
         """
         check_callback(fn)
         feed = ChangeFeed(lambda: self.store, self._callback(fn), initial=check_bool(initial, "initial"))
-        unregister = self.follower.on_delta(feed.deliver)
-        self._registered.append(unregister)
+        unregister = self.on_delta(feed.deliver)
         if initial:
             post_to_io(feed.start, RowsOfNow(self.store))
         return unregister
 
     def on_delta(self, fn: Callable[[Delta], object]) -> Unregister:
         """Calls `fn(delta)` on the I/O thread with each difference between two revisions of `store`. Returns a function
-        that unregisters."""
-        return self.follower.on_delta(fn)
+        that unregisters. After `close` it is called no more."""
+        unregister = self.follower.on_delta(fn)
+        if self._closed:
+            unregister()
+        self._registered.append(unregister)
+        return unregister
 
     def pause(self) -> None:
         """Keeps the rows as they are until `resume()`; changes wait. So do those of other tables with the same
@@ -307,6 +313,8 @@ class LiveTable(Grid, RowSource):
         self._set_paused(False)
 
     def _set_paused(self, paused: bool) -> None:
+        if self._closed:
+            return
         post_to_io(self._shared.pause, paused)
         self._note_paused(paused)
 

@@ -9,6 +9,7 @@ import pytest
 
 import rtwidgets as rt
 from rtwidgets.client.thread import call
+from rtwidgets.data.follower import TableFollower
 from rtwidgets.widgets import shared_follower
 
 from ..waits import wait_until
@@ -91,3 +92,37 @@ def test_what_begins_now_is_like_no_other(orders: Any) -> None:
     assert tables[0].store is not tables[1].store
     for table in (first, second, *tables):
         table.close()
+
+
+def test_a_closed_table_leaves_the_others_alone(orders: Any) -> None:
+    first, second = rt.LiveTable("orders").wait_live(), rt.LiveTable("orders").wait_live()
+    heard: list[Any] = []
+    first.on_delta(heard.append)
+    first.close()
+    first.on_delta(heard.append)
+    first.on_change(heard.append)
+    first.pause()
+    first.verify()
+    with pytest.raises(rt.RealtimeError, match="closed"):
+        first.wait_live()
+    seen: list[Any] = []
+    second.on_delta(seen.append)
+    orders.sql("delete from orders where id = 1")
+    wait_until(lambda: len(seen) == 1)
+    first.verify()
+    assert (heard, first.paused, second.follower.paused, first.count) == ([], False, False, 3)
+    second.close()
+
+
+def test_a_table_that_could_not_be_started_is_not_shared(orders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(follower: TableFollower) -> None:
+        raise LookupError("a fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableFollower, "start", fails)
+        failed = rt.LiveTable("orders")
+        wait_until(lambda: failed.status == "error")
+    again = rt.LiveTable("orders").wait_live()
+    assert (again.status, failed.status) == ("live", "error")
+    failed.close()
+    again.close()
