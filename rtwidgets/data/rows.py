@@ -313,14 +313,14 @@ class Rows:
         ):
             return False
         self._moved()
-        before, rows = self.columns, slice(self._start, self._end)
-        self.columns = {}
+        rows = slice(self._start, self._end)
+        made: dict[str, ColumnData] = {}
         for spec in specs:
-            old = before.get(spec.name)
+            old = self.columns.get(spec.name)
             if old is not None and spec.kind.same_as(old.kind):
-                self.columns[spec.name] = old
+                made[spec.name] = old
                 continue
-            new = self.columns[spec.name] = ColumnData(*spec, self._capacity)
+            new = made[spec.name] = ColumnData(*spec, self._capacity)
             new.write_null(rows)
             if old is not None:  # through JSON values, as if they had been sent under the new type
                 mask = None if old.mask is None else old.mask[rows]
@@ -328,6 +328,7 @@ class Rows:
                     new.write(rows, *new.kind.parse(old.kind.to_record(old.data[rows], mask)))
                 except (ValueError, TypeError, OverflowError):
                     pass  # no meaning under the new type: null until the row is read again
+        self.columns = made  # at once: which columns there are is read without the lock
         self._reset()
         return True
 

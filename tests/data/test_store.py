@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtwidgets.data.columns import ColumnData
 from rtwidgets.data.delta import joined
 from rtwidgets.data.store import Store
 from rtwidgets.protocol.messages import Change, Column
@@ -416,3 +417,15 @@ def test_a_row_that_comes_and_changes_in_one_batch_is_reported_as_it_is() -> Non
     ]
     assert joined(deltas).inserted_rows() == [{"id": 7, "name": "then"}]
     assert deltas[0].inserted_rows() == [{"id": 7, "name": "first"}]
+
+
+def test_columns_that_change_type_are_never_seen_half_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(COLUMNS[:3], ("id",))
+    store.load([{"id": 1, "name": "7", "n": 2}])
+    seen: list[list[str]] = []
+    write_null = ColumnData.write_null
+    monkeypatch.setattr(ColumnData, "write_null", lambda *args: (seen.append(list(store.kinds)), write_null(*args)))
+    store.load([{"id": 1, "name": 7, "n": "2"}], [COLUMNS[0], Column("name", "int4"), Column("n", "text")])
+    assert seen
+    assert all(names == ["id", "name", "n"] for names in seen)
+    assert store.row(1) == {"id": 1, "name": 7, "n": "2"}
