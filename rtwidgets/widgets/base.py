@@ -19,7 +19,7 @@ from ..client.callbacks import Unregister
 from ..client.log import logger
 from ..client.thread import io_loop, on_io_thread
 from .saved import new_model_id, prefer_static, saved_at, saved_html
-from .sources import LiveSource
+from .sources import LiveSource, in_order
 from .threads import call_on_io
 from .tick import tick
 from .views import ANYONE, View, Views
@@ -112,7 +112,7 @@ class RtWidget(LiveSource, anywidget.AnyWidget):
         """Sets the traits to their values of now, and tells followers and observers where one differs."""
         before = (self.revision, self.status, self.error, self.paused)
         with self.hold_sync():
-            for name, value in self._traits_now().items():
+            for name, value in in_order(self._traits_now()):
                 if not (self._closed and name in ("status", "error")):
                     self.set_trait(name, value)
         if (self.revision, self.status, self.error, self.paused) != before:

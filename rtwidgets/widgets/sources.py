@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol, Self, runtime_checkable
 
 import ipywidgets  # pyright: ignore[reportMissingTypeStubs]
@@ -304,7 +304,8 @@ class ForeignSource(LiveSource):
         state = self._state()
         if state != self._seen:
             self._seen = state
-            for name, value in zip(("revision", "status", "error"), state, strict=False):
+            revision, status, error, _ = state
+            for name, value in in_order({"revision": revision, "status": status, "error": error}):
                 self.set_trait(name, value)
             self._followers.call()
 
@@ -317,6 +318,14 @@ class ForeignSource(LiveSource):
         self._looking = False
         if isinstance(self.rows, traitlets.HasTraits) and self.rows.has_trait("revision"):
             self.rows.unobserve(self._revised, "revision")
+
+
+def in_order(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The traits in an order in which another thread may see them set: who waits for the status `error` finds why. So
+    an error comes before its status, and goes after it."""
+    error = [(name, value) for name, value in values.items() if name == "error"]
+    others = [(name, value) for name, value in values.items() if name != "error"]
+    return [*error, *others] if values.get("error") else [*others, *error]
 
 
 def source_of(value: object, user: str) -> LiveSource:

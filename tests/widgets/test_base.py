@@ -125,6 +125,29 @@ def test_a_view_whose_frame_fails_does_not_stop_the_others() -> None:
     widget.close()
 
 
+@pytest.mark.parametrize("other", ["live", "connecting"])
+def test_who_waits_for_an_error_finds_why(other: str) -> None:
+    class Failing(Number):
+        now = other, ""
+
+        def _traits_now(self) -> dict[str, Any]:
+            return dict(zip(("status", "error"), self.now, strict=True))
+
+        def set_trait(self, name: str, value: Any) -> None:
+            super().set_trait(name, value)
+            seen.append((self.status, self.error))
+
+    seen: list[tuple[str, str]] = []
+    widget = Failing()
+    for now in (("error", "Refused: no"), (other, "")):
+        widget.now = now
+        tick.mark(widget)
+        wait_until(lambda now=now: (widget.status, widget.error) == now)
+    assert ("error", "Refused: no") in seen
+    assert ("error", "") not in seen
+    widget.close()
+
+
 def test_a_closed_widget_hears_and_sends_nothing() -> None:
     widget = Number()
     page = Page(widget)
