@@ -36,7 +36,8 @@ _BLOCKED = 2.0
 """Seconds from which on it is told why a slot is not there yet, and between two times."""
 
 _BLOCKERS = """
-select distinct b.pid, coalesce(b.state, b.backend_type), extract(epoch from now() - b.xact_start)::float8
+select distinct b.pid, coalesce(b.state, b.backend_type, 'of another role'),
+  extract(epoch from now() - b.xact_start)::float8
 from pg_stat_activity w cross join unnest(pg_blocking_pids(w.pid)) as blocker(pid)
 join pg_stat_activity b on b.pid = blocker.pid
 where w.backend_type = 'walsender' and w.query ilike 'create_replication_slot%'
@@ -48,11 +49,11 @@ class Blocker(NamedTuple):
 
     pid: int
     state: str
-    seconds: float
-    """For which its transaction has been open."""
+    seconds: float | None
+    """For which its transaction has been open; None where the role that asks may not see that."""
 
     def __str__(self) -> str:
-        return f"pid {self.pid} {self.state} for {self.seconds:.0f} s"
+        return f"pid {self.pid} {self.state}" + (f" for {self.seconds:.0f} s" if self.seconds is not None else "")
 
 
 async def read_blockers(dsn: str) -> list[Blocker]:

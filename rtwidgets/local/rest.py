@@ -306,7 +306,8 @@ def _refused(error: RestError) -> web.Response:
 
 
 def _schema(request: web.Request) -> str:
-    schema = request.headers.get("Accept-Profile") or "public"
+    given = request.headers.get("Accept-Profile") or "public"
+    schema = given.encode(errors="surrogateescape").decode(errors="replace")
     if schema.startswith("pg_") or schema == "information_schema":
         raise RestError(406, "PGRST106", f"Invalid schema: {schema}", hint="Postgres' own schemas are not served")
     return schema

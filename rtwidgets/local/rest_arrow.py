@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from psycopg.pq import TransactionStatus
 
 from .pool import Connection
 from .rest_sql import Read
@@ -21,8 +22,8 @@ async def send_arrow(
 ) -> None:
     """Sends the rows of a read as they come: no more than some batches are in memory.
 
-    The connection is in a transaction; where the answer is not sent to its end, it is closed. Raises psycopg.Error, and
-    what `write` raises; nothing was sent yet where the request is at fault.
+    The connection is in a transaction; where not all rows are read, it is closed. Raises psycopg.Error, and what
+    `write` raises; nothing was sent yet where the request is at fault.
     """
     # Imported here, since it is asked of few servers, and pyarrow takes its time and memory.
     from ..client.arrow_stream import END, encode_batch, encode_schema
@@ -35,7 +36,6 @@ async def send_arrow(
         await response.prepare(request)
         return
     batches = copy.batches()
-    ended = False
     try:
         batch = await anext(batches, None)
         await response.prepare(request)
@@ -45,8 +45,7 @@ async def send_arrow(
             batch = await anext(batches, None)
         await write(response, END)
         await response.write_eof()
-        ended = True
     finally:
         await batches.aclose()
-        if not ended:  # rows are still on their way
-            await connection.close()
+        if connection.info.transaction_status not in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            await connection.close()  # rows are still on their way

@@ -60,6 +60,8 @@ def from_database(error: psycopg.Error, *, anonymous: bool, hint: str | None = N
     """
     state, diag = error.sqlstate, error.diag
     message = diag.message_primary or "Could not query the database"
+    if state is None and isinstance(error, psycopg.DataError):  # such as the character NUL: it was not sent
+        return RestError(400, "22021", str(error))
     if state is None:
         return RestError(503, "PGRST000", "Database connection error. Retrying the connection.", str(error).strip())
     if state == "42501":

@@ -128,11 +128,11 @@ class Read:
         return sql.Literal(value) if self._literal else sql.SQL("%s")
 
     def _identifier(self, *names: str) -> sql.Identifier:
+        if any("\x00" in name for name in names):  # libpq would leave out the rest
+            raise RestError(400, "22021", "a name holds the character NUL")
         return sql.Identifier(*names) if self._literal else identifier(*names)
 
     def _field(self, field: Field) -> Composed:
-        if "\x00" in field.name:
-            raise RestError(400, "22021", "a name holds the character NUL")
         found: Composed = sql.SQL("t.{}").format(self._identifier(field.name))
         for step in field.path:
             key = step.key if isinstance(step.key, int) or self._literal else step.key.replace("%", "%%")

@@ -218,7 +218,10 @@ class Subscriptions:
             began = time.monotonic()
             try:
                 async with self._pool.connection() as connection:
-                    cursor = await connection.execute("select pg_current_wal_insert_lsn()::text")
+                    # The snapshot too: a commit is in the log a moment before others see it.
+                    cursor = await connection.execute(
+                        "select pg_current_wal_insert_lsn()::text, pg_current_snapshot()::text"
+                    )
                     position = await cursor.fetchone()
                     if position == written and not self._unsettled:
                         continue

@@ -154,7 +154,8 @@ def _check_column(column: object) -> None:
         raise _bad(f"{column!r} is not the name of a column")
 
 
-_NAMED = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|([^="()]*?))\s*=""", re.S)
+# Possessive: a long text that is no condition takes linear time.
+_NAMED = re.compile(r"""\s*+(?:"((?:[^"\\]|\\.)*+)"\s*+|([^="()]*+))=""", re.S)
 
 
 def _column(part: str) -> tuple[str, str]:
@@ -165,7 +166,7 @@ def _column(part: str) -> tuple[str, str]:
             raise _bad(f"{part!r} has no '=': write column=op.value")
         name = part.partition("=")[0].strip()
         raise _bad(f"{name!r} is not a column name that stands alone: write it in double quotes")
-    column = found[2] if found[1] is None else re.sub(r"\\(.)", r"\1", found[1], flags=re.S)
+    column = found[2].rstrip() if found[1] is None else re.sub(r"\\(.)", r"\1", found[1], flags=re.S)
     _check_column(column)
     return column, part[found.end() :]
 

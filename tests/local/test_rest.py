@@ -17,6 +17,7 @@ from rtwidgets.client.rest import RestClient
 from rtwidgets.local import rest
 from rtwidgets.local.auth import mint
 from rtwidgets.local.limits import Limits
+from rtwidgets.local.rest_arrow import ARROW
 from rtwidgets.local.server import RealtimeServer
 
 from ..waits import PATIENCE, received
@@ -529,3 +530,30 @@ async def test_a_snapshot_and_the_stream_join_without_a_gap_or_a_repetition(serv
     for rows, lsn, snapshot in snapshots:
         before = {data["record"]["id"] for data in stream if in_snapshot(data, lsn, snapshot)}
         assert rows == before
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("people%00locked", {}),
+        ("people", {"select": "a\x00b:id"}),
+        ("people", {"select": '"id\x00"'}),
+        ("people", {"select": "raw->>a\x00b"}),
+        ("people", {"order": '"id\x00"'}),
+        ("people", {"name": "eq.a\x00b"}),
+        ("rpc/rtwidgets_describe", {"table": "people\x00"}),
+    ],
+)
+@pytest.mark.parametrize("accept", ["application/json", ARROW])
+async def test_what_holds_the_character_nul_is_refused(
+    people: RealtimeServer, path: str, params: dict[str, str], accept: str
+) -> None:
+    answer = await get(people, path, params, Accept=accept)
+    assert (answer.status_code, answer.json()["code"]) == (400, "22021")
+
+
+async def test_a_schema_that_is_not_utf_8_is_not_found(people: RealtimeServer) -> None:
+    async with httpx.AsyncClient(base_url=people.url) as http:
+        headers = [(b"apikey", people.anon_key.encode()), (b"Accept-Profile", b"\xff")]
+        answer = await http.get("/rest/v1/people", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (404, "PGRST205")

@@ -87,6 +87,19 @@ async def test_who_does_not_ask_for_it_gets_json_and_errors_are_those_of_postgre
         assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+async def test_what_fails_with_the_first_row_is_named(notes: RealtimeServer, pg: str) -> None:
+    await sql(
+        pg,
+        "create or replace function peek() returns bool language plpgsql as"
+        " $$ begin return exists (select from locked_notes); end $$;"
+        " drop policy own on notes; create policy own on notes for select using (peek())",
+    )
+    as_json = await get(notes, "notes")
+    assert (as_json.status_code, as_json.json()["message"]) == (401, "permission denied for table locked_notes")
+    as_arrow = await get(notes, "notes", Accept=ARROW)
+    assert (as_arrow.status_code, as_arrow.json()) == (401, as_json.json())
+
+
 async def test_a_server_with_a_cap_on_rows_does_not_offer_it(pg: str, notes: RealtimeServer) -> None:
     described = await get(notes, "rpc/rtwidgets_describe", {"table": "notes"}, notes.service_key)
     assert described.headers["x-rtwidgets-formats"] == ARROW
@@ -105,19 +118,19 @@ async def test_half_an_answer_is_an_error_and_frees_the_connection(notes: Realti
     await sql(
         pg,
         "drop table if exists breaks; create table breaks (id int primary key, t text); insert into breaks select i,"
-        " repeat(md5(i::text), 20) from generate_series(1, 60000) i; drop view if exists broken;"
-        " create view broken as select id, t, 1 / (50000 - id) as x from breaks; grant select on broken to anon",
+        " repeat(md5(i::text), 20) from generate_series(1, 60000) i; drop view if exists breaking;"
+        " create view breaking as select id, t, 1 / (50000 - id) as x from breaks; grant select on breaking to anon",
     )
 
     async def token() -> str | None:
         return None
 
     client = RestClient(notes.url, notes.service_key, token)
-    await client.describe("broken")
+    await client.describe("breaking")
     read: list[int] = []
 
     async def read_all() -> None:
-        async for page in client.select("broken", arrow=True):
+        async for page in client.select("breaking", arrow=True):
             read.append(len(page))
 
     with pytest.raises(RealtimeError) as caught:

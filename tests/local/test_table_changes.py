@@ -9,8 +9,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from rtwidgets.local import subscriptions
+from rtwidgets.local.replication import Blocker, read_blockers
 from rtwidgets.local.server import RealtimeServer
 
 from ..waits import received, until, within
@@ -41,7 +43,11 @@ async def shape(pg: str) -> None:
 @pytest.fixture
 async def marker(pg: str) -> AsyncIterator[None]:
     """A table whose changes show that a look at all of them has been taken."""
-    await sql(pg, "create table marker (id int primary key); alter publication supabase_realtime add table marker")
+    await sql(
+        pg,
+        "drop table if exists marker; create table marker (id int primary key);"
+        "alter publication supabase_realtime add table marker",
+    )
     yield
     await sql(pg, "drop table marker")
 
@@ -333,6 +339,37 @@ async def test_the_end_of_a_catch_up_is_marked(server: RealtimeServer, pg: str, 
         assert (await change(ws))["data"]["record"]["id"] == 30
 
 
+async def test_a_change_that_is_in_the_log_before_others_see_it_is_not_missed(
+    server: RealtimeServer, pg: str, shape: None, marker: None
+) -> None:
+    async def waiting() -> int:
+        count = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'"
+        async with await psycopg.AsyncConnection.connect(pg) as connection:
+            return (await (await connection.execute(count)).fetchone() or (0,))[0]
+
+    async def commit(statement: str, others: int) -> asyncio.Task[None]:
+        """Its commit is written to the log, and waits; or it is done, where Postgres has not read its settings yet."""
+        writer = asyncio.create_task(sql(pg, statement))
+        while not writer.done() and await waiting() == others:
+            await asyncio.wait([writer], timeout=0.01)
+        return writer
+
+    async with connected(server) as ws:
+        await subscribed(ws, ENTRY, MARKER)
+        await sql(pg, "alter system set synchronous_standby_names = 'none'", "select pg_reload_conf()")
+        try:
+            while (first := await within(commit("comment on type mood is 'x'", 0))).done():
+                pass
+            second = await within(commit("revoke insert on shape from anon", 1))
+            await sql(pg, "set synchronous_commit = off", "alter table marker add column looked_at int")
+            assert await told(ws) == {"schema": "public", "table": "marker"}
+            assert await waiting() == 2
+        finally:
+            await sql(pg, "alter system reset synchronous_standby_names", "select pg_reload_conf()")
+        await within(asyncio.gather(first, second))
+        assert await within(told(ws)) == CHANGED
+
+
 async def test_who_waits_for_the_stream_is_told_which_transaction_it_waits_for(
     server: RealtimeServer, pg: str, shape: None
 ) -> None:
@@ -353,3 +390,23 @@ async def test_who_waits_for_the_stream_is_told_which_transaction_it_waits_for(
                 while (said := await system(one))["status"] == "error":
                     pass
                 assert said["message"] == "Subscribed to PostgreSQL"
+
+
+async def test_a_role_that_may_not_see_a_session_learns_its_number(
+    server: RealtimeServer, pg: str, shape: None
+) -> None:
+    await sql(pg, "drop role if exists copies; create role copies login replication")
+    asking = make_conninfo(pg, user="copies")
+    stream = await psycopg.AsyncConnection.connect(make_conninfo(asking, replication="database"), autocommit=True)
+    async with await psycopg.AsyncConnection.connect(pg) as writer:
+        await writer.execute("insert into shape values (2, 2)")
+        slot = asyncio.create_task(
+            stream.execute(b"CREATE_REPLICATION_SLOT copies TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT")
+        )
+        found: list[Blocker] = []
+        while not found and not slot.done():
+            found = await within(read_blockers(asking))
+        assert [str(one) for one in found] == [f"pid {writer.info.backend_pid} of another role"]
+    await within(slot)
+    await stream.close()
+    await sql(pg, "drop role copies")

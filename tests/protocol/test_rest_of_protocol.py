@@ -75,6 +75,8 @@ def test_a_filter_means_what_it_means_in_postgres(text: str, row: Any, matches: 
         "name=is.maybe",
         'name=eq."a',
         "id=in.(" + ",".join("1" * 101) + ")",
+        pytest.param(" " * 50_000 + "x", id="blanks"),  # in linear time
+        pytest.param('"' + "\\a" * 20_000 + '"' + " " * 20_000 + "x", id="quoted, and blanks"),
     ],
 )
 def test_an_invalid_filter_raises(bad: str) -> None:
