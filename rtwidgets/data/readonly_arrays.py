@@ -19,7 +19,7 @@ _extension_array: Any = pd.api.extensions.ExtensionArray
 
 COPY_ON_WRITE = hasattr(_extension_array, "_readonly")
 """Whether this pandas copies a column before it writes to memory that is shared, and refuses to write to an extension
-array that says so. Before (pandas 2), frames get copies of nullable integers, booleans and enums."""
+array that says so. Before (pandas 2), frames get copies of text, nullable integers, booleans and enums."""
 
 
 def readonly_array(kind: ColumnKind, data: Data, mask: Array | None) -> Any:

@@ -243,7 +243,7 @@ class Postgres:
             # It has ended, and its parent has not noticed yet: until then Postgres takes it for one that runs.
             _wait_gone(pid)
             return
-        if str(self.data_dir) not in found:
+        if f" -D {self.data_dir} " not in f"{found.rstrip()} ":
             return  # the number is another program's by now; Postgres itself removes the file
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             try:

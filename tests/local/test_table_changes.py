@@ -339,37 +339,6 @@ async def test_the_end_of_a_catch_up_is_marked(server: RealtimeServer, pg: str, 
         assert (await change(ws))["data"]["record"]["id"] == 30
 
 
-async def test_a_change_that_is_in_the_log_before_others_see_it_is_not_missed(
-    server: RealtimeServer, pg: str, shape: None, marker: None
-) -> None:
-    async def waiting() -> int:
-        count = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'"
-        async with await psycopg.AsyncConnection.connect(pg) as connection:
-            return (await (await connection.execute(count)).fetchone() or (0,))[0]
-
-    async def commit(statement: str, others: int) -> asyncio.Task[None]:
-        """Its commit is written to the log, and waits; or it is done, where Postgres has not read its settings yet."""
-        writer = asyncio.create_task(sql(pg, statement))
-        while not writer.done() and await waiting() == others:
-            await asyncio.wait([writer], timeout=0.01)
-        return writer
-
-    async with connected(server) as ws:
-        await subscribed(ws, ENTRY, MARKER)
-        await sql(pg, "alter system set synchronous_standby_names = 'none'", "select pg_reload_conf()")
-        try:
-            while (first := await within(commit("comment on type mood is 'x'", 0))).done():
-                pass
-            second = await within(commit("revoke insert on shape from anon", 1))
-            await sql(pg, "set synchronous_commit = off", "alter table marker add column looked_at int")
-            assert await told(ws) == {"schema": "public", "table": "marker"}
-            assert await waiting() == 2
-        finally:
-            await sql(pg, "alter system reset synchronous_standby_names", "select pg_reload_conf()")
-        await within(asyncio.gather(first, second))
-        assert await within(told(ws)) == CHANGED
-
-
 async def test_who_waits_for_the_stream_is_told_which_transaction_it_waits_for(
     server: RealtimeServer, pg: str, shape: None
 ) -> None:
