@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from .snapshot_source import ArrowBatch
 
-MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 MOST_BYTES = 1024 * 1024 * 1024
 """Bytes that one message may have."""
 

@@ -16,6 +16,7 @@ from ..protocol.errors import RealtimeError, code_of, from_rest, from_status, ma
 from ..protocol.filters import Filter
 from ..protocol.messages import Column
 from ..protocol.payloads import to_json
+from ..protocol.rest_headers import ARROW_STREAM, FORMATS
 from ..protocol.sql_names import sql_name
 from .addresses import is_loopback
 from .rest_reads import Answer, Pager, PageSize, TableRead, bad_answer, position_of, profile
@@ -191,11 +192,11 @@ class RestClient:
         """All rows of one moment, in the batches of one answer."""
         # Here, since it takes a while and few need it; and off the loop.
         await asyncio.to_thread(import_module, ".arrow_stream", __package__)
-        from .arrow_stream import MEDIA_TYPE, ArrowDecoder
+        from .arrow_stream import ArrowDecoder
 
         place = "" if read.limit is None else f"&limit={read.limit}"
         path = read.path(place, ordered=read.limit is not None)
-        headers = {**read.headers, "Accept": MEDIA_TYPE, "Prefer": "count=exact"}
+        headers = {**read.headers, "Accept": ARROW_STREAM, "Prefer": "count=exact"}
         decoder = ArrowDecoder()
         async with self._authorized("GET", path, headers) as (response, what):
             if response.status_code != 200:
@@ -220,7 +221,7 @@ class RestClient:
             "GET", f"/rest/v1/rpc/rtwidgets_describe?schema={quote(schema, safe='')}&table={quote(table, safe='')}"
         )
         if answer.status == 200:
-            self._arrow = "arrow.stream" in answer.headers.get("x-rtwidgets-formats", "")
+            self._arrow = ARROW_STREAM in answer.headers.get(FORMATS, "")
             return table_info(_object(answer))
         # A project has no such function (PGRST202), nor has a PostgREST without its schema cache (404 without a code).
         # Anything else is the answer to this question: that there is no such table, or that the server is down.

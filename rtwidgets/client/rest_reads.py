@@ -16,6 +16,7 @@ from ..protocol.codec import FrameError, loads
 from ..protocol.errors import RealtimeError, from_rest
 from ..protocol.filters import Filter, parse
 from ..protocol.pg_snapshot import PgSnapshot
+from ..protocol.rest_headers import LSN, SNAPSHOT
 from ..protocol.rest_names import quote_name
 from ..protocol.sql_names import sql_name
 from .snapshot_source import Page, Row
@@ -254,8 +255,8 @@ def bad_answer(text: str) -> RealtimeError:
 def position_of(headers: httpx.Headers) -> tuple[int | None, int | None, PgSnapshot | None]:
     """The count of the whole result, and where the rows stand in Postgres' log, as far as the answer says."""
     total = headers.get("content-range", "").rpartition("/")[2]
-    lsn = headers.get("x-rtwidgets-lsn")
-    snapshot = headers.get("x-rtwidgets-snapshot")
+    lsn = headers.get(LSN)
+    snapshot = headers.get(SNAPSHOT)
     return (
         int(total) if total.isdigit() else None,
         int(lsn) if lsn else None,

@@ -12,11 +12,12 @@ import psycopg
 from aiohttp import web
 
 from ..client.log import child
+from ..protocol.rest_headers import ARROW_STREAM, FORMATS, LSN, SNAPSHOT
 from .auth import Identity, TokenError, verify
 from .description import describe, open_api
 from .policies import become
 from .pool import Connection, Pool
-from .rest_arrow import ARROW, FORMATS, send_arrow
+from .rest_arrow import send_arrow
 from .rest_errors import RestError, from_database
 from .rest_query import Query, parse
 from .rest_sql import Read
@@ -123,7 +124,7 @@ class Rest:
             if found is None:
                 raise await _no_table(connection, schema, table)
         # PostgREST's cap on rows is one of pages: there, rows come as from PostgREST.
-        return web.json_response(found, headers={} if self._max_rows else {FORMATS: ARROW})
+        return web.json_response(found, headers={} if self._max_rows else {FORMATS: ARROW_STREAM})
 
     async def _root(self, request: web.Request, identity: Identity) -> web.Response:
         async with self._pool.connection() as connection, connection.transaction():
@@ -142,12 +143,12 @@ class Rest:
             query = msgspec.structs.replace(query, limit=most)
         # What PostgREST would estimate is counted as well: at this size that is as cheap.
         counted = _COUNT.search(request.headers.get("Prefer", "")) is not None
-        read = Read(query, schema, table, literal=kind == ARROW)
+        read = Read(query, schema, table, literal=kind == ARROW_STREAM)
         async with self._pool.connection() as connection:
             try:
                 async with connection.transaction():
                     position = await _open_snapshot(connection, identity)
-                    if kind == ARROW:
+                    if kind == ARROW_STREAM:
                         return await _send_arrow(request, connection, read, position, counted)
                     answer = await _Answer.open(connection, position, read, query, kind, counted)
                     return await answer.send(request)
@@ -264,7 +265,7 @@ async def _open_snapshot(connection: Connection, identity: Identity) -> dict[str
     snapshot = await _one(connection, "select pg_current_snapshot()::text")
     lsn = await _one(connection, "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::int8")
     await become(connection, identity)
-    return {"x-rtwidgets-lsn": str(lsn), "x-rtwidgets-snapshot": snapshot}
+    return {LSN: str(lsn), SNAPSHOT: snapshot}
 
 
 async def _send_arrow(
@@ -317,7 +318,7 @@ def _accepted(header: str, *, arrow: bool) -> str:
     """The first kind of answer that is named and served."""
     kinds = [part.split(";")[0].strip().lower() for part in header.split(",")]
     for kind in kinds:
-        if kind in (_CSV, _SINGLE) or (arrow and kind == ARROW):
+        if kind in (_CSV, _SINGLE) or (arrow and kind == ARROW_STREAM):
             return kind
         if kind in _JSON:
             return "application/json"

@@ -7,12 +7,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from psycopg.pq import TransactionStatus
 
+from ..protocol.rest_headers import ARROW_STREAM
 from .pool import Connection
 from .rest_sql import Read
-
-ARROW = "application/vnd.apache.arrow.stream"
-FORMATS = "x-rtwidgets-formats"
-"""Header of a table's description: the formats in which its rows can be had besides those of PostgREST."""
 
 Write = Callable[[web.StreamResponse, bytes], Awaitable[None]]
 
@@ -31,7 +28,7 @@ async def send_arrow(
 
     copy = CopyColumns(connection, read.rows)
     schema = await copy.describe()
-    response.content_type = ARROW
+    response.content_type = ARROW_STREAM
     if request.method == "HEAD":
         await response.prepare(request)
         return

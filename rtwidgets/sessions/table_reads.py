@@ -11,6 +11,7 @@ from websockets.http11 import Response
 
 from ..protocol.codec import dumps
 from ..protocol.errors import RealtimeError
+from ..protocol.rest_headers import LSN, SNAPSHOT
 from .session_state import SessionState
 
 
@@ -40,7 +41,7 @@ def _read(state: SessionState, path: str, query: list[tuple[str, str]], schema: 
         return json_response(http.HTTPStatus.OK, {"columns": columns, "key": list(table.key), "published": True})
     rows, total = table.select(query)
     position = state.index + 1  # what was played up to here is in the rows
-    more = {"Content-Range": f"*/{total}", "x-rtwidgets-lsn": str(position), "x-rtwidgets-snapshot": "1:1:"}
+    more = {"Content-Range": f"*/{total}", LSN: str(position), SNAPSHOT: "1:1:"}
     return json_response(http.HTTPStatus.OK, rows, more)
 
 

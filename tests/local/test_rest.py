@@ -17,8 +17,8 @@ from rtwidgets.client.rest import RestClient
 from rtwidgets.local import rest
 from rtwidgets.local.auth import mint
 from rtwidgets.local.limits import Limits
-from rtwidgets.local.rest_arrow import ARROW
 from rtwidgets.local.server import RealtimeServer
+from rtwidgets.protocol.rest_headers import ARROW_STREAM
 
 from ..waits import PATIENCE, received
 from .client import USER, change, connected, sql, subscribed
@@ -544,7 +544,7 @@ async def test_a_snapshot_and_the_stream_join_without_a_gap_or_a_repetition(serv
         ("rpc/rtwidgets_describe", {"table": "people\x00"}),
     ],
 )
-@pytest.mark.parametrize("accept", ["application/json", ARROW])
+@pytest.mark.parametrize("accept", ["application/json", ARROW_STREAM])
 async def test_what_holds_the_character_nul_is_refused(
     people: RealtimeServer, path: str, params: dict[str, str], accept: str
 ) -> None:

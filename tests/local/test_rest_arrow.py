@@ -11,9 +11,9 @@ import pytest
 from rtwidgets.client.rest import RestClient
 from rtwidgets.local.auth import mint
 from rtwidgets.local.limits import Limits
-from rtwidgets.local.rest_arrow import ARROW
 from rtwidgets.local.server import RealtimeServer
 from rtwidgets.protocol.errors import RealtimeError
+from rtwidgets.protocol.rest_headers import ARROW_STREAM
 
 from .client import sql
 from .conftest import SECRET
@@ -41,14 +41,14 @@ async def notes(server: RealtimeServer, pg: str) -> RealtimeServer:
 
 
 def rows(answer: httpx.Response) -> pa.Table:
-    assert answer.headers["content-type"] == ARROW
+    assert answer.headers["content-type"] == ARROW_STREAM
     return pa.ipc.open_stream(answer.content).read_all()
 
 
 async def test_each_gets_the_rows_of_their_policies(notes: RealtimeServer) -> None:
     for name, count in (("ana", 2500), ("bo'b", 2500), ("cy", 0)):
         key = mint(SECRET, "authenticated", sub="x", name=name)
-        answer = await get(notes, "notes", {"select": "*"}, key, Accept=ARROW, Prefer="count=exact")
+        answer = await get(notes, "notes", {"select": "*"}, key, Accept=ARROW_STREAM, Prefer="count=exact")
         assert answer.status_code == 200
         assert answer.headers["content-range"] == f"*/{count}"
         assert int(answer.headers["x-rtwidgets-lsn"]) > 0
@@ -68,14 +68,16 @@ async def test_the_query_is_that_of_json(notes: RealtimeServer) -> None:
     ):
         want = (await get(notes, "notes", query, key)).json()
         assert want
-        assert rows(await get(notes, "notes", query, key, Accept=ARROW)).to_pylist() == want
+        assert rows(await get(notes, "notes", query, key, Accept=ARROW_STREAM)).to_pylist() == want
 
 
 async def test_who_does_not_ask_for_it_gets_json_and_errors_are_those_of_postgrest(notes: RealtimeServer) -> None:
-    for accept in ("*/*", "application/json", f"application/json, {ARROW}"):
+    for accept in ("*/*", "application/json", f"application/json, {ARROW_STREAM}"):
         answer = await get(notes, "notes", {"limit": "1"}, notes.service_key, Accept=accept)
         assert answer.headers["content-type"].startswith("application/json")
-    either = await get(notes, "notes", {"limit": "1"}, notes.service_key, Accept=f"{ARROW}, application/json;q=0.9")
+    either = await get(
+        notes, "notes", {"limit": "1"}, notes.service_key, Accept=f"{ARROW_STREAM}, application/json;q=0.9"
+    )
     assert rows(either).num_rows == 1
     for path, params, status, code in (
         ("nothing_here", {}, 404, "PGRST205"),
@@ -83,7 +85,7 @@ async def test_who_does_not_ask_for_it_gets_json_and_errors_are_those_of_postgre
         ("notes", {"id": "eq.many"}, 400, "22P02"),
         ("notes", {"note": "eq.a\x00b"}, 400, "22021"),
     ):
-        answer = await get(notes, path, params, Accept=ARROW)
+        answer = await get(notes, path, params, Accept=ARROW_STREAM)
         assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
@@ -96,20 +98,20 @@ async def test_what_fails_with_the_first_row_is_named(notes: RealtimeServer, pg:
     )
     as_json = await get(notes, "notes")
     assert (as_json.status_code, as_json.json()["message"]) == (401, "permission denied for table locked_notes")
-    as_arrow = await get(notes, "notes", Accept=ARROW)
+    as_arrow = await get(notes, "notes", Accept=ARROW_STREAM)
     assert (as_arrow.status_code, as_arrow.json()) == (401, as_json.json())
 
 
 async def test_a_server_with_a_cap_on_rows_does_not_offer_it(pg: str, notes: RealtimeServer) -> None:
     described = await get(notes, "rpc/rtwidgets_describe", {"table": "notes"}, notes.service_key)
-    assert described.headers["x-rtwidgets-formats"] == ARROW
+    assert described.headers["x-rtwidgets-formats"] == ARROW_STREAM
     capped = RealtimeServer(pg, jwt_secret=SECRET, limits=Limits(max_rows=10))
     await capped.start()
     try:
         described = await get(capped, "rpc/rtwidgets_describe", {"table": "notes"}, notes.service_key)
         assert described.status_code == 200
         assert "x-rtwidgets-formats" not in described.headers
-        assert (await get(capped, "notes", {}, notes.service_key, Accept=ARROW)).status_code == 406
+        assert (await get(capped, "notes", {}, notes.service_key, Accept=ARROW_STREAM)).status_code == 406
     finally:
         await capped.stop()
 
