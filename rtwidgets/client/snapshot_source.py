@@ -11,6 +11,7 @@ import msgspec
 from ..protocol.filters import Filter
 from ..protocol.messages import Column
 from ..protocol.pg_snapshot import PgSnapshot
+from ..protocol.sql_names import quote
 
 Row = dict[str, Any]
 """A row as JSON carries it: values by column name."""
@@ -118,7 +119,7 @@ def type_name(schema: str | None, name: str) -> str:
     """A type's name, with its schema unless it is one of Postgres' own."""
     if schema is None or schema == "pg_catalog":
         return name
-    parts = (part if _PLAIN.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in (schema, name))
+    parts = (part if _PLAIN.fullmatch(part) else quote(part) for part in (schema, name))
     return ".".join(parts)
 
 

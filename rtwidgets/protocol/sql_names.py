@@ -1,4 +1,4 @@
-"""Quotes names for the SQL that hints propose."""
+"""Quotes names for SQL that people read, and for types' names."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ def sql_name(schema: str, table: str) -> str:
 
     After a dot, every word is a name; before it, a keyword is not.
     """
-    before = schema if schema == "public" else _quoted(schema)
-    return f"{before}.{table if _PLAIN.fullmatch(table) else _quoted(table)}"
+    before = schema if schema == "public" else quote(schema)
+    return f"{before}.{table if _PLAIN.fullmatch(table) else quote(table)}"
 
 
-def _quoted(name: str) -> str:
+def quote(name: str) -> str:
+    """One name in double quotes."""
     return '"' + name.replace('"', '""') + '"'

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from rtwidgets.protocol.errors import RealtimeError, redact
+from rtwidgets.protocol.sql_names import quote
 
 _MARKS = {"ok": "✓", "warning": "!", "failed": "✗"}
 
@@ -89,7 +90,7 @@ def skipped(step: str, error: ModuleNotFoundError) -> Finding:
 
 def quoted(*names: str) -> str:
     """A name as SQL writes it."""
-    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+    return ".".join(map(quote, names))
 
 
 def elapsed(began: float) -> str:
