@@ -6,6 +6,7 @@ whoever registered for the class (`AsyncChannel.on_event`). Row changes have a d
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any, Protocol, Self, cast
 
@@ -47,6 +48,16 @@ class Broadcast(msgspec.Struct, frozen=True):
         meta = found.get("meta")
         kept = cast("dict[str, Any]", meta) if isinstance(meta, dict) else {}
         return cls(str(found.get("event", "")), found.get("payload"), kept)
+
+    def as_json(self) -> dict[str, Any]:
+        """What a line of JSON says of it: `event`, `payload` or for bytes `base64`, and `meta` where there is any."""
+        found: dict[str, Any] = {"event": self.event}
+        payload = self.payload
+        if isinstance(payload, bytes | bytearray | memoryview):
+            found["base64"] = base64.b64encode(cast("bytes", payload)).decode()
+        else:
+            found["payload"] = payload
+        return found | ({"meta": self.meta} if self.meta else {})
 
     def explain(self, topic: str) -> str:
         return f"broadcast {self.event!r} on {topic}: {short(self.payload)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import base64
 import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -256,13 +255,7 @@ class _Topic(_Part):
             self._broadcast(Broadcast.decode(message))
 
     def _broadcast(self, message: Broadcast) -> None:
-        data: dict[str, Any] = {"topic": self._channel.topic, "event": message.event}
-        payload = message.payload
-        if isinstance(payload, bytes | bytearray | memoryview):
-            data["base64"] = base64.b64encode(bytes(cast("bytes", payload))).decode()
-        else:
-            data["payload"] = payload
-        self._recorder.write("broadcast", data | ({"meta": message.meta} if message.meta else {}))
+        self._recorder.write("broadcast", {"topic": self._channel.topic, **message.as_json()})
 
     def _presence(self, change: PresenceChange) -> None:
         if change.sync:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -48,14 +47,8 @@ async def tail_topic(
     channel = client.channel(topic, private=private)
 
     def on_broadcast(message: Broadcast) -> None:
-        if not message.is_of(event):
-            return
-        line: dict[str, Any] = {"at": _now(), "event": message.event}
-        if isinstance(message.payload, bytes):
-            line["base64"] = base64.b64encode(message.payload).decode()
-        else:
-            line["payload"] = message.payload
-        write(_line(line | ({"meta": message.meta} if message.meta else {})))
+        if message.is_of(event):
+            write(_line({"at": _now(), **message.as_json()}))
 
     def on_presence(change: PresenceChange) -> None:
         for what in ("joins", "updates", "leaves"):
