@@ -51,7 +51,7 @@ class Shape(msgspec.Struct, frozen=True, array_like=True):
     """What a table is, so that two looks at it can be compared."""
 
     digest: str
-    """Differs where the table is another: key, columns, types, labels, identity, publication, files."""
+    """Differs where columns, types, labels, identity or the key's index are others."""
     relation: str
     """Differs where its rows are others: the table was made again or written anew (also by TRUNCATE), has another key,
     other partitions or attributes of types, or the publication sends others, or policies and grants show others.
@@ -348,10 +348,7 @@ md5(concat_ws('|', c.relreplident, c.relkind, c.relispartition,
     select string_agg(concat_ws(' ', t.oid, t.typname, t.typnamespace, t.typbasetype,
       (select string_agg(l.enumlabel, ',' order by l.enumsortorder) from pg_catalog.pg_enum l
         where l.enumtypid = t.oid)), ',' order by t.oid)
-    from made join pg_catalog.pg_type t on t.oid = made.oid),
-"""
-    + _ROWS
-    + """)),
+    from made join pg_catalog.pg_type t on t.oid = made.oid))),
 md5("""
     + _ROWS
     + """),
