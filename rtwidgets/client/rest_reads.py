@@ -107,12 +107,12 @@ class TableRead:
     def after(self, row: Row, shared: int) -> str:
         """Parameters for the rows that follow this one, by key, among those that share so many columns of its key."""
         tests = zip(self.by_key, ["eq"] * shared + ["gt"], strict=False)
-        return "".join(f"&{_key(name)}={op}.{quote(_text(row[name]), safe='')}" for name, op in tests)
+        return "".join(f"&{_key(name)}={op}.{quote(value_text(row[name]), safe='')}" for name, op in tests)
 
     def until(self, row: Row) -> str:
         """Parameters for the rows up to this one; for a key of one column."""
         name = self.by_key[0]
-        return f"&{_key(name)}=lte.{quote(_text(row[name]), safe='')}"
+        return f"&{_key(name)}=lte.{quote(value_text(row[name]), safe='')}"
 
 
 class Pager:
@@ -331,5 +331,6 @@ def _conditions(filter: Filter) -> list[str]:
     return [f"{_key(column)}={quote(value, safe='')}" for column, value in filter.rest()]
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A raw JSON value, such as a key's, as a condition has it."""
     return str(value).lower() if isinstance(value, bool) else str(value)

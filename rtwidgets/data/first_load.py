@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from ..client.snapshot_source import Page, TableInfo
 from .delta import Delta
 from .store import Store
 
-MANY_ROWS = 5_000
+_MANY_ROWS = 5_000
 """Rows that take so long to load that it is done off the loop."""
 _AT_ONCE = 20_000
 """Rows that are loaded together, where they come in small pages."""
@@ -33,6 +34,18 @@ def rows_of(page: Page) -> Rows:
     if page.batch is None:
         return page.rows
     return [page.batch] if page.batch.num_rows else []
+
+
+def described(put: Callable[..., Delta], info: TableInfo | None) -> Callable[[Rows], Delta]:
+    """`Store.load` or `Store.resync`, with what the table is now where that is known."""
+    if info is None or not info.columns:
+        return put
+    return partial(put, columns=info.columns, bases=info.bases, labels=info.labels, exact=info.exact)
+
+
+async def load_rows(put: Callable[[Rows], Delta], rows: Rows) -> Delta:
+    """What `put(rows)` gives; many rows are put off the loop, so that heartbeats and other tables go on."""
+    return put(rows) if row_count(rows) <= _MANY_ROWS else await asyncio.to_thread(put, rows)
 
 
 class FirstLoad:
@@ -87,20 +100,13 @@ class FirstLoad:
     async def _load(self, rows: Rows) -> None:
         async with self._lock:
             first, self.begun = not self.begun, True
-            if row_count(rows) <= MANY_ROWS:
-                delta = self._put(rows, first)
-            else:  # off the loop, so that heartbeats and other tables go on
-                delta = await asyncio.to_thread(self._put, rows, first)
+            delta = await load_rows(partial(self._put, first=first), rows)
             if delta:
                 self._emit(delta)
 
-    def _put(self, rows: Rows, first: bool) -> Delta:
+    def _put(self, rows: Rows, *, first: bool) -> Delta:
         if not first:
             return self._store.upsert(rows)
-        info = self.info
-        if info is None or not info.columns:
-            delta = self._store.load(rows)
-        else:
-            delta = self._store.load(rows, info.columns, bases=info.bases, labels=info.labels, exact=info.exact)
+        delta = described(self._store.load, self.info)(rows)
         self._store.reserve(min(max(self.expected - len(self._store), 0), _RESERVED_MOST))
         return delta

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from ..client.snapshot_source import Row, SnapshotSource, TableInfo
 from ..protocol.errors import RealtimeError
@@ -13,7 +12,7 @@ from ..protocol.messages import Change
 from .change_filter import ChangeFilter
 from .delta import Delta, Key
 from .events import Events
-from .first_load import MANY_ROWS, FirstLoad, Rows, row_count
+from .first_load import FirstLoad, Rows, described, load_rows
 from .request import ResolvedTable, TableRequest, resolve
 from .snapshot import Progress, Snapshot, TableReader, key_in
 from .store import Store
@@ -178,13 +177,7 @@ class FollowedTable:
             self._loaded = True
             if snapshot.stored:
                 return Delta(self.store.revision)
-            if snapshot.info is not None and snapshot.info.columns:
-                info = snapshot.info
-                put = partial(put, columns=info.columns, bases=info.bases, labels=info.labels, exact=info.exact)
-            if row_count(snapshot.rows) <= MANY_ROWS:
-                delta = put(snapshot.rows)
-            else:  # off the loop, so that heartbeats and other tables go on
-                delta = await asyncio.to_thread(put, snapshot.rows)
+            delta = await load_rows(described(put, snapshot.info), snapshot.rows)
             self.store.set_truncated(snapshot.more)
             return delta
 

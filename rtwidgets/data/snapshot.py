@@ -11,6 +11,7 @@ import numpy as np
 
 from ..client.dsn import DsnSource
 from ..client.rest import RestClient
+from ..client.rest_reads import value_text
 from ..client.snapshot_source import ArrowBatch, Page, Row, SnapshotSource, TableInfo
 from ..protocol.errors import RealtimeError
 from ..protocol.filters import Condition, Filter
@@ -165,7 +166,7 @@ class TableReader:
         ]
 
     def _text(self, name: str, value: Any) -> str:
-        text = str(value).lower() if isinstance(value, bool) else str(value)
+        text = value_text(value)
         return "\\x" + text if name in self._hex_keys else text
 
     def _select(
